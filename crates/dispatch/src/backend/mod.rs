@@ -1,0 +1,105 @@
+//! STAGE backend: what executes a batch.
+
+use crate::batch::Batch;
+use smmu_core::StreamId;
+use std::sync::Arc;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
+#[cfg(any(test, feature = "testing"))]
+pub mod recorder;
+pub mod software;
+
+/// Why a backend did not take the rest of a batch.
+///
+/// None of these is ever the guest's fault: what reaches a backend has been found legal
+/// (law 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Cause {
+    /// Nothing wrong, try again (out of memory for a moment, interrupted call).
+    #[error("the backend asks to be called again")]
+    Again,
+    /// The backend cannot carry out this one request in this form.
+    #[error("the backend cannot carry out the request in this form")]
+    Unsupported,
+    /// The request may or may not have taken effect: the hardware did not answer in time.
+    #[error("the hardware behind the backend did not answer in time")]
+    TimedOut,
+    /// A device did not answer an invalidation of its own cache: the guest's SYNC says so
+    /// (CERROR_ATC_INV).
+    #[error("a device did not answer the invalidation of its translation cache")]
+    DeviceTimedOut,
+    /// The device or the hardware behind the backend is no longer there.
+    #[error("what the request is about is no longer there")]
+    Gone,
+}
+
+/// A batch was accepted up to an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{accepted} requests were accepted, then: {cause}")]
+pub struct Rejected {
+    /// Requests `..accepted` have certainly taken effect. Of the others nothing is certain.
+    pub accepted: usize,
+    /// Why request `accepted` was not.
+    #[source]
+    pub cause: Cause,
+}
+
+/// What a backend can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendCapabilities {
+    /// Ranges with a granule are understood; else every page is a request of its own.
+    pub ranges: bool,
+    /// The backend keeps context descriptors and must hear of CFGI_CD.
+    pub caches_contexts: bool,
+    /// A call can block (a system call, slow hardware): law 11 applies.
+    pub may_block: bool,
+    /// The most bytes of one address space that are cheaper to remove by address than by
+    /// [`Scope::ContextAndGlobals`](crate::Scope::ContextAndGlobals).
+    pub widen_above: u64,
+}
+
+/// Names who waits for a barrier; means something to the caller only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WaiterId(pub u32);
+
+/// Told when a pending barrier is done.
+pub trait Wake: Send + Sync {
+    /// Called from any thread, once for each barrier that was [`Barrier::Pending`]. Must not
+    /// block, and may not call the backend.
+    fn wake(&self, waiter: WaiterId);
+}
+
+/// The answer to "is everything before this SYNC done?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// Yes.
+    Done,
+    /// Not yet: a DMA still uses what was removed. [`Wake::wake`] will be called.
+    Pending,
+}
+
+/// Executes batches.
+///
+/// All methods may be called from several workers at once, each for other rings.
+pub trait Backend: Send + Sync {
+    /// What it can be asked for; constant.
+    fn capabilities(&self) -> BackendCapabilities;
+
+    /// Executes a batch, whole or up to an index. When it returns `Ok`, no *new* access
+    /// uses what was removed; accesses that had begun are [`barrier`](Self::barrier)'s matter.
+    /// Requests may take effect in any order and more may be removed than was asked for.
+    fn submit(&self, batch: &Batch) -> Result<(), Rejected>;
+
+    /// Whether accesses that began before the invalidations submitted so far have ended
+    /// (law 3). If not, `waiter` is woken when they have, and this is asked again.
+    fn barrier(&self, waiter: WaiterId) -> Barrier;
+
+    /// Gives the backend the callback for its pending barriers. Called once, before the first
+    /// batch.
+    fn attach(&self, wake: Arc<dyn Wake>);
+
+    /// Last rung of the ladder (law 4): from now on accesses of `stream`, or of every stream, end
+    /// in an abort, and nothing cached for them is used any more. Must not fail.
+    fn fail_closed(&self, stream: Option<StreamId>);
+}

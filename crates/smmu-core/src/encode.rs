@@ -1,0 +1,230 @@
+//! The way back from a typed command to 128 bits: for producers (tests, replay) and for
+//! backends that speak Arm commands to a host.
+
+use crate::command::{AtcInv, Cfgi, Command, PriResponse, ResumeAction, Signal, Tlbi};
+use crate::ids::{Asid, SubstreamId, Vmid};
+use crate::range::TlbiRange;
+use crate::spec::command::{
+    CfgiWord1, PriRespWord1, RawCommand, ResumeWord0, SpanWord1, StreamWord0, SyncWord0, SyncWord1,
+    TlbiWord0, TlbiWord1, opcode,
+};
+
+/// Encodes a command. A TLBI whose range needs several commands must have been cut by
+/// [`pieces`] first; one that has not is widened to the next range that one command can name.
+#[must_use]
+pub fn encode(command: &Command) -> RawCommand {
+    match *command {
+        Command::PrefetchConfig { stream, substream } => RawCommand {
+            dw0: stream_word(opcode::PREFETCH_CONFIG, stream.0, substream),
+            dw1: 0,
+        },
+        Command::PrefetchAddr {
+            stream,
+            substream,
+            addr,
+            size,
+        } => RawCommand {
+            dw0: stream_word(opcode::PREFETCH_ADDR, stream.0, substream),
+            dw1: span_word(addr, size),
+        },
+        Command::Cfgi(cfgi) => encode_cfgi(cfgi),
+        Command::Tlbi(tlbi) => encode_tlbi(tlbi),
+        Command::AtcInv(inv) => encode_atc_inv(&inv),
+        Command::PriResp {
+            stream,
+            substream,
+            group,
+            response,
+        } => RawCommand {
+            dw0: stream_word(opcode::PRI_RESP, stream.0, substream),
+            dw1: PriRespWord1::new()
+                .with_group(group)
+                .with_response(match response {
+                    PriResponse::Failure => 0,
+                    PriResponse::Invalid => 1,
+                    PriResponse::Success => 2,
+                })
+                .into_bits(),
+        },
+        Command::Resume {
+            stream,
+            stag,
+            action,
+        } => RawCommand {
+            dw0: ResumeWord0::new()
+                .with_opcode(opcode::RESUME)
+                .with_retry(action == ResumeAction::Retry)
+                .with_abort(action == ResumeAction::Abort)
+                .with_stream(stream.0)
+                .into_bits(),
+            dw1: u64::from(stag.0),
+        },
+        Command::StallTerm { stream } => RawCommand {
+            dw0: stream_word(opcode::STALL_TERM, stream.0, None),
+            dw1: 0,
+        },
+        Command::Sync(signal) => encode_sync(signal),
+    }
+}
+
+fn stream_word(op: u8, stream: u32, substream: Option<SubstreamId>) -> u64 {
+    StreamWord0::new()
+        .with_opcode(op)
+        .with_ssv(substream.is_some())
+        .with_substream(substream.map_or(0, |s| s.0 & 0xF_FFFF))
+        .with_stream(stream)
+        .into_bits()
+}
+
+fn span_word(addr: u64, size: u8) -> u64 {
+    SpanWord1::new()
+        .with_page(addr >> 12)
+        .with_size(size)
+        .into_bits()
+}
+
+fn encode_cfgi(cfgi: Cfgi) -> RawCommand {
+    let (op, stream, substream, range) = match cfgi {
+        Cfgi::Ste { stream, leaf } => (opcode::CFGI_STE, stream.0, 0, u8::from(leaf)),
+        Cfgi::SteRange { stream, range } => (opcode::CFGI_STE_RANGE, stream.0, 0, range),
+        Cfgi::All => (opcode::CFGI_STE_RANGE, 0, 0, 31),
+        Cfgi::Cd {
+            stream,
+            substream,
+            leaf,
+        } => (opcode::CFGI_CD, stream.0, substream.0, u8::from(leaf)),
+        Cfgi::CdAll { stream } => (opcode::CFGI_CD_ALL, stream.0, 0, 0),
+    };
+    let low = StreamWord0::new().with_opcode(op).with_stream(stream);
+    RawCommand {
+        dw0: low.with_substream(substream & 0xF_FFFF).into_bits(),
+        dw1: CfgiWord1::new().with_range(range).into_bits(),
+    }
+}
+
+fn encode_tlbi(tlbi: Tlbi) -> RawCommand {
+    let (op, vmid, asid, range) = match tlbi {
+        Tlbi::NhAll { vmid } => (opcode::TLBI_NH_ALL, vmid, Asid(0), None),
+        Tlbi::NhAsid { vmid, asid } => (opcode::TLBI_NH_ASID, vmid, asid, None),
+        Tlbi::NhVa { vmid, asid, range } => (opcode::TLBI_NH_VA, vmid, asid, Some(range)),
+        Tlbi::NhVaa { vmid, range } => (opcode::TLBI_NH_VAA, vmid, Asid(0), Some(range)),
+        Tlbi::El2All => (opcode::TLBI_EL2_ALL, Vmid(0), Asid(0), None),
+        Tlbi::El2Asid { asid } => (opcode::TLBI_EL2_ASID, Vmid(0), asid, None),
+        Tlbi::El2Va { asid, range } => (opcode::TLBI_EL2_VA, Vmid(0), asid, Some(range)),
+        Tlbi::El2Vaa { range } => (opcode::TLBI_EL2_VAA, Vmid(0), Asid(0), Some(range)),
+        Tlbi::S12VmAll { vmid } => (opcode::TLBI_S12_VMALL, vmid, Asid(0), None),
+        Tlbi::S2Ipa { vmid, range } => (opcode::TLBI_S2_IPA, vmid, Asid(0), Some(range)),
+        Tlbi::NsnhAll => (opcode::TLBI_NSNH_ALL, Vmid(0), Asid(0), None),
+    };
+    let low = TlbiWord0::new()
+        .with_opcode(op)
+        .with_vmid(vmid.0)
+        .with_asid(asid.0);
+    match range {
+        None => RawCommand {
+            dw0: low.into_bits(),
+            dw1: 0,
+        },
+        Some(range) => encode_range(low, &range),
+    }
+}
+
+fn encode_range(low: TlbiWord0, range: &TlbiRange) -> RawCommand {
+    let high = TlbiWord1::new()
+        .with_leaf(range.leaf)
+        .with_page(range.addr >> 12);
+    let plain = RawCommand {
+        dw0: low.into_bits(),
+        dw1: high.into_bits(),
+    };
+    let Some(granule) = range.granule else {
+        return plain;
+    };
+    let (num, scale) = num_scale(range.bytes.div_ceil(granule.bytes()).max(1));
+    if num == 0 && scale == 0 && range.ttl == 0 {
+        // The reserved triple. TG=0 removes the page that contains the address, whatever its
+        // granule, so it removes at least as much.
+        return plain;
+    }
+    RawCommand {
+        dw0: low.with_num(num).with_scale(scale).into_bits(),
+        dw1: high.with_ttl(range.ttl).with_tg(granule as u8).into_bits(),
+    }
+}
+
+/// The smallest (NUM, SCALE) whose (NUM+1)·2^SCALE is at least `granules`.
+fn num_scale(granules: u64) -> (u8, u8) {
+    let scale = (64 - granules.leading_zeros()).saturating_sub(5);
+    let scale = if granules.div_ceil(1 << scale) > 32 {
+        scale + 1
+    } else {
+        scale
+    };
+    ((granules.div_ceil(1 << scale) - 1) as u8, scale as u8)
+}
+
+/// Cuts a range into pieces that one command each can name exactly, as Linux's driver does:
+/// the lowest set bit of the page count is the scale, the next five bits are the number.
+pub fn pieces(range: TlbiRange) -> impl Iterator<Item = TlbiRange> {
+    let shift = range.granule.map_or(12, |g| g.shift());
+    let mut addr = range.addr;
+    let mut left = range.bytes >> shift;
+    core::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let scale = if range.granule.is_some() {
+            left.trailing_zeros().min(31)
+        } else {
+            0
+        };
+        let num = if range.granule.is_some() {
+            (left >> scale) & 0x1F
+        } else {
+            1
+        };
+        let pages = num << scale;
+        let piece = TlbiRange {
+            addr,
+            bytes: pages << shift,
+            ..range
+        };
+        left -= pages;
+        addr = addr.wrapping_add(piece.bytes);
+        Some(piece)
+    })
+}
+
+fn encode_atc_inv(inv: &AtcInv) -> RawCommand {
+    let low = StreamWord0::from_bits(stream_word(opcode::ATC_INV, inv.stream.0, inv.substream));
+    RawCommand {
+        dw0: low.with_global(inv.global).into_bits(),
+        dw1: span_word(inv.addr, inv.size),
+    }
+}
+
+fn encode_sync(signal: Signal) -> RawCommand {
+    let low = SyncWord0::new().with_opcode(opcode::SYNC);
+    match signal {
+        Signal::None => RawCommand {
+            dw0: low.into_bits(),
+            dw1: 0,
+        },
+        Signal::Sev => RawCommand {
+            dw0: low.with_cs(2).into_bits(),
+            dw1: 0,
+        },
+        Signal::Irq { msi } => RawCommand {
+            // Shareability and attributes as Linux sets them: inner, write-back.
+            dw0: low
+                .with_cs(1)
+                .with_msh(3)
+                .with_msi_attr(0xF)
+                .with_msi_data(msi.map_or(0, |m| m.data))
+                .into_bits(),
+            dw1: SyncWord1::new()
+                .with_msi_word(msi.map_or(0, |m| m.addr.0 >> 2))
+                .into_bits(),
+        },
+    }
+}

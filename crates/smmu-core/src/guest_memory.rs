@@ -1,0 +1,66 @@
+//! What the engine needs of guest memory, and no more.
+//!
+//! The trait is the consumer's side: a VMM implements it over whatever maps its guest
+//! (`vcmdq::VmMemory` does for vm-memory). Everything the guest can write at the same time
+//! is reached through atomics, so a racing guest is never undefined behaviour here.
+//! Words in guest memory are little-endian: [`load_le`] and the `store_*` methods convert.
+
+use crate::ids::Gpa;
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
+
+/// Why guest memory could not be accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// No RAM there. An SMMU sees an external abort.
+    #[error("guest-physical address {0} is not backed by memory")]
+    NotBacked(Gpa),
+    /// The access is not naturally aligned.
+    #[error("guest-physical address {0} is not aligned to {1} bytes")]
+    Misaligned(Gpa, u64),
+}
+
+/// Guest-physical memory.
+///
+/// Every method may be called from any thread, never blocks and never re-enters the
+/// engine. Implementations report their own writes to their dirty log.
+pub trait GuestMemory: Send + Sync {
+    /// The longest run of little-endian 64-bit words that starts at `at`, lies in one piece of
+    /// host memory and has at most `count` words. Never empty: if not even the first word is
+    /// backed, the error says so. Who needs more asks again behind the run.
+    fn words(&self, at: Gpa, count: usize) -> Result<&[AtomicU64], MemoryError>;
+
+    /// Stores one aligned 32-bit word, little-endian, as one single-copy-atomic access with
+    /// `order`, and marks it dirty.
+    fn store_u32(&self, at: Gpa, value: u32, order: Ordering) -> Result<(), MemoryError>;
+
+    /// Says that the engine has written `len` bytes at `at` through [`words`](Self::words), so
+    /// that they enter the dirty log.
+    fn mark_dirty(&self, at: Gpa, len: usize);
+}
+
+/// One word of guest memory as a number.
+#[inline(always)]
+pub fn load_le(word: &AtomicU64, order: Ordering) -> u64 {
+    u64::from_le(word.load(order))
+}
+
+/// Loads the aligned 64-bit word at `at`.
+pub fn load_u64<M: GuestMemory + ?Sized>(
+    memory: &M,
+    at: Gpa,
+    order: Ordering,
+) -> Result<u64, MemoryError> {
+    Ok(load_le(&memory.words(at, 1)?[0], order))
+}
+
+/// Stores the aligned 64-bit word at `at` and marks it dirty.
+pub fn store_u64<M: GuestMemory + ?Sized>(
+    memory: &M,
+    at: Gpa,
+    value: u64,
+    order: Ordering,
+) -> Result<(), MemoryError> {
+    memory.words(at, 1)?[0].store(value.to_le(), order);
+    memory.mark_dirty(at, 8);
+    Ok(())
+}

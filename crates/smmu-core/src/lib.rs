@@ -1,0 +1,30 @@
+//! SMMUv3 formats and a software translation core, for a VMM or a test that needs to
+//! know what an SMMU would make of some bytes in guest memory.
+//!
+//! What belongs here: the layouts of IHI 0070 ([`spec`]), the pure functions over them
+//! ([`decode`], [`encode`]), the one index arithmetic of its queues ([`queue_index`]), the
+//! consumer's view of guest memory ([`guest_memory`]) and the caches and walks of
+//! the translation core ([`tlb`]). What never will: rings, doorbells, threads, host
+//! interfaces.
+//!
+//! The crate is `no_std` + `alloc` without its default feature `std`. All formats are those
+//! of the Non-secure programming interface; section numbers are those of IHI 0070 G.b.
+#![cfg_attr(not(any(feature = "std", loom)), no_std)]
+
+extern crate alloc;
+
+pub mod caps;
+pub mod command;
+pub mod decode;
+pub mod encode;
+pub mod guest_memory;
+pub mod ids;
+pub mod queue_index;
+pub mod range;
+pub mod spec;
+pub mod tlb;
+
+pub use caps::Capabilities;
+pub use command::Command;
+pub use guest_memory::{GuestMemory, MemoryError};
+pub use ids::{Asid, Gpa, Stag, StreamId, SubstreamId, Vmid};

@@ -1,0 +1,76 @@
+//! Atomics, cells and threads of the engine: `core`/`std` in a product build,
+//! [loom] when the compiler is called with `--cfg loom`.
+//!
+//! This is the only crate that knows which of the two it is. Every other crate of
+//! the workspace names its atomics through here, so that what loom explores is the
+//! product's own code and not a copy of it.
+//!
+//! Two small primitives live here as well, because they are the only places that
+//! need `unsafe` to be lock-free:
+//!
+//! * [`claim::ClaimCell`]: data that one thread at a time works on, handed over by
+//!   compare-and-swap, with a promise that a request made meanwhile is not lost;
+//! * [`snapshot::Snapshot`]: a pointer that readers follow without waiting and that
+//!   a writer exchanges, waiting until nobody uses the old value (`std` only).
+//!
+//! [loom]: https://docs.rs/loom
+#![cfg_attr(not(any(feature = "std", loom)), no_std)]
+
+pub mod claim;
+#[cfg(any(feature = "std", loom))]
+pub mod snapshot;
+#[cfg(any(feature = "std", loom))]
+pub mod thread;
+
+pub use crossbeam_utils::CachePadded;
+
+/// Atomic integers, orderings and fences.
+pub mod atomic {
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    #[cfg(loom)]
+    pub use loom::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}
+
+/// Hints to the processor while it waits.
+pub mod hint {
+    #[cfg(not(loom))]
+    pub use core::hint::spin_loop;
+    #[cfg(loom)]
+    pub use loom::hint::spin_loop;
+}
+
+/// Shared ownership and, for control paths only, locks.
+#[cfg(any(feature = "std", loom))]
+pub mod sync {
+    #[cfg(loom)]
+    pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+    #[cfg(not(loom))]
+    pub use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+}
+
+/// `UnsafeCell` in loom's shape: access goes through a closure, which loom checks.
+pub(crate) mod cell {
+    #[cfg(loom)]
+    pub(crate) use loom::cell::UnsafeCell;
+
+    #[cfg(not(loom))]
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+    #[cfg(not(loom))]
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(core::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
