@@ -1,6 +1,16 @@
-//! Registers of the Non-secure programming interface (IHI 0070, chapter 6).
+//! Registers of the Non-secure programming interface (IHI 0070, chapter 6): identification
+//! here, the rest in the files below.
 
 use bitfield_struct::bitfield;
+
+mod control;
+pub mod offset;
+mod queue;
+
+pub use control::{Aidr, Cr0, Cr1, Cr2, Gbpa, Gerror, Iidr, IrqCfg0, IrqCfg2, IrqCtrl};
+pub use queue::{
+    CmdqCons, CmdqProd, OutputCons, OutputProd, QueueBase, StrtabBase, StrtabBaseCfg, cerror,
+};
 
 /// IDR0: what the SMMU can do (6.3.1).
 #[bitfield(u32)]
