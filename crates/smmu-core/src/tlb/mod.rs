@@ -1,1 +1,200 @@
-//! The translation cache.
+//! The translation cache: lookups that write nothing, invalidations that cost what they
+//! remove.
+//!
+//! | invalidation | cost |
+//! |---|---|
+//! | everything, a VMID, an ASID | one addition, whatever the cache holds ([`generation`]) |
+//! | addresses | the sets that can hold them, no others ([`table`]) |
+//! | more addresses than [`Tlb`] has sets | an ASID and the VMID's global entries: wider, and one addition |
+//!
+//! **The duty of whoever looks up.** A translation may be used until the invalidation
+//! that removes it is followed by a barrier. The user says so with a guard: it publishes
+//! the guard, issues a full fence, looks up, uses the result and closes the guard. The
+//! barrier issues a full fence after the invalidation and then reads the guards: either it
+//! sees the guard, or the lookup sees the invalidation.
+//!
+//! **The duty of whoever fills.** Take a [`FillTicket`] *before* reading the first
+//! descriptor, and give it back with the entry. An entry whose walk may have read what a
+//! meanwhile invalidated descriptor said is not cached.
+
+pub mod class;
+pub mod generation;
+mod sweep;
+mod table;
+mod tag;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use class::PageClass;
+pub use generation::FillTicket;
+pub use sweep::{Signature, Sweep};
+
+use crate::ids::{Asid, Vmid};
+use generation::Generations;
+use table::Table;
+use tag::Tag;
+use vcmdq_sync::atomic::{AtomicU32, Ordering};
+
+/// Sizes of a [`Tlb`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlbSettings {
+    /// log2 of the number of entries, 7 to 24. The default, 16 (64 Ki entries), takes
+    /// 2.5 MiB.
+    pub log2_entries: u8,
+    /// log2 of the number of ASID generations, 4 to 16. With 16 (512 KiB), the default, ASIDs
+    /// of one VMID never share one; with fewer, invalidating an ASID may remove a
+    /// neighbour's entries too.
+    pub log2_asids: u8,
+}
+
+impl Default for TlbSettings {
+    fn default() -> Self {
+        Self {
+            log2_entries: 16,
+            log2_asids: 16,
+        }
+    }
+}
+
+/// Whose translations an entry holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// One address space (descriptor bit nG=1).
+    Asid(Asid),
+    /// Every address space of the VMID (nG=0).
+    Global,
+}
+
+/// What a walk found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name space of ASIDs.
+    pub vmid: Vmid,
+    /// Who may use it.
+    pub space: Space,
+    /// Any address within the page or block.
+    pub va: u64,
+    /// Its size and the granule of its tables.
+    pub class: PageClass,
+    /// What the walker wants back: address, permissions, attributes. The cache does not look.
+    pub payload: [u64; 2],
+}
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// The size of the page or block, and so how much of the address is offset.
+    pub class: PageClass,
+    /// Whether the entry was a global one.
+    pub global: bool,
+    /// As it was filled.
+    pub payload: [u64; 2],
+}
+
+/// The translation cache of one instance.
+#[derive(Debug)]
+pub struct Tlb {
+    table: Table,
+    generations: Generations,
+    /// Which classes have ever been filled, one bit each, and [`GLOBALS`]. Grows only, so a
+    /// class that was never used costs neither lookups nor invalidations anything.
+    present: AtomicU32,
+}
+
+/// Bit of [`Tlb::present`]: some global entry has been filled.
+const GLOBALS: u32 = 1 << 31;
+
+impl Tlb {
+    /// An empty cache; sizes outside their limits are brought to the nearest legal one.
+    #[must_use]
+    pub fn new(settings: TlbSettings) -> Self {
+        Self {
+            table: Table::new(settings.log2_entries.clamp(7, 24)),
+            generations: Generations::new(settings.log2_asids.clamp(4, 16)),
+            present: AtomicU32::new(0),
+        }
+    }
+
+    /// Looks an address up for an ASID: its own entries, then the VMID's global ones.
+    ///
+    /// Writes nothing. The caller holds a guard (see the [module](self)).
+    #[inline]
+    #[must_use]
+    pub fn lookup(&self, vmid: Vmid, asid: Asid, va: u64) -> Option<Hit> {
+        let present = self.present.load(Ordering::Relaxed);
+        let mut classes = present & !GLOBALS;
+        while classes != 0 {
+            let class = PageClass::from_code(classes.trailing_zeros());
+            classes &= classes - 1;
+            let own = self.find(vmid, Tag::of(Space::Asid(asid), va, class));
+            if own.is_some() {
+                return own;
+            }
+            if present & GLOBALS != 0 {
+                let shared = self.find(vmid, Tag::of(Space::Global, va, class));
+                if shared.is_some() {
+                    return shared;
+                }
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn find(&self, vmid: Vmid, tag: Tag) -> Option<Hit> {
+        let leaf = self.table.find(vmid, tag)?;
+        (leaf.stamp == self.generations.stamp(vmid, tag.space())).then(|| Hit {
+            class: tag.class(),
+            global: tag.space() == Space::Global,
+            payload: leaf.payload,
+        })
+    }
+
+    /// To be taken before the first descriptor of a walk is read.
+    #[must_use]
+    pub fn ticket(&self, vmid: Vmid, asid: Asid) -> FillTicket {
+        self.generations.ticket(vmid, asid)
+    }
+
+    /// Caches what a walk found out, unless an invalidation since `ticket` may concern it.
+    /// Returns whether it did; not caching is never an error. Evicts at most one entry, of the
+    /// same set.
+    pub fn fill(&self, entry: &Entry, ticket: &FillTicket) -> bool {
+        let globals = if entry.space == Space::Global {
+            GLOBALS
+        } else {
+            0
+        };
+        let bits = entry.class.bit() | globals;
+        if self.present.load(Ordering::Relaxed) & bits != bits {
+            // Before the entry can be seen; the fence in `Table::publish` orders it against the
+            // fence that a sweep issues before it reads the word.
+            self.present.fetch_or(bits, Ordering::Relaxed);
+        }
+        let tag = Tag::of(entry.space, entry.va, entry.class);
+        let stamp = ticket.stamp(entry.space);
+        let still_true = || self.generations.unchanged(entry, ticket);
+        self.table
+            .publish(entry.vmid, tag, stamp, entry.payload, still_true)
+    }
+
+    /// Begins the invalidations of one batch. `signature` has been told every range that the
+    /// batch will remove.
+    #[must_use]
+    pub fn sweep(&self, signature: Signature) -> Sweep<'_> {
+        Sweep::begin(self, signature)
+    }
+
+    /// How many entries fit.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.table.capacity()
+    }
+
+    /// Bytes of memory held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.table.bytes() + self.generations.bytes()
+    }
+}

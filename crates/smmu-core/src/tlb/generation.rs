@@ -1,0 +1,161 @@
+//! Invalidation by counting: an entry remembers the generation in which it was filled.
+//!
+//! Every VMID and every ASID has a counter. Invalidating one adds one to it. An entry carries
+//! the *sum* of the counters that concern it; counters only grow, so the sum is the same
+//! exactly if none of them has moved. At 2^64 they never wrap.
+//!
+//! Invalidations by address do not count, they take entries out. A walk that is under way
+//! meanwhile is found out by the sweep log: each batch of them has a number, and its slot in
+//! the log says, roughly, whose addresses it removed. A fill whose ASID may be among those
+//! logged since its ticket was taken is dropped.
+
+use super::{Entry, Signature, Space};
+use crate::ids::{Asid, Vmid};
+use alloc::boxed::Box;
+use vcmdq_sync::CachePadded;
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
+
+/// Slots of VMID counters; VMIDs that fall together are invalidated together.
+#[cfg(not(loom))]
+const VMIDS: usize = 64;
+#[cfg(loom)]
+const VMIDS: usize = 1;
+/// Sweeps that the log remembers. A walk during which more happened is not cached.
+#[cfg(not(loom))]
+const LOG: u64 = 64;
+#[cfg(loom)]
+const LOG: u64 = 2;
+
+#[derive(Debug, Default)]
+struct VmidCounters {
+    /// Counts what concerns every entry of the VMID.
+    all: AtomicU64,
+    /// Counts what concerns its global entries only.
+    globals: AtomicU64,
+}
+
+/// The counters of one cache.
+#[derive(Debug)]
+pub(super) struct Generations {
+    everything: CachePadded<AtomicU64>,
+    vmids: Box<[CachePadded<VmidCounters>]>,
+    asids: Box<[AtomicU64]>,
+    /// Number of the newest sweep.
+    swept: CachePadded<AtomicU64>,
+    log: Box<[AtomicU64]>,
+}
+
+/// A walk's birth certificate: what had been invalidated when it began.
+#[derive(Clone, Copy, Debug)]
+pub struct FillTicket {
+    own: u64,
+    global: u64,
+    sweep: u64,
+}
+
+impl FillTicket {
+    pub(super) fn stamp(&self, space: Space) -> u64 {
+        match space {
+            Space::Asid(_) => self.own,
+            Space::Global => self.global,
+        }
+    }
+}
+
+impl Generations {
+    pub(super) fn new(log2_asids: u8) -> Self {
+        let asids = if cfg!(loom) { 2 } else { 1usize << log2_asids };
+        let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            everything: CachePadded::default(),
+            vmids: (0..VMIDS).map(|_| CachePadded::default()).collect(),
+            asids: zeros(asids),
+            swept: CachePadded::default(),
+            log: zeros(LOG as usize),
+        }
+    }
+
+    #[inline]
+    fn vmid(&self, vmid: Vmid) -> &VmidCounters {
+        &self.vmids[usize::from(vmid.0) % VMIDS]
+    }
+
+    /// Neighbouring ASIDs land on different cache lines: a worker that invalidates one all the
+    /// time must not slow the readers of another.
+    #[inline]
+    fn asid(&self, vmid: Vmid, asid: Asid) -> &AtomicU64 {
+        let spread = (asid.0 ^ vmid.0.rotate_left(8)).wrapping_mul(0x9E37);
+        &self.asids[usize::from(spread) & (self.asids.len() - 1)]
+    }
+
+    /// What an entry filled now would carry. Relaxed: the fence between publishing a guard and
+    /// looking up orders these loads against the additions (see the TLB's module docs).
+    #[inline]
+    pub(super) fn stamp(&self, vmid: Vmid, space: Space) -> u64 {
+        let counters = self.vmid(vmid);
+        let base = self.everything.load(Ordering::Relaxed) + counters.all.load(Ordering::Relaxed);
+        base + match space {
+            Space::Asid(asid) => self.asid(vmid, asid).load(Ordering::Relaxed),
+            Space::Global => counters.globals.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn ticket(&self, vmid: Vmid, asid: Asid) -> FillTicket {
+        FillTicket {
+            own: self.stamp(vmid, Space::Asid(asid)),
+            global: self.stamp(vmid, Space::Global),
+            // Acquire pairs with the Release in `begin_sweep`: a walk that starts after it reads
+            // the descriptors that the guest wrote before it asked for that sweep.
+            sweep: self.swept.load(Ordering::Acquire),
+        }
+    }
+
+    /// Numbers a sweep and logs whose addresses it takes.
+    pub(super) fn begin_sweep(&self, signature: Signature) {
+        let number = self.swept.fetch_add(1, Ordering::AcqRel) + 1;
+        // Until this store the slot names an older sweep, which `unchanged` takes for "unknown".
+        self.log[(number % LOG) as usize].store(signature.logged(number), Ordering::Release);
+    }
+
+    /// Whether no sweep since the ticket may concern the entry. Called after a full fence that
+    /// follows the store of the entry's tag.
+    pub(super) fn unchanged(&self, entry: &Entry, ticket: &FillTicket) -> bool {
+        if cfg!(break_law3a) {
+            return true;
+        }
+        let newest = self.swept.load(Ordering::Acquire);
+        if newest == ticket.sweep {
+            return true;
+        }
+        let Space::Asid(asid) = entry.space else {
+            return false;
+        };
+        if newest - ticket.sweep >= LOG {
+            return false;
+        }
+        (ticket.sweep + 1..=newest).all(|number| {
+            let logged = self.log[(number % LOG) as usize].load(Ordering::Acquire);
+            Signature::spares(logged, number, asid)
+        })
+    }
+
+    pub(super) fn count_everything(&self) {
+        self.everything.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn count_vmid(&self, vmid: Vmid) {
+        self.vmid(vmid).all.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn count_asid(&self, vmid: Vmid, asid: Asid) {
+        self.asid(vmid, asid).fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn count_globals(&self, vmid: Vmid) {
+        self.vmid(vmid).globals.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.vmids) + size_of_val(&*self.asids) + size_of_val(&*self.log)
+    }
+}

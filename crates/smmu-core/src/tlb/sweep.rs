@@ -1,0 +1,156 @@
+//! The invalidations of one batch.
+
+use super::tag::{Matcher, page_number};
+use super::{GLOBALS, PageClass, Space, Tag, Tlb};
+use crate::ids::{Asid, Vmid};
+use crate::range::TlbiRange;
+use vcmdq_sync::atomic::{Ordering, fence};
+
+const ASID_BITS: u32 = 48;
+const ALL: u64 = (1 << ASID_BITS) - 1;
+
+/// Whose addresses a sweep is going to take: a set of ASIDs that may name too many.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signature(u64);
+
+impl Signature {
+    /// Adds an ASID, or every one.
+    #[inline]
+    pub fn add(&mut self, asid: Option<Asid>) {
+        self.0 |= asid.map_or(ALL, Self::bit);
+    }
+
+    #[inline]
+    fn bit(asid: Asid) -> u64 {
+        1 << (u32::from(asid.0.wrapping_mul(0x9E37)) * ASID_BITS >> 16)
+    }
+
+    /// The log's word: the set and the low bits of the sweep's number.
+    pub(super) fn logged(self, number: u64) -> u64 {
+        self.0 | number << ASID_BITS
+    }
+
+    /// Whether a word of the log is that of sweep `number` and does not contain `asid`.
+    pub(super) fn spares(logged: u64, number: u64, asid: Asid) -> bool {
+        logged >> ASID_BITS == number & (u64::MAX >> ASID_BITS) && logged & Self::bit(asid) == 0
+    }
+}
+
+/// Takes entries out of a [`Tlb`]. Several may run at the same time.
+#[derive(Debug)]
+pub struct Sweep<'a> {
+    tlb: &'a Tlb,
+    present: u32,
+}
+
+impl<'a> Sweep<'a> {
+    pub(super) fn begin(tlb: &'a Tlb, signature: Signature) -> Self {
+        if signature.0 != 0 {
+            tlb.generations.begin_sweep(signature);
+            // Pairs with the fence in `Table::publish`: either the filler sees this sweep in the
+            // log, or the sweep sees its tag and its class. Model: `tlb_fill_against_sweep`.
+            fence(Ordering::SeqCst);
+        }
+        Self {
+            tlb,
+            present: tlb.present.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Everything.
+    pub fn everything(&self) {
+        self.tlb.generations.count_everything();
+    }
+
+    /// Every entry of a VMID.
+    pub fn vmid(&self, vmid: Vmid) {
+        self.tlb.generations.count_vmid(vmid);
+    }
+
+    /// The non-global entries of an ASID.
+    pub fn asid(&self, vmid: Vmid, asid: Asid) {
+        self.tlb.generations.count_asid(vmid, asid);
+    }
+
+    /// The entries of an ASID and all global ones of its VMID.
+    pub fn asid_and_globals(&self, vmid: Vmid, asid: Asid) {
+        self.tlb.generations.count_asid(vmid, asid);
+        self.tlb.generations.count_globals(vmid);
+    }
+
+    /// Entries that map addresses: those of `asid` and global ones, or with `None` of every
+    /// ASID. The signature must have been told. A range that reaches more sets than the cache
+    /// has is replaced by something wider that costs one addition.
+    pub fn addresses(&self, vmid: Vmid, asid: Option<Asid>, range: &TlbiRange) {
+        let mut classes = self.present & !GLOBALS;
+        while classes != 0 {
+            let class = PageClass::from_code(classes.trailing_zeros());
+            classes &= classes - 1;
+            if range
+                .granule
+                .is_some_and(|granule| granule != class.granule())
+            {
+                continue;
+            }
+            let first = page_number(range.addr, class);
+            let more = match range.granule {
+                None => 0,
+                Some(_) => (range.bytes - 1 + offset(range.addr, class)) >> class.shift(),
+            };
+            if more / 8 >= self.tlb.table.sets_in_a_bank() {
+                return self.wide(vmid, asid);
+            }
+            self.of_class(vmid, asid, class, first, more);
+        }
+    }
+
+    fn wide(&self, vmid: Vmid, asid: Option<Asid>) {
+        match asid {
+            Some(asid) => self.asid_and_globals(vmid, asid),
+            None => self.vmid(vmid),
+        }
+    }
+
+    #[inline]
+    fn of_class(&self, vmid: Vmid, asid: Option<Asid>, class: PageClass, first: u64, more: u64) {
+        let kind = |space| Tag::of(space, 0, class).kind();
+        let table = &self.tlb.table;
+        match asid {
+            Some(asid) => {
+                let kind = kind(Space::Asid(asid));
+                let own = Matcher {
+                    kind,
+                    mask: Matcher::EXACT,
+                    first,
+                    more,
+                };
+                table.take(vmid, Some(Space::Asid(asid)), class, &own);
+            }
+            None => {
+                let kind = kind(Space::Asid(Asid(0)));
+                let any = Matcher {
+                    kind,
+                    mask: Matcher::ANY_ASID,
+                    first,
+                    more,
+                };
+                table.take(vmid, None, class, &any);
+            }
+        }
+        if self.present & GLOBALS != 0 {
+            let kind = kind(Space::Global);
+            let global = Matcher {
+                kind,
+                mask: Matcher::EXACT,
+                first,
+                more,
+            };
+            table.take(vmid, Some(Space::Global), class, &global);
+        }
+    }
+}
+
+#[inline]
+fn offset(addr: u64, class: PageClass) -> u64 {
+    addr & ((1 << class.shift()) - 1)
+}
