@@ -104,7 +104,7 @@ impl Cfgi {
             | Self::Cd { stream: own, .. }
             | Self::CdAll { stream: own } => own == stream,
             Self::SteRange { stream: own, range } => {
-                let shift = u32::from(range) + 1;
+                let shift = u32::from(range.min(31)) + 1;
                 u64::from(own.0) >> shift == u64::from(stream.0) >> shift
             }
             Self::All => true,

@@ -3,14 +3,16 @@
 
 use crate::command::{AtcInv, Cfgi, Command, PriResponse, ResumeAction, Signal, Tlbi};
 use crate::ids::{Asid, SubstreamId, Vmid};
-use crate::range::TlbiRange;
+use crate::range::{Granule, TlbiRange};
 use crate::spec::command::{
     CfgiWord1, PriRespWord1, RawCommand, ResumeWord0, SpanWord1, StreamWord0, SyncWord0, SyncWord1,
     TlbiWord0, TlbiWord1, opcode,
 };
 
 /// Encodes a command. A TLBI whose range needs several commands must have been cut by
-/// [`pieces`] first; one that has not is widened to the next range that one command can name.
+/// [`pieces`] first; one that has not is widened to the next range that one command can name,
+/// or to everything of its VMID (of EL2) if none can. Fields wider than the command's own are
+/// cut, spans widened: nothing here panics.
 #[must_use]
 pub fn encode(command: &Command) -> RawCommand {
     match *command {
@@ -25,7 +27,7 @@ pub fn encode(command: &Command) -> RawCommand {
             size,
         } => RawCommand {
             dw0: stream_word(opcode::PREFETCH_ADDR, stream.0, substream),
-            dw1: span_word(addr, size),
+            dw1: span_word(addr, size.min(31)),
         },
         Command::Cfgi(cfgi) => encode_cfgi(cfgi),
         Command::Tlbi(tlbi) => encode_tlbi(tlbi),
@@ -38,7 +40,7 @@ pub fn encode(command: &Command) -> RawCommand {
         } => RawCommand {
             dw0: stream_word(opcode::PRI_RESP, stream.0, substream),
             dw1: PriRespWord1::new()
-                .with_group(group)
+                .with_group(group & 0x1FF)
                 .with_response(match response {
                     PriResponse::Failure => 0,
                     PriResponse::Invalid => 1,
@@ -98,7 +100,7 @@ fn encode_cfgi(cfgi: Cfgi) -> RawCommand {
     let low = StreamWord0::new().with_opcode(op).with_stream(stream);
     RawCommand {
         dw0: low.with_substream(substream & 0xF_FFFF).into_bits(),
-        dw1: CfgiWord1::new().with_range(range).into_bits(),
+        dw1: CfgiWord1::new().with_range(range.min(31)).into_bits(),
     }
 }
 
@@ -120,16 +122,24 @@ fn encode_tlbi(tlbi: Tlbi) -> RawCommand {
         .with_opcode(op)
         .with_vmid(vmid.0)
         .with_asid(asid.0);
+    let whole = |op| RawCommand {
+        dw0: low.with_opcode(op).into_bits(),
+        dw1: 0,
+    };
     match range {
-        None => RawCommand {
-            dw0: low.into_bits(),
-            dw1: 0,
-        },
-        Some(range) => encode_range(low, &range),
+        None => whole(op),
+        Some(range) => encode_range(low, &range).unwrap_or_else(|| {
+            whole(match op {
+                opcode::TLBI_NH_VA | opcode::TLBI_NH_VAA => opcode::TLBI_NH_ALL,
+                opcode::TLBI_S2_IPA => opcode::TLBI_S12_VMALL,
+                _ => opcode::TLBI_EL2_ALL,
+            })
+        }),
     }
 }
 
-fn encode_range(low: TlbiWord0, range: &TlbiRange) -> RawCommand {
+/// Both words of a TLBI by address, or `None` if no single command can name that much.
+fn encode_range(low: TlbiWord0, range: &TlbiRange) -> Option<RawCommand> {
     let high = TlbiWord1::new()
         .with_leaf(range.leaf)
         .with_page(range.addr >> 12);
@@ -138,59 +148,92 @@ fn encode_range(low: TlbiWord0, range: &TlbiRange) -> RawCommand {
         dw1: high.into_bits(),
     };
     let Some(granule) = range.granule else {
-        return plain;
+        return Some(plain);
     };
-    let (num, scale) = num_scale(range.bytes.div_ceil(granule.bytes()).max(1));
-    if num == 0 && scale == 0 && range.ttl == 0 {
+    let (start, count) = granules(range, granule);
+    let (num, scale) = num_scale(count)?;
+    // 16 KiB with TTL=1 is TTL=0 to a receiver without 52-bit addresses.
+    let any_level = range.ttl == 0 || (range.ttl == 1 && granule == Granule::K16);
+    if num == 0 && scale == 0 && any_level {
         // The reserved triple. TG=0 removes the page that contains the address, whatever its
         // granule, so it removes at least as much.
-        return plain;
+        return Some(plain);
     }
-    RawCommand {
+    let ttl = if range.ttl > 3 { 0 } else { range.ttl };
+    Some(RawCommand {
         dw0: low.with_num(num).with_scale(scale).into_bits(),
-        dw1: high.with_ttl(range.ttl).with_tg(granule as u8).into_bits(),
-    }
+        dw1: high
+            .with_page(start >> 12)
+            .with_ttl(ttl)
+            .with_tg(granule as u8)
+            .into_bits(),
+    })
 }
 
-/// The smallest (NUM, SCALE) whose (NUM+1)·2^SCALE is at least `granules`.
-fn num_scale(granules: u64) -> (u8, u8) {
+/// A range in whole granules: the first address and their number.
+fn granules(range: &TlbiRange, granule: Granule) -> (u64, u64) {
+    let start = range.addr & !(granule.bytes() - 1);
+    let span = (range.addr - start).saturating_add(range.bytes);
+    (start, span.div_ceil(granule.bytes()).max(1))
+}
+
+/// The smallest (NUM, SCALE) whose (NUM+1)·2^SCALE is at least `granules`. SCALE keeps to the
+/// five bits that every implementation reads: with the sixth, one without 52-bit
+/// addresses would remove far too little.
+fn num_scale(granules: u64) -> Option<(u8, u8)> {
     let scale = (64 - granules.leading_zeros()).saturating_sub(5);
     let scale = if granules.div_ceil(1 << scale) > 32 {
         scale + 1
     } else {
         scale
     };
-    ((granules.div_ceil(1 << scale) - 1) as u8, scale as u8)
+    // 32 whole units need no larger scale.
+    let scale = if scale == MAX_SCALE + 1 && granules == 32 << MAX_SCALE {
+        MAX_SCALE
+    } else {
+        scale
+    };
+    (scale <= MAX_SCALE).then(|| ((granules.div_ceil(1 << scale) - 1) as u8, scale as u8))
 }
+
+/// The largest SCALE of five bits.
+const MAX_SCALE: u32 = 31;
 
 /// Cuts a range into pieces that one command each can name exactly, as Linux's driver does:
 /// the lowest set bit of the page count is the scale, the next five bits are the number.
+/// It ends at the top of the address space. A range has at most eight pieces until it is
+/// longer than one command can name (2^36 granules); from there, one for each such length.
 pub fn pieces(range: TlbiRange) -> impl Iterator<Item = TlbiRange> {
-    let shift = range.granule.map_or(12, |g| g.shift());
-    let mut addr = range.addr;
-    let mut left = range.bytes >> shift;
+    let granule = range.granule.unwrap_or(Granule::K4);
+    let shift = granule.shift();
+    let (start, count) = granules(&range, granule);
+    let mut addr = start;
+    let mut left = if range.bytes == 0 { 0 } else { count };
     core::iter::from_fn(move || {
         if left == 0 {
             return None;
         }
-        let scale = if range.granule.is_some() {
-            left.trailing_zeros().min(31)
-        } else {
-            0
-        };
-        let num = if range.granule.is_some() {
-            (left >> scale) & 0x1F
+        let pages = if range.granule.is_some() {
+            let scale = left.trailing_zeros().min(MAX_SCALE);
+            match left >> scale {
+                units @ 1..=32 => units << scale,
+                // Five zero bits are 32 units; only at the largest scale can they be.
+                units if units & 0x1F == 0 => 32 << scale,
+                units => (units & 0x1F) << scale,
+            }
         } else {
             1
         };
-        let pages = num << scale;
         let piece = TlbiRange {
             addr,
             bytes: pages << shift,
             ..range
         };
         left -= pages;
-        addr = addr.wrapping_add(piece.bytes);
+        match addr.checked_add(piece.bytes) {
+            Some(next) => addr = next,
+            None => left = 0,
+        }
         Some(piece)
     })
 }
@@ -199,9 +242,12 @@ fn encode_atc_inv(inv: &AtcInv) -> RawCommand {
     let low = StreamWord0::from_bits(stream_word(opcode::ATC_INV, inv.stream.0, inv.substream));
     RawCommand {
         dw0: low.with_global(inv.global).into_bits(),
-        dw1: span_word(inv.addr, inv.size),
+        dw1: span_word(inv.addr, inv.size.min(52)),
     }
 }
+
+/// MSIAddress, [55:2].
+const MSI_ADDR: u64 = 0x00FF_FFFF_FFFF_FFFC;
 
 fn encode_sync(signal: Signal) -> RawCommand {
     let low = SyncWord0::new().with_opcode(opcode::SYNC);
@@ -223,7 +269,7 @@ fn encode_sync(signal: Signal) -> RawCommand {
                 .with_msi_data(msi.map_or(0, |m| m.data))
                 .into_bits(),
             dw1: SyncWord1::new()
-                .with_msi_word(msi.map_or(0, |m| m.addr.0 >> 2))
+                .with_msi_word(msi.map_or(0, |m| (m.addr.0 & MSI_ADDR) >> 2))
                 .into_bits(),
         },
     }
