@@ -1,1 +1,191 @@
-//! dispatch
+//! STAGE dispatch: a batch to a backend, and what becomes of what it does not take.
+//!
+//! A legal invalidation is never reported as the guest's error and never lost (law 4). What a
+//! backend does not take climbs a ladder, request by request:
+//!
+//! 1. try again, a few times, alone;
+//! 2. widen: ask for something that covers it and that the backend may find easier;
+//! 3. fail closed: the streams that it may concern abort from now on, and the VMM is told.
+//!
+//! Only then may the SYNC behind it complete. The one failure that *is* the guest's to hear
+//! of is a device that does not answer an invalidation of its own cache: its SYNC ends in
+//! CERROR_ATC_INV (IHI 0070, 4.5.1).
+
+use crate::backend::{Backend, Cause, Rejected};
+use crate::batch::Batch;
+use crate::invalidation::{Invalidation, Scope, Stage};
+use smmu_core::StreamId;
+
+/// How often one request is tried on one rung of the ladder.
+pub const TRIES: u32 = 3;
+
+/// What happened on the way, added up over the batches of a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Calls to the backend.
+    pub calls: u64,
+    /// Requests that it was given.
+    pub requests: u64,
+    /// Calls that were made again.
+    pub retries: u64,
+    /// Requests that were widened.
+    pub widened: u64,
+    /// Streams that abort from now on; `None` in the list is "all of the instance".
+    pub failed_closed: Vec<(Option<StreamId>, Cause)>,
+    /// Position in the window of the earliest ATC_INV that a device did not answer.
+    pub device_timed_out: Option<u32>,
+}
+
+impl Report {
+    /// Starts anew.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.calls = 0;
+        self.requests = 0;
+        self.retries = 0;
+        self.widened = 0;
+        self.failed_closed.clear();
+        self.device_timed_out = None;
+    }
+}
+
+/// Has `backend` execute `batch`. When this returns, every request has taken effect or the
+/// streams that it concerns abort. Blocks as long as the backend does.
+#[inline]
+pub fn dispatch(backend: &dyn Backend, batch: &mut Batch, report: &mut Report) {
+    report.calls += 1;
+    report.requests += batch.len() as u64;
+    if let Err(rejected) = backend.submit(batch) {
+        ladder(backend, batch, rejected, report);
+    }
+}
+
+#[cold]
+fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mut Report) {
+    let mut rejected = first;
+    loop {
+        // A count that takes in the whole batch beside an error is no count: kernels leave it
+        // untouched when they fail early. Nothing is certain then.
+        let certain = if rejected.accepted < batch.len() {
+            rejected.accepted
+        } else {
+            0
+        };
+        // law4a: believe the backend's count, whatever it says.
+        let certain = if cfg!(break_law4a) {
+            rejected.accepted.min(batch.len())
+        } else {
+            certain
+        };
+        batch.retire(certain);
+        if batch.is_empty() {
+            return;
+        }
+        climb(backend, batch, rejected.cause, report);
+        batch.retire(1);
+        if batch.is_empty() {
+            return;
+        }
+        report.calls += 1;
+        match backend.submit(batch) {
+            Ok(()) => return,
+            Err(next) => rejected = next,
+        }
+    }
+}
+
+/// Brings the first request of the batch through, whatever it takes.
+fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report) {
+    let (request, origin) = (batch.requests()[0], batch.origin(0));
+    let mut cause = cause;
+    let rungs = [Some(request), request.widened()];
+    for (rung, request) in rungs.into_iter().flatten().enumerate() {
+        if rung > 0 {
+            report.widened += 1;
+        }
+        // On the first rung the call that failed was the first try.
+        let tries = if rung > 0 { TRIES } else { TRIES - 1 };
+        match attempt(backend, request, cause, tries, report) {
+            Ok(()) => return,
+            Err(Cause::DeviceTimedOut) => {
+                let earliest = report
+                    .device_timed_out
+                    .map_or(origin, |other| other.min(origin));
+                report.device_timed_out = Some(earliest);
+                return;
+            }
+            Err(last) => cause = last,
+        }
+    }
+    let stream = request.stream();
+    // law4b: a request that cannot be carried out is dropped.
+    if !cfg!(break_law4b) {
+        backend.fail_closed(stream);
+    }
+    report.failed_closed.push((stream, cause));
+}
+
+/// Submits one request alone until it is taken, cannot be, or `tries` are used up.
+fn attempt(
+    backend: &dyn Backend,
+    request: Invalidation,
+    first: Cause,
+    tries: u32,
+    report: &mut Report,
+) -> Result<(), Cause> {
+    let mut alone = Batch::new();
+    alone.restart(request.vmid);
+    alone.push(request, 0);
+    let mut cause = first;
+    for _ in 0..tries {
+        if cause == Cause::DeviceTimedOut {
+            return Err(cause);
+        }
+        report.calls += 1;
+        report.requests += 1;
+        report.retries += 1;
+        match backend.submit(&alone) {
+            Ok(()) => return Ok(()),
+            Err(Rejected { cause: next, .. }) => cause = next,
+        }
+        if matches!(cause, Cause::Unsupported | Cause::Gone) {
+            break;
+        }
+    }
+    Err(cause)
+}
+
+impl Invalidation {
+    /// A request that covers this one and asks less of a backend, if there is one. What names a
+    /// stream is not widened beyond it.
+    #[must_use]
+    pub fn widened(&self) -> Option<Self> {
+        let scope = match self.scope {
+            Scope::All => return None,
+            Scope::Vmid => return (self.stage != Stage::Both).then(Self::everything),
+            Scope::DeviceTlb {
+                addr: 0,
+                size: 52,
+                pasid: None,
+                ..
+            } => return None,
+            Scope::DeviceTlb { stream, .. } => Scope::DeviceTlb {
+                stream,
+                pasid: None,
+                global: false,
+                addr: 0,
+                size: 52,
+            },
+            Scope::ContextTable { pasid: None, .. } => return None,
+            Scope::ContextTable { stream, .. } => Scope::ContextTable {
+                stream,
+                pasid: None,
+                leaf: false,
+            },
+            Scope::Context(_) | Scope::ContextAndGlobals(_) | Scope::Addresses { .. } => {
+                Scope::Vmid
+            }
+        };
+        Some(Self { scope, ..*self })
+    }
+}

@@ -10,6 +10,8 @@ pub mod faulty;
 pub mod recorder;
 pub mod software;
 
+pub use software::{DeviceCache, DeviceTimeout, Software};
+
 /// Why a backend did not take the rest of a batch.
 ///
 /// None of these is ever the guest's fault: what reaches a backend has been found legal

@@ -1,1 +1,73 @@
-//! recorder
+//! Writes down what passes, and passes it on.
+
+use super::{Backend, BackendCapabilities, Barrier, Rejected, WaiterId, Wake};
+use crate::batch::Batch;
+use smmu_core::StreamId;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A backend in front of another one.
+#[derive(Debug)]
+pub struct Recorder<B> {
+    inner: B,
+    batches: Mutex<Vec<Batch>>,
+    closed: Mutex<Vec<Option<StreamId>>>,
+}
+
+impl<B: Backend> Recorder<B> {
+    /// Wraps `inner`.
+    pub fn new(inner: B) -> Self {
+        Self {
+            inner,
+            batches: Mutex::default(),
+            closed: Mutex::default(),
+        }
+    }
+
+    /// The backend behind.
+    pub fn inner(&self) -> &B {
+        &self.inner
+    }
+
+    /// Every batch so far, as it was submitted, and forgets them.
+    pub fn take(&self) -> Vec<Batch> {
+        std::mem::take(&mut self.batches.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was failed closed so far.
+    pub fn closed(&self) -> Vec<Option<StreamId>> {
+        self.closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl<B: Backend> Backend for Recorder<B> {
+    fn capabilities(&self) -> BackendCapabilities {
+        self.inner.capabilities()
+    }
+
+    fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
+        self.batches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(batch.clone());
+        self.inner.submit(batch)
+    }
+
+    fn barrier(&self, waiter: WaiterId) -> Barrier {
+        self.inner.barrier(waiter)
+    }
+
+    fn attach(&self, wake: Arc<dyn Wake>) {
+        self.inner.attach(wake);
+    }
+
+    fn fail_closed(&self, stream: Option<StreamId>) {
+        self.closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(stream);
+        self.inner.fail_closed(stream);
+    }
+}
