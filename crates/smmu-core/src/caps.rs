@@ -1,6 +1,7 @@
 //! What a frame advertises. Decoding and translation ask here and nowhere else, so that
 //! what a guest may do is what its identification registers say.
 
+use crate::range::Granule;
 use crate::spec::register::{Idr0, Idr1, Idr3, Idr5};
 
 /// The identification registers of a frame (IDR0, IDR1, IDR3, IDR5; IDR2 and IDR4 carry
@@ -64,5 +65,74 @@ impl Capabilities {
     #[must_use]
     pub fn cmdq_log2size(&self) -> u8 {
         self.idr1.cmdqs().min(crate::queue_index::MAX_LOG2SIZE)
+    }
+}
+
+/// The address bits that a three-bit size code means (OAS, IPS, S2PS). Code 7 needs 128-bit
+/// descriptors, which the engine does not offer; without them it is 52 bits.
+#[must_use]
+#[inline]
+pub fn address_bits(code: u8) -> u32 {
+    match code {
+        0 => 32,
+        1 => 36,
+        2 => 40,
+        3 => 42,
+        4 => 44,
+        5 => 48,
+        _ => 52,
+    }
+}
+
+impl Capabilities {
+    /// Output address bits (OAS).
+    #[must_use]
+    #[inline]
+    pub fn oas_bits(&self) -> u32 {
+        address_bits(self.idr5.oas())
+    }
+
+    /// Intermediate address bits (IAS): those of the output, and what AArch32 tables reach.
+    #[must_use]
+    pub fn ias_bits(&self) -> u32 {
+        let aarch32 = if self.idr0.ttf() & 1 != 0 { 40 } else { 0 };
+        self.oas_bits().max(aarch32)
+    }
+
+    /// AArch64 translation tables exist.
+    #[must_use]
+    pub fn aarch64_tables(&self) -> bool {
+        self.idr0.ttf() & 2 != 0
+    }
+
+    /// IDR5.GRANxK of a granule.
+    #[must_use]
+    pub fn granule_supported(&self, granule: Granule) -> bool {
+        match granule {
+            Granule::K4 => self.idr5.gran4k(),
+            Granule::K16 => self.idr5.gran16k(),
+            Granule::K64 => self.idr5.gran64k(),
+        }
+    }
+
+    /// The smallest input of a stage, in bits: TxSZ is at most 39, with small tables 48 (47
+    /// with 64 KiB).
+    #[must_use]
+    pub fn least_input_bits(&self, granule: Granule) -> u32 {
+        match (self.idr3.stt(), granule) {
+            (false, _) => 64 - 39,
+            (true, Granule::K64) => 64 - 47,
+            (true, _) => 64 - 48,
+        }
+    }
+
+    /// Whether IDR0.TTENDIAN allows big-endian (or little-endian) tables.
+    #[must_use]
+    pub fn endianness_allowed(&self, big: bool) -> bool {
+        match self.idr0.ttendian() {
+            2 => !big,
+            3 => big,
+            _ => true,
+        }
     }
 }

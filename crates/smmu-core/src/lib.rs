@@ -3,9 +3,10 @@
 //!
 //! What belongs here: the layouts of IHI 0070 ([`spec`]), the pure functions over them
 //! ([`decode`], [`encode`]), the one index arithmetic of its queues ([`queue_index`]), the
-//! consumer's view of guest memory ([`guest_memory`]) and the caches and walks of
-//! the translation core ([`tlb`]). What never will: rings, doorbells, threads, host
-//! interfaces.
+//! consumer's view of guest memory ([`guest_memory`]) and the translation core: from a stream
+//! to a context ([`config`]), from an address to a page ([`walk`]), what went wrong on the way
+//! ([`fault`]), and the cache of what was found ([`tlb`]). What never will: rings, doorbells,
+//! threads, host interfaces.
 //!
 //! The crate is `no_std` + `alloc` without its default feature `std`. All formats are those
 //! of the Non-secure programming interface; section numbers are those of IHI 0070 G.b.
@@ -13,16 +14,20 @@
 
 extern crate alloc;
 
+pub mod access;
 pub mod caps;
 pub mod command;
+pub mod config;
 pub mod decode;
 pub mod encode;
+pub mod fault;
 pub mod guest_memory;
 pub mod ids;
 pub mod queue_index;
 pub mod range;
 pub mod spec;
 pub mod tlb;
+pub mod walk;
 
 pub use caps::Capabilities;
 pub use command::Command;

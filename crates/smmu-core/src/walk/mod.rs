@@ -1,0 +1,39 @@
+//! Walks of VMSAv8-64 tables (IHI 0070, 3.4 and Arm ARM D8): an address in, a [`Leaf`] or a
+//! [`Fault`] out.
+//!
+//! A walk reads at most five descriptors, each once, and writes nothing. It uses no cache.
+//! The contiguous hint is ignored, as an implementation may. Faults come in the order that
+//! the architecture gives them: address range, abort of the descriptor, invalid descriptor,
+//! output size, access flag, permission.
+
+mod geometry;
+mod leaf;
+mod permissions;
+mod stage1;
+
+pub(crate) use geometry::start_table_bytes;
+pub use leaf::{Leaf, MemoryAttributes};
+pub use permissions::Permissions;
+pub use stage1::{bypass_stage1, translate};
+
+use crate::fault::Fault;
+use crate::ids::Gpa;
+use crate::spec::event::Class;
+
+/// What turns intermediate physical addresses into guest-physical ones: the guest's own
+/// stage 2, or nothing.
+pub trait IpaSpace {
+    /// Where `ipa` lies; `class` says what is being fetched there, for the fault record.
+    fn physical(&self, ipa: u64, class: Class) -> Result<Gpa, Fault>;
+}
+
+/// Without a stage 2, intermediate addresses are guest-physical ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoStage2;
+
+impl IpaSpace for NoStage2 {
+    #[inline]
+    fn physical(&self, ipa: u64, _class: Class) -> Result<Gpa, Fault> {
+        Ok(Gpa(ipa))
+    }
+}

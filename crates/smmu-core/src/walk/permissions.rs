@@ -1,0 +1,94 @@
+//! Who may do what with a page (Arm ARM D8.4, without overlays and indirection).
+
+use crate::access::{Access, Operation};
+use crate::config::{Context, World};
+use crate::spec::pte::{LeafDescriptor, TableDescriptor};
+
+/// Six rights: read, write and execute, without and with privilege.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Permissions(u8);
+
+const UNPRIVILEGED: u32 = 0;
+const PRIVILEGED: u32 = 3;
+const READ: u8 = 1;
+const WRITE: u8 = 2;
+const EXECUTE: u8 = 4;
+
+impl Permissions {
+    /// Everything, as a bypassed stage allows.
+    pub const ALL: Self = Self(0x3F);
+
+    /// From the low six bits: read, write, execute without privilege, then with.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & 0x3F)
+    }
+
+    /// The low six bits.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether an access is allowed.
+    #[must_use]
+    #[inline]
+    pub fn allow(self, access: &Access) -> bool {
+        let right = match access.operation {
+            Operation::Read => READ,
+            Operation::Write => WRITE,
+            Operation::Execute => EXECUTE,
+        };
+        let shift = if access.privileged {
+            PRIVILEGED
+        } else {
+            UNPRIVILEGED
+        };
+        self.0 >> shift & right != 0
+    }
+
+    fn of(read: bool, write: bool, execute: bool) -> u8 {
+        let bit = |right, allowed| if allowed { right } else { 0 };
+        bit(READ, read) | bit(WRITE, write) | bit(EXECUTE, execute)
+    }
+}
+
+/// What the table descriptors on the way forbid.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inherited {
+    no_unprivileged: bool,
+    read_only: bool,
+    xn: bool,
+    pxn: bool,
+}
+
+impl Inherited {
+    pub(super) fn add(&mut self, table: TableDescriptor) {
+        self.no_unprivileged |= table.ap_table_no_unprivileged();
+        self.read_only |= table.ap_table_read_only();
+        self.xn |= table.xn_table();
+        self.pxn |= table.pxn_table();
+    }
+
+    /// The rights of a leaf below these tables.
+    pub(super) fn permissions(self, leaf: LeafDescriptor, context: &Context) -> Permissions {
+        let write = !(leaf.read_only() || self.read_only);
+        let never = leaf.uxn() || self.xn;
+        let wxn = context.writable_never_executable;
+        if context.world == World::El2 {
+            // One level of privilege: AP[1] and PXN are not looked at.
+            let both = Permissions::of(true, write, !(never || wxn && write));
+            return Permissions(both << UNPRIVILEGED | both << PRIVILEGED);
+        }
+        let user = leaf.unprivileged() && !self.no_unprivileged;
+        let user_write = user && write;
+        let user_execute = !(never || wxn && user_write);
+        // What an unprivileged program can write, privileged code never executes.
+        let execute = !(leaf.pxn() || self.pxn || user_write || wxn && write);
+        let reachable = !(context.privileged_access_never && user);
+        Permissions(
+            Permissions::of(user, user_write, user_execute) << UNPRIVILEGED
+                | Permissions::of(reachable, reachable && write, execute) << PRIVILEGED,
+        )
+    }
+}

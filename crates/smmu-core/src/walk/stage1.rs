@@ -1,0 +1,160 @@
+//! The walk of stage 1.
+
+use super::IpaSpace;
+use super::geometry::{block_allowed, descriptor_address, entry_shift, start_level};
+use super::leaf::{Leaf, MemoryAttributes};
+use super::permissions::Inherited;
+use crate::access::Access;
+use crate::config::{Context, Half};
+use crate::fault::{Fault, Place};
+use crate::guest_memory::{GuestMemory, load_u64};
+use crate::spec::event::Class;
+use crate::spec::pte::{self, DescriptorKind, LeafDescriptor, TableDescriptor};
+use vcmdq_sync::atomic::Ordering;
+
+const HERE: Place = Place::Stage1;
+
+/// Translates one access through stage 1: range, walk, permission. The leaf may be cached for
+/// its page; [`Context::admit`] and [`Permissions::allow`](super::Permissions::allow) then
+/// stand for this function's first and last step.
+pub fn translate<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
+    memory: &M,
+    ipas: &S,
+    context: &Context,
+    access: &Access,
+) -> Result<Leaf, Fault> {
+    let half = context.admit(access)?;
+    let leaf = walk(memory, ipas, context, half, access.address)?;
+    if leaf.permissions.allow(access) {
+        Ok(leaf)
+    } else {
+        Err(Fault::Permission(HERE))
+    }
+}
+
+/// A bypassed stage 1 hands the address on if it fits `bits` (IAS under stage 2, else OAS).
+pub fn bypass_stage1(address: u64, bits: u32) -> Result<u64, Fault> {
+    if address.checked_shr(bits).unwrap_or(0) == 0 {
+        Ok(address)
+    } else {
+        Err(Fault::InputSize)
+    }
+}
+
+impl Context {
+    /// The half that an access belongs to, or F_TRANSLATION: bit 55 selects it, the bits above
+    /// the input size must repeat bit 55 (but for an ignored top byte), and the half must
+    /// not be disabled, nor closed to unprivileged accesses.
+    #[inline]
+    pub fn admit(&self, access: &Access) -> Result<&Half, Fault> {
+        let high = access.address >> 55 & 1 != 0;
+        let half = if high { &self.upper } else { &self.lower };
+        let half = half.as_ref().ok_or(Fault::Translation(HERE))?;
+        let mut address = access.address;
+        if half.ignores_top_byte {
+            address = ((address << 8) as i64 >> 8) as u64;
+        }
+        if high {
+            address = !address;
+        }
+        if address >> half.input_bits != 0 || (half.privileged_only && !access.privileged) {
+            return Err(Fault::Translation(HERE));
+        }
+        Ok(half)
+    }
+}
+
+fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
+    memory: &M,
+    ipas: &S,
+    context: &Context,
+    half: &Half,
+    address: u64,
+) -> Result<Leaf, Fault> {
+    let input = address & ((1 << half.input_bits) - 1);
+    let mut inherited = Inherited::default();
+    let mut table = half.table;
+    let start = start_level(half.granule, half.input_bits);
+    let index_mask = (1 << (half.granule.shift() - 3)) - 1;
+    for level in start..=3 {
+        let mut index = input >> entry_shift(half.granule, level);
+        if level != start {
+            index &= index_mask;
+        }
+        let descriptor = fetch(memory, ipas, context, table + index * pte::BYTES)?;
+        match DescriptorKind::of(descriptor) {
+            DescriptorKind::TableOrPage if level < 3 => {
+                table = output(descriptor, half)?;
+                if half.hierarchical {
+                    inherited.add(TableDescriptor::from_bits(descriptor));
+                }
+            }
+            DescriptorKind::TableOrPage => {
+                return leaf(descriptor, level, context, half, inherited);
+            }
+            DescriptorKind::Block
+                if level < 3 && block_allowed(half.granule, level, half.wide, half.output52) =>
+            {
+                return leaf(descriptor, level, context, half, inherited);
+            }
+            DescriptorKind::Block | DescriptorKind::Invalid => break,
+        }
+    }
+    Err(Fault::Translation(HERE))
+}
+
+fn fetch<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
+    memory: &M,
+    ipas: &S,
+    context: &Context,
+    ipa: u64,
+) -> Result<u64, Fault> {
+    let at = ipas.physical(ipa, Class::TranslationTable)?;
+    let word = load_u64(memory, at, Ordering::Acquire).map_err(|_| Fault::WalkAbort(HERE, at))?;
+    Ok(if context.big_endian {
+        word.swap_bytes()
+    } else {
+        word
+    })
+}
+
+/// The address in a descriptor, if it is not wider than the context allows.
+fn output(descriptor: u64, half: &Half) -> Result<u64, Fault> {
+    let address = descriptor_address(descriptor, half.granule, half.wide, half.output52);
+    if address >> half.output_bits == 0 {
+        Ok(address)
+    } else {
+        Err(Fault::AddressSize(HERE))
+    }
+}
+
+fn leaf(
+    descriptor: u64,
+    level: i8,
+    context: &Context,
+    half: &Half,
+    inherited: Inherited,
+) -> Result<Leaf, Fault> {
+    let shift = entry_shift(half.granule, level);
+    let base = output(descriptor, half)? & !((1 << shift) - 1);
+    let bits = LeafDescriptor::from_bits(descriptor);
+    if !bits.af() && context.access_flag_faults {
+        return Err(Fault::AccessFlag(HERE));
+    }
+    Ok(Leaf {
+        base,
+        shift,
+        level: level as u8,
+        granule: half.granule,
+        permissions: inherited.permissions(bits, context),
+        global: !bits.ng(),
+        memory: MemoryAttributes {
+            mair: (context.mair >> (8 * u32::from(bits.attr_index()))) as u8,
+            shareability: if half.wide {
+                half.shareability
+            } else {
+                bits.sh()
+            },
+        },
+    })
+}
