@@ -1,1 +1,128 @@
-fn main() {}
+//! `cargo xtask`: every check of this project, the same for people and for CI.
+//!
+//! `cargo xtask test` runs the [`steps`] one after the other; `cargo xtask break` shows
+//! that the tests notice when a law is broken ([`faults`]).
+
+mod command;
+mod faults;
+mod steps;
+mod summary;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand};
+
+use crate::steps::STEPS;
+use crate::workspace::Workspace;
+
+/// Every check of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run the steps; the last line says how many passed and failed
+    Test {
+        /// Run these steps and no other
+        #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = step_names())]
+        only: Vec<String>,
+        /// Leave these steps out
+        #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = step_names())]
+        skip: Vec<String>,
+    },
+    /// Show the steps of `test`, one line each
+    List,
+    /// Break the laws on purpose and demand that a test named for the law fails
+    Break {
+        /// Switches such as `break_law4a`; all of them when none is named
+        switches: Vec<String>,
+        /// Show the switches and what they break, and build nothing
+        #[arg(long)]
+        list: bool,
+    },
+}
+
+fn step_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(STEPS.iter().map(|step| step.name))
+}
+
+fn main() -> ExitCode {
+    // The same executable stands in for rustc when a law is broken; see `faults::wrapper`.
+    if let Some(switch) = faults::wrapper::switch_of_this_process() {
+        return faults::wrapper::compile_with(&switch);
+    }
+    match perform(Arguments::parse().task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Performs a task; `false` when what it checks is not as it should be.
+fn perform(task: Task) -> Result<bool> {
+    match task {
+        Task::Test { only, skip } => {
+            let chosen = steps::choose(&only, &skip);
+            Ok(steps::run_all(&Workspace::find()?, &chosen).report())
+        }
+        Task::List => {
+            for step in STEPS {
+                println!("{:<8} {}", step.name, step.about);
+            }
+            Ok(true)
+        }
+        Task::Break { switches, list } => {
+            let workspace = Workspace::find()?;
+            if list {
+                faults::list(&workspace)?;
+            } else {
+                faults::run(&workspace, &switches)?;
+            }
+            Ok(true)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_step_is_refused_by_name() {
+        let error = Arguments::try_parse_from(["cargo xtask", "test", "--only", "nonsense"])
+            .expect_err("no such step")
+            .to_string();
+        assert!(
+            error.contains("nonsense") && error.contains("clippy"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn steps_can_be_separated_by_commas() {
+        let arguments = Arguments::try_parse_from(["cargo xtask", "test", "--only", "fmt,docs"]);
+        match arguments.expect("two steps").task {
+            Task::Test { only, skip } => {
+                assert_eq!(only, ["fmt", "docs"]);
+                assert!(skip.is_empty());
+            }
+            other => panic!("parsed as {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Breaking the laws on purpose, to see whether the tests notice.
+//!
+//! The product holds switches, `cfg(break_law4a)` and the like, each of which breaks one law
+//! as a tired colleague would. For each switch this
+//!
+//! 1. builds the workspace's own crates with it ([`wrapper`]; dependencies are shared),
+//! 2. runs the tests whose name contains `law4_` ([`suite`]), and
+//! 3. demands that at least one of them fails, hangs or crashes.
+//!
+//! Without any switch all of them must pass. A switch that does not compile is an error, not
+//! a catch. The tests outside the models are asked first, because they are quick.
+
+pub(crate) mod switch;
+pub(crate) mod wrapper;
+
+mod libtest;
+mod limit;
+mod report;
+mod suite;
+mod tier;
+
+use anyhow::{Result, bail, ensure};
+
+use self::report::Verdict;
+use self::switch::Switch;
+use self::tier::{Proven, TIERS};
+use crate::workspace::Workspace;
+
+/// Laws that the product must be able to break, in at least [`EACH`] ways. Law 3 and law 11
+/// join when the code that they speak of can be broken in one place.
+const LAWS: &[u32] = &[1, 2, 4, 5, 6, 7, 8, 9, 10];
+
+/// One way to break a law may be caught by luck.
+const EACH: usize = 2;
+
+/// Breaks what `wanted` names (everything, when it is empty) and prints what caught it.
+///
+/// # Errors
+///
+/// A law has too few switches, a switch is unknown, undescribed or does not compile, a test fails without
+/// any switch, or a switch is caught by no test of its law.
+pub(crate) fn run(workspace: &Workspace, wanted: &[String]) -> Result<()> {
+    let found = switch::scan(&workspace.rust_files()?);
+    let chosen = if wanted.is_empty() {
+        switch::demand(&found, LAWS, EACH)?;
+        found
+    } else {
+        choose(found, wanted)?
+    };
+    wrapper::install(workspace, &chosen)?;
+    let mut proven = Vec::new();
+    let mut verdicts = Vec::new();
+    for switch in chosen {
+        let caught_by = challenge(workspace, &switch, &mut proven)?;
+        let verdict = Verdict { switch, caught_by };
+        println!("{}", report::line(&verdict));
+        verdicts.push(verdict);
+    }
+    print!("\n{}", report::table(&verdicts));
+    let missed = verdicts
+        .iter()
+        .filter(|verdict| verdict.caught_by.is_empty())
+        .count();
+    ensure!(
+        missed == 0,
+        "{missed} of {} switches were caught by no test",
+        verdicts.len()
+    );
+    Ok(())
+}
+
+/// Prints the switches and what they break.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub(crate) fn list(workspace: &Workspace) -> Result<()> {
+    for switch in switch::scan(&workspace.rust_files()?) {
+        println!("{:<14} {} ({})", switch.name, switch.about, switch.path);
+    }
+    Ok(())
+}
+
+fn choose(found: Vec<Switch>, wanted: &[String]) -> Result<Vec<Switch>> {
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| !found.iter().any(|s| s.name == **name))
+    {
+        bail!("the product has no switch {unknown}; `cargo xtask break --list` shows them all");
+    }
+    Ok(found
+        .into_iter()
+        .filter(|switch| wanted.contains(&switch.name))
+        .collect())
+}
+
+/// The tests that notice `switch`, of the first tier that has any. A tier is built without
+/// switches when it is needed for the first time.
+fn challenge(
+    workspace: &Workspace,
+    switch: &Switch,
+    proven: &mut Vec<Proven>,
+) -> Result<Vec<String>> {
+    for (index, tier) in TIERS.iter().enumerate() {
+        if proven.len() == index {
+            proven.push(tier.prove(workspace)?);
+        }
+        let caught_by = proven[index].challenge(workspace, switch)?;
+        if !caught_by.is_empty() {
+            return Ok(caught_by);
+        }
+    }
+    Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_that_is_not_there_is_refused_by_name() {
+        let found = vec![switch::example("break_law4a")];
+        let error = choose(found.clone(), &["break_law4z".into()]).expect_err("unknown");
+        assert!(error.to_string().contains("break_law4z"));
+        let chosen = choose(found, &["break_law4a".into()]).expect("known");
+        assert_eq!(chosen[0].name, "break_law4a");
+    }
+}

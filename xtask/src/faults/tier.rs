@@ -1,0 +1,262 @@
+//! Kinds of tests that may notice a fault, each built in its own way.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::libtest::{Results, is_for_law};
+use super::limit::End;
+use super::suite::{self, Suite};
+use super::switch::Switch;
+use super::wrapper;
+use crate::command::cargo;
+use crate::steps::LOOM_FLAGS;
+use crate::workspace::Workspace;
+
+/// A kind of tests.
+#[derive(Debug)]
+pub(super) struct Tier {
+    /// For people.
+    name: &'static str,
+    packages: &'static [&'static str],
+    /// Arguments of `cargo test`.
+    arguments: &'static [&'static str],
+    rustflags: Option<&'static str>,
+    /// Directory inside the target directory.
+    directory: &'static str,
+    /// How long one executable may take with a fault in it. What takes longer hangs.
+    limit: Duration,
+}
+
+/// The kinds, quick ones first.
+pub(super) const TIERS: [Tier; 2] = [
+    Tier {
+        name: "tests",
+        packages: &["smmu-core", "vcmdq-dispatch", "vcmdq", "vcmdq-cli"],
+        arguments: &[],
+        rustflags: None,
+        directory: "break",
+        limit: Duration::from_secs(60),
+    },
+    Tier {
+        name: "models",
+        packages: &["loom-tests"],
+        arguments: &["--profile", "loom"],
+        rustflags: Some(LOOM_FLAGS),
+        directory: "break-loom",
+        limit: Duration::from_secs(120),
+    },
+];
+
+/// Without a fault the machine may be slow, but nothing may hang.
+const LIMIT_WITHOUT_FAULT: Duration = Duration::from_secs(600);
+
+/// A tier whose law tests pass as long as nothing is broken.
+#[derive(Debug)]
+pub(super) struct Proven {
+    tier: &'static Tier,
+    /// The executables that hold tests named for a law, with those tests.
+    suites: Vec<(Suite, Vec<String>)>,
+}
+
+impl Tier {
+    /// Builds the tier without a fault and demands that every test named for a law passes.
+    ///
+    /// # Errors
+    ///
+    /// It does not compile, or such a test does not pass.
+    pub(super) fn prove(&'static self, workspace: &Workspace) -> Result<Proven> {
+        fs::create_dir_all(self.log_directory(workspace))?;
+        let mut command = self.cargo_test(workspace);
+        for package in self.packages {
+            command.args(["--package", package]);
+        }
+        command.args(["--lib", "--bins", "--tests"]);
+        let mut suites = Vec::new();
+        let built = suite::build(&mut command, &self.log(workspace, "none", "build"))?;
+        for (index, suite) in built.into_iter().enumerate() {
+            let mut tests = suite.tests()?;
+            tests.retain(|test| !laws_of(test).is_empty());
+            if tests.is_empty() {
+                continue;
+            }
+            let laws = tests.iter().flat_map(|test| laws_of(test)).collect();
+            let log = self.log(workspace, "none", &index.to_string());
+            let (end, results) = suite.run(&laws, &tests, &log, LIMIT_WITHOUT_FAULT)?;
+            demand_green(end, &results, &log)?;
+            suites.push((suite, tests));
+        }
+        let count: usize = suites.iter().map(|(_, tests)| tests.len()).sum();
+        println!(
+            "without a switch: {count} {} named for a law pass",
+            self.name
+        );
+        Ok(Proven { tier: self, suites })
+    }
+
+    /// `cargo test --no-run` with everything that all builds of the tier have in common.
+    /// Debug information would only cost time and disk: nobody debugs a fault made on purpose.
+    fn cargo_test(&self, workspace: &Workspace) -> Command {
+        let mut command = cargo(workspace, ["test", "--no-run"]);
+        command
+            .args(self.arguments)
+            .env("CARGO_TARGET_DIR", workspace.target.join(self.directory))
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_INCREMENTAL", "0");
+        if let Some(flags) = self.rustflags {
+            command.env("RUSTFLAGS", flags);
+        }
+        command
+    }
+
+    fn log_directory(&self, workspace: &Workspace) -> PathBuf {
+        workspace.target.join(self.directory).join("log")
+    }
+
+    fn log(&self, workspace: &Workspace, switch: &str, what: &str) -> PathBuf {
+        self.log_directory(workspace)
+            .join(format!("{switch}-{what}.log"))
+    }
+}
+
+impl Proven {
+    /// Builds with `switch` what holds tests of its law, and returns those that notice it.
+    ///
+    /// # Errors
+    ///
+    /// It does not compile.
+    pub(super) fn challenge(&self, workspace: &Workspace, switch: &Switch) -> Result<Vec<String>> {
+        let of_law = |tests: &[String]| -> Vec<String> {
+            tests
+                .iter()
+                .filter(|test| is_for_law(test, switch.law))
+                .cloned()
+                .collect()
+        };
+        let concerned: Vec<&Suite> = self
+            .suites
+            .iter()
+            .filter_map(|(suite, tests)| (!of_law(tests).is_empty()).then_some(suite))
+            .collect();
+        let mut caught_by = Vec::new();
+        let packages: BTreeSet<&str> = concerned
+            .iter()
+            .map(|suite| suite.package.as_str())
+            .collect();
+        for package in packages {
+            let mut command = self.tier.cargo_test(workspace);
+            command.env(
+                "RUSTC_WORKSPACE_WRAPPER",
+                wrapper::path(workspace, &switch.name),
+            );
+            command.args(["--package", package]);
+            for suite in concerned.iter().filter(|suite| suite.package == package) {
+                command.args(&suite.target);
+            }
+            let log = self.tier.log(workspace, &switch.name, "build");
+            for (index, suite) in suite::build(&mut command, &log)?.iter().enumerate() {
+                let tests = of_law(&suite.tests()?);
+                let log = self.tier.log(workspace, &switch.name, &index.to_string());
+                let laws = [switch.law].into();
+                let (end, results) = suite.run(&laws, &tests, &log, self.tier.limit)?;
+                let caught = catches(end, &results);
+                caught_by.extend(
+                    caught
+                        .iter()
+                        .map(|test| format!("{}: {test}", suite.label())),
+                );
+            }
+        }
+        Ok(caught_by)
+    }
+}
+
+/// The laws that the name of a test contains.
+fn laws_of(test: &str) -> BTreeSet<u32> {
+    (1..=11).filter(|law| is_for_law(test, *law)).collect()
+}
+
+fn demand_green(end: End, results: &Results, log: &std::path::Path) -> Result<()> {
+    let exited_well = matches!(end, End::Exit(status) if status.success());
+    if exited_well && results.failed.is_empty() && results.unfinished.is_empty() {
+        return Ok(());
+    }
+    eprintln!("{}", String::from_utf8_lossy(&fs::read(log)?));
+    let red: Vec<&String> = results.failed.iter().chain(&results.unfinished).collect();
+    bail!("tests do not pass although nothing is broken: {red:?}");
+}
+
+/// The tests that noticed: those that failed or, when none could because the process hung or
+/// crashed, those that had not ended.
+fn catches(end: End, results: &Results) -> Vec<String> {
+    if !results.failed.is_empty() {
+        return results.failed.iter().cloned().collect();
+    }
+    let how = match end {
+        End::Exit(status) if status.success() => return Vec::new(),
+        End::Exit(_) => "crashed",
+        End::OutOfTime => "hung",
+    };
+    results
+        .unfinished
+        .iter()
+        .map(|test| format!("{test} ({how})"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    fn exit(code: i32) -> End {
+        End::Exit(ExitStatus::from_raw(code << 8))
+    }
+
+    fn results(failed: &[&str], unfinished: &[&str]) -> Results {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Results {
+            failed: set(failed),
+            unfinished: set(unfinished),
+            ..Results::default()
+        }
+    }
+
+    #[test]
+    fn a_fault_is_caught_by_failures_hangs_and_crashes() {
+        assert_eq!(catches(exit(101), &results(&["a"], &["b"])), ["a"]);
+        assert_eq!(catches(End::OutOfTime, &results(&[], &["b"])), ["b (hung)"]);
+        let crash = End::Exit(ExitStatus::from_raw(6));
+        assert_eq!(catches(crash, &results(&[], &["b"])), ["b (crashed)"]);
+    }
+
+    #[test]
+    fn a_green_run_catches_nothing() {
+        assert!(catches(exit(0), &results(&[], &[])).is_empty());
+        // Not run at all, because the filter selects it no longer: that is no catch either.
+        assert!(catches(exit(0), &results(&[], &["a"])).is_empty());
+    }
+
+    #[test]
+    fn a_test_may_speak_of_several_laws() {
+        assert_eq!(laws_of("x::law3_law4_y"), [3, 4].into());
+        assert_eq!(laws_of("x::law11_y"), [11].into());
+        assert!(laws_of("x::lawful_y").is_empty());
+    }
+
+    #[test]
+    fn without_a_fault_every_test_must_have_passed() {
+        let log = std::env::temp_dir().join(format!("xtask-tier-{}", std::process::id()));
+        fs::write(&log, "").expect("log");
+        assert!(demand_green(exit(0), &results(&[], &[]), &log).is_ok());
+        assert!(demand_green(exit(101), &results(&["a"], &[]), &log).is_err());
+        assert!(demand_green(exit(0), &results(&[], &["a"]), &log).is_err());
+        assert!(demand_green(End::OutOfTime, &results(&[], &[]), &log).is_err());
+        fs::remove_file(&log).expect("log");
+    }
+}

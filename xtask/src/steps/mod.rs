@@ -1,0 +1,164 @@
+//! The steps of `cargo xtask test`, one file each, cheap ones first.
+
+mod clippy;
+mod deny;
+mod docs;
+mod fmt;
+mod house;
+mod imports;
+mod loom;
+mod msrv;
+mod no_std;
+mod test;
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+pub(crate) use self::loom::LOOM_FLAGS;
+use crate::faults;
+use crate::summary::{Outcome, Row, Summary};
+use crate::workspace::Workspace;
+
+/// One step.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// What `--only` and `--skip` call it.
+    pub(crate) name: &'static str,
+    /// What it checks, in a line.
+    pub(crate) about: &'static str,
+    run: fn(&Workspace) -> Result<Outcome>,
+}
+
+/// Every step, in the order in which they run.
+pub(crate) const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        about: "the code is formatted",
+        run: fmt::run,
+    },
+    Step {
+        name: "imports",
+        about: "crates know only whom they may know",
+        run: imports::run,
+    },
+    Step {
+        name: "house",
+        about: "textual house rules",
+        run: house::run,
+    },
+    Step {
+        name: "no_std",
+        about: "smmu-core builds where no std exists",
+        run: no_std::run,
+    },
+    Step {
+        name: "clippy",
+        about: "no warning of rustc or clippy",
+        run: clippy::run,
+    },
+    Step {
+        name: "test",
+        about: "unit, property, integration and doc tests",
+        run: test::run,
+    },
+    Step {
+        name: "docs",
+        about: "the documentation builds, no link is dead",
+        run: docs::run,
+    },
+    Step {
+        name: "msrv",
+        about: "product crates build with the oldest rustc",
+        run: msrv::run,
+    },
+    Step {
+        name: "loom",
+        about: "models of every meeting of threads",
+        run: loom::run,
+    },
+    Step {
+        name: "deny",
+        about: "licences, bans and sources of dependencies",
+        run: deny::run,
+    },
+    Step {
+        name: "break",
+        about: "tests notice when a law is broken",
+        run: break_laws,
+    },
+];
+
+fn break_laws(workspace: &Workspace) -> Result<Outcome> {
+    faults::run(workspace, &[])?;
+    Ok(Outcome::Passed)
+}
+
+/// The steps that `--only` (all when empty) and `--skip` leave.
+pub(crate) fn choose(only: &[String], skip: &[String]) -> Vec<&'static Step> {
+    let named = |names: &[String], step: &Step| names.iter().any(|name| name == step.name);
+    let chosen = |step: &&Step| (only.is_empty() || named(only, step)) && !named(skip, step);
+    STEPS.iter().filter(chosen).collect()
+}
+
+/// Runs `steps` to the last, whether or not one fails: a full picture saves a second run.
+pub(crate) fn run_all(workspace: &Workspace, steps: &[&'static Step]) -> Summary {
+    Summary(steps.iter().map(|step| run_one(workspace, step)).collect())
+}
+
+fn run_one(workspace: &Workspace, step: &Step) -> Row {
+    println!("\n== {}: {}", step.name, step.about);
+    let start = Instant::now();
+    let outcome = (step.run)(workspace).unwrap_or_else(|e| Outcome::Failed(format!("{e:#}")));
+    let took = start.elapsed();
+    let seconds = took.as_secs_f64();
+    match &outcome {
+        Outcome::Passed => println!("== {} passed in {seconds:.1} s", step.name),
+        Outcome::Skipped(what) => println!("SKIPPED: {}: {what}", step.name),
+        Outcome::Failed(why) => println!("== {} FAILED after {seconds:.1} s: {why}", step.name),
+    }
+    Row {
+        step: step.name,
+        outcome,
+        took,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn names(steps: &[&Step]) -> Vec<&'static str> {
+        steps.iter().map(|step| step.name).collect()
+    }
+
+    #[test]
+    fn without_options_every_step_runs_and_no_name_stands_twice() {
+        let all = names(&choose(&[], &[]));
+        assert_eq!(all.len(), STEPS.len());
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), STEPS.len());
+    }
+
+    #[test]
+    fn only_and_skip_keep_the_order_of_the_steps() {
+        let only = ["test".to_owned(), "fmt".to_owned()];
+        assert_eq!(names(&choose(&only, &[])), ["fmt", "test"]);
+        assert_eq!(names(&choose(&only, &["fmt".to_owned()])), ["test"]);
+        assert!(!names(&choose(&[], &["fmt".to_owned()])).contains(&"fmt"));
+    }
+
+    #[test]
+    fn an_error_of_a_step_becomes_its_failure() {
+        let workspace = Workspace::find().expect("cargo metadata");
+        let step = Step {
+            name: "x",
+            about: "",
+            run: |_| anyhow::bail!("broken"),
+        };
+        assert_eq!(
+            run_one(&workspace, &step).outcome,
+            Outcome::Failed("broken".into())
+        );
+    }
+}
