@@ -68,7 +68,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Prints `command` as [`line`] gives it.
+/// Prints `command` as [`line()`] gives it.
 pub(crate) fn show(command: &Command) {
     println!("$ {}", line(command));
 }

@@ -1,6 +1,6 @@
 //! Kinds of tests that may notice a fault, each built in its own way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -78,14 +78,14 @@ impl Tier {
         command.args(["--lib", "--bins", "--tests"]);
         let mut suites = Vec::new();
         let built = suite::build(&mut command, &self.log(workspace, "none", "build"))?;
-        for (index, suite) in built.into_iter().enumerate() {
+        for suite in built {
             let mut tests = suite.tests()?;
             tests.retain(|test| !laws_of(test).is_empty());
             if tests.is_empty() {
                 continue;
             }
             let laws = tests.iter().flat_map(|test| laws_of(test)).collect();
-            let log = self.log(workspace, "none", &index.to_string());
+            let log = self.log(workspace, "none", &suite.label());
             let (end, results) = suite.run(&laws, &tests, &log, LIMIT_WITHOUT_FAULT)?;
             demand_green(end, &results, &log)?;
             suites.push((suite, tests));
@@ -130,39 +130,15 @@ impl Proven {
     ///
     /// It does not compile.
     pub(super) fn challenge(&self, workspace: &Workspace, switch: &Switch) -> Result<Vec<String>> {
-        let of_law = |tests: &[String]| -> Vec<String> {
-            tests
-                .iter()
-                .filter(|test| is_for_law(test, switch.law))
-                .cloned()
-                .collect()
-        };
-        let concerned: Vec<&Suite> = self
-            .suites
-            .iter()
-            .filter_map(|(suite, tests)| (!of_law(tests).is_empty()).then_some(suite))
-            .collect();
         let mut caught_by = Vec::new();
-        let packages: BTreeSet<&str> = concerned
-            .iter()
-            .map(|suite| suite.package.as_str())
-            .collect();
-        for package in packages {
-            let mut command = self.tier.cargo_test(workspace);
-            command.env(
-                "RUSTC_WORKSPACE_WRAPPER",
-                wrapper::path(workspace, &switch.name),
-            );
-            command.args(["--package", package]);
-            for suite in concerned.iter().filter(|suite| suite.package == package) {
-                command.args(&suite.target);
-            }
+        for command in &mut self.builds(workspace, switch) {
             let log = self.tier.log(workspace, &switch.name, "build");
-            for (index, suite) in suite::build(&mut command, &log)?.iter().enumerate() {
-                let tests = of_law(&suite.tests()?);
-                let log = self.tier.log(workspace, &switch.name, &index.to_string());
-                let laws = [switch.law].into();
-                let (end, results) = suite.run(&laws, &tests, &log, self.tier.limit)?;
+            for suite in suite::build(command, &log)? {
+                let mut tests = suite.tests()?;
+                tests.retain(|test| is_for_law(test, switch.law));
+                let (law, limit) = ([switch.law].into(), self.tier.limit);
+                let log = self.tier.log(workspace, &switch.name, &suite.label());
+                let (end, results) = suite.run(&law, &tests, &log, limit)?;
                 let caught = catches(end, &results);
                 caught_by.extend(
                     caught
@@ -172,6 +148,28 @@ impl Proven {
             }
         }
         Ok(caught_by)
+    }
+
+    /// One build per package, because `--lib` and `--test x` speak of all packages of a build:
+    /// of what holds tests of the law, and of nothing else.
+    fn builds(&self, workspace: &Workspace, switch: &Switch) -> Vec<Command> {
+        let mut targets: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
+        for (suite, tests) in &self.suites {
+            if tests.iter().any(|test| is_for_law(test, switch.law)) {
+                targets
+                    .entry(&suite.package)
+                    .or_default()
+                    .extend(&suite.target);
+            }
+        }
+        let wrapper = wrapper::path(workspace, &switch.name);
+        let build = |(package, targets): (&str, Vec<&String>)| {
+            let mut command = self.tier.cargo_test(workspace);
+            command.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
+            command.args(["--package", package]).args(targets);
+            command
+        };
+        targets.into_iter().map(build).collect()
     }
 }
 
