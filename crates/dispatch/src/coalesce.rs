@@ -71,15 +71,29 @@ impl Coalescer {
         }
     }
 
-    /// Forgets everything; ready for the next window.
+    /// Forgets everything; ready for the next window, perhaps of another backend.
     #[inline]
-    pub fn clear(&mut self) {
+    pub fn restart(&mut self, capabilities: &BackendCapabilities) {
+        self.ranges = capabilities.ranges;
+        self.widen_above = capabilities.widen_above;
         self.translations.clear();
         self.devices.clear();
         self.wide = false;
         self.mixed = false;
         self.newest = None;
         self.taken = 0;
+    }
+
+    /// Whether some request names a stream.
+    #[must_use]
+    #[inline]
+    pub fn names_streams(&self) -> bool {
+        !self.devices.is_empty()
+    }
+
+    /// The requests that name a stream, in ring order.
+    pub fn named_streams(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.devices.iter().filter_map(|kept| kept.request.stream())
     }
 
     /// Whether there is nothing to dispatch.

@@ -1,1 +1,97 @@
-//! vcmdq
+//! A software-emulated SMMUv3 virtual command queue that a VMM links.
+//!
+//! ```text
+//! guest driver ──commands──▶ ring (guest memory)
+//!              ──PROD─────▶ doorbell ──▶ worker
+//! worker:   fetch ▶ decode ▶ first pass ▶ coalesce ▶ dispatch ──▶ backend
+//! SYNC:     ▶ backend done, no DMA uses what was removed ▶ complete: CONS, message, interrupt
+//! ```
+//!
+//! | type | what |
+//! |---|---|
+//! | [`Engine`] | the workers; one for a process |
+//! | [`Frame`] | one guest-visible SMMU: capabilities, streams, rings |
+//! | [`Instance`] | what stands behind a frame for one stage 2 and one host VMID: a [`dispatch::Backend`] |
+//! | [`Ring`] | one command queue: a doorbell in front, CONS and errors behind |
+//! | [`seams`] | what the VMM gives: memory, interrupts, streams, threads, a clock |
+//!
+//! A vCPU's exit handler calls [`Ring::doorbell`], which publishes PROD, wakes a worker if one
+//! is needed, and returns. It takes no lock and waits for nobody.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//! use dispatch::backend::Software;
+//! use smmu_core::command::{Command, Signal};
+//! use smmu_core::Gpa;
+//! use vcmdq::testing::HeapMemory;
+//! use vcmdq::*;
+//!
+//! let memory = Arc::new(HeapMemory::new(Gpa(0), 1 << 16));
+//! let engine = Engine::start(Settings::default(), Arc::new(StdThreads))?;
+//! let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
+//! let instance = frame.add_instance(Arc::new(Software::default()), Placement::default());
+//! frame.bind(0x10.into(), Binding { instance, placement: Placement::default() })?;
+//!
+//! let ring = frame.add_ring(DoorbellMode::Trap)?;
+//! ring.configure(RingSettings { base: Gpa(0x1000), log2size: 8 })?;
+//! ring.enable();
+//!
+//! let sync = smmu_core::encode::encode(&Command::Sync(Signal::None));
+//! smmu_core::guest_memory::store_u64(&*memory, Gpa(0x1000), sync.dw0, vcmdq_sync::atomic::Ordering::Relaxed)?;
+//! ring.doorbell(1);
+//! while ring.cons() != 1 {
+//!     std::thread::yield_now();
+//! }
+//! engine.stop();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Memory
+//!
+//! A ring holds about 0.6 KiB, a frame 0.5 KiB and its stream table 48 bytes a stream, a
+//! worker 40 KiB; an instance with the default translation cache 3 MiB (see
+//! [`smmu_core::tlb::TlbSettings`]). Nothing is allocated after start-up on the way of a
+//! command, but for the report of a backend that fails.
+#![deny(unsafe_code)]
+
+mod complete;
+mod consumer;
+mod doorbell;
+mod engine;
+mod error;
+mod fetch;
+mod first_pass;
+mod frame;
+mod gerror;
+mod instance;
+pub mod metrics;
+mod ready;
+mod ring;
+mod ring_page;
+pub mod seams;
+mod settings;
+pub mod snapshot;
+#[cfg(any(test, feature = "testing"))]
+pub mod stepping;
+mod streams;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(feature = "vm-memory")]
+mod vm_memory;
+mod window;
+mod worker;
+
+pub use engine::Engine;
+pub use error::{BindError, ConfigureError, RestoreError, RingError, StartError};
+pub use frame::Frame;
+pub use gerror::{CommandError, ErrorLatch, gerror_bits};
+pub use instance::{Instance, InstanceId, Placement};
+pub use ring::{DoorbellMode, Ring};
+pub use ring_page::{HeapPage, RingPage};
+pub use seams::{Interrupts, Line, Seams, StdThreads, StreamHost, Threads};
+pub use settings::{FrameSettings, RingSettings, Settings};
+pub use streams::Binding;
+#[cfg(feature = "vm-memory")]
+pub use vm_memory::VmMemory;

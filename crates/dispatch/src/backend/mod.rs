@@ -61,6 +61,19 @@ pub struct BackendCapabilities {
     pub widen_above: u64,
 }
 
+impl BackendCapabilities {
+    /// What both can do: for requests that go to several backends.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            ranges: self.ranges && other.ranges,
+            caches_contexts: self.caches_contexts || other.caches_contexts,
+            may_block: self.may_block || other.may_block,
+            widen_above: self.widen_above.min(other.widen_above),
+        }
+    }
+}
+
 /// Names who waits for a barrier; means something to the caller only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WaiterId(pub u32);

@@ -42,10 +42,10 @@ impl Region {
 }
 
 impl HeapMemory {
-    /// One region of at least `bytes` from `base` on.
+    /// One region of at least `bytes`, from address 0 on.
     #[must_use]
-    pub fn new(base: Gpa, bytes: u64) -> Self {
-        Self::with_regions(&[(base, bytes)])
+    pub fn new(bytes: u64) -> Self {
+        Self::with_regions(&[(Gpa(0), bytes)])
     }
 
     /// Several regions, each a first address (a multiple of 4 KiB) and a length in bytes. They

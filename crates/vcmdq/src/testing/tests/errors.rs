@@ -111,7 +111,7 @@ fn what_is_longer_than_the_queue_is_refused() {
 
 #[test]
 fn a_queue_outside_of_memory_is_refused() {
-    let memory = Arc::new(HeapMemory::new(BASE, 4096));
+    let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 4096)]));
     let consumer = Arc::new(super::consumer::Consumer::new(
         memory.clone(),
         settings(9),

@@ -20,7 +20,7 @@ fn runs_end_where_a_region_does() {
 
 #[test]
 fn half_words_leave_the_other_half() {
-    let memory = HeapMemory::new(Gpa(0), 16);
+    let memory = HeapMemory::new(16);
     store_u64(&memory, Gpa(8), 0x1111_2222_3333_4444, Ordering::Relaxed).expect("backed");
     memory
         .store_u32(Gpa(8), 0, Ordering::Release)
@@ -49,7 +49,7 @@ fn what_is_written_is_dirty_once() {
 
 #[test]
 fn a_hole_is_not_backed_while_it_is_there() {
-    let view = Holed::new(Arc::new(HeapMemory::new(Gpa(0), 0x1000)));
+    let view = Holed::new(Arc::new(HeapMemory::new(0x1000)));
     assert_eq!(view.words(Gpa(0), 512).expect("backed").len(), 512);
     view.set_hole(Gpa(0x40), 16);
     assert_eq!(view.words(Gpa(0), 512).expect("backed").len(), 8);

@@ -31,7 +31,7 @@ fn settings(log2size: u8) -> QueueSettings {
 
 /// A queue and its consumer, which works inside of each write of PROD.
 fn inline(settings: QueueSettings) -> (GuestQueue, Arc<Consumer>) {
-    let memory = Arc::new(HeapMemory::new(BASE, 16 << settings.log2size));
+    let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 16 << settings.log2size)]));
     let consumer = Arc::new(Consumer::new(memory.clone(), settings, true));
     let queue = GuestQueue::new(settings, memory, consumer.clone()).expect("backed");
     (queue, consumer)

@@ -91,7 +91,7 @@ fn round(thread: u64, round: u64) -> Vec<RawCommand> {
 }
 
 fn several_producers(settings: QueueSettings) {
-    let memory = Arc::new(HeapMemory::new(BASE, 16 << settings.log2size));
+    let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 16 << settings.log2size)]));
     let consumer = Arc::new(Consumer::new(memory.clone(), settings, false));
     let queue = GuestQueue::new(settings, memory, consumer.clone()).expect("backed");
     let stop = AtomicBool::new(false);

@@ -1,0 +1,130 @@
+//! STAGE complete: SYNCs, one after the other, and CONS (law 4).
+//!
+//! Everything before the window's SYNCs has been done in the backends when this begins. The
+//! order of publication: CONS (release), then the message, then the interrupt. A message that
+//! lies in the ring itself is written *before* CONS: as soon as CONS has passed the slot, a
+//! producer may have put its next command there, and a late word would destroy it.
+
+use crate::consumer::Consumer;
+use crate::gerror::{CommandError, gerror_bits};
+use crate::instance::waiter;
+use crate::ring::Ring;
+use crate::seams::Line;
+use crate::window::{SyncPoint, Window};
+use dispatch::Barrier;
+use smmu_core::command::{Msi, Signal};
+use vcmdq_sync::atomic::Ordering;
+
+/// How the SYNCs of a window ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Completed {
+    /// All done; CONS is behind the window.
+    All,
+    /// CONS stands at a SYNC that waits for an access under way.
+    Waiting,
+    /// CONS stands at a SYNC that failed; the ring has stopped.
+    Failed,
+}
+
+/// Completes the SYNCs of a window that begins at CONS. `device_timed_out` is the place of the
+/// earliest ATC_INV that a device did not answer.
+#[inline]
+pub(crate) fn complete(
+    consumer: &mut Consumer,
+    ring: &Ring,
+    window: &Window,
+    device_timed_out: Option<u32>,
+) -> Completed {
+    let start = consumer.cons;
+    let after = |count| consumer.entries.geometry().advance(start, count);
+    if let Some(first) = window.syncs.first() {
+        let at = after(first.at);
+        if !quiesced(consumer, ring) {
+            ring.counters.sync_waits.add(1);
+            // What lies before the SYNC is not consumed again, so its failure must be kept.
+            consumer.lost_atc_inv |= device_timed_out.is_some_and(|lost| lost < first.at);
+            consumer.publish(ring, at);
+            return Completed::Waiting;
+        }
+    }
+    let lost_at = device_timed_out.or(std::mem::take(&mut consumer.lost_atc_inv).then_some(0));
+    for sync in &window.syncs {
+        let entries = consumer.entries;
+        if lost_at.is_some_and(|lost| lost <= sync.at) {
+            consumer.publish(ring, entries.geometry().advance(start, sync.at));
+            ring.counters.atc_timeouts.add(1);
+            consumer.stop(ring, CommandError::AtcInvSync);
+            return Completed::Failed;
+        }
+        let behind = entries.geometry().advance(start, sync.at + 1);
+        signal(consumer, ring, sync, behind);
+        ring.counters.syncs.add(1);
+    }
+    // An unanswered ATC_INV that no SYNC of this window covers is charged to the next one.
+    consumer.lost_atc_inv = lost_at.is_some();
+    let behind = consumer.entries.geometry().advance(start, window.len);
+    consumer.publish(ring, behind);
+    Completed::All
+}
+
+/// Whether no access uses what the ring's invalidations have removed, in any instance. Asks all of
+/// them, so that every one that is not done knows whom to wake.
+#[inline]
+fn quiesced(consumer: &Consumer, ring: &Ring) -> bool {
+    // law3b: completion does not ask.
+    if cfg!(break_law3b) {
+        return true;
+    }
+    let pending = |done, instance: &std::sync::Arc<crate::instance::Instance>| {
+        done & (instance.backend.barrier(waiter(ring.index)) == Barrier::Done)
+    };
+    consumer.instances.iter().fold(true, pending)
+}
+
+#[inline]
+fn signal(
+    consumer: &mut Consumer,
+    ring: &Ring,
+    sync: &SyncPoint,
+    behind: smmu_core::queue_index::QueueIndex,
+) {
+    match sync.signal {
+        // Whoever waits looks at CONS, which the end of the window publishes. A WFE event is what
+        // any store to a watched line is.
+        Signal::None | Signal::Sev => {}
+        // law4d: the word in the ring comes after CONS, like any other message.
+        Signal::Irq { msi: Some(msi) }
+            if consumer.entries.contains(msi.addr) && !cfg!(break_law4d) =>
+        {
+            message(consumer, ring, msi);
+        }
+        Signal::Irq { msi: Some(msi) } => {
+            consumer.publish(ring, behind);
+            message(consumer, ring, msi);
+        }
+        Signal::Irq { msi: None } => {
+            consumer.publish(ring, behind);
+            consumer.frame.interrupts.pulse(Line::CommandSync);
+        }
+    }
+}
+
+/// Release: whoever sees the word sees what the commands before the SYNC did.
+fn message(consumer: &Consumer, ring: &Ring, msi: Msi) {
+    if consumer
+        .memory
+        .store_u32(msi.addr, msi.data, Ordering::Release)
+        .is_ok()
+    {
+        return;
+    }
+    if consumer
+        .frame
+        .interrupts
+        .message(consumer.frame.settings.device_id, msi)
+        .is_err()
+    {
+        ring.counters.lost_messages.add(1);
+        ring.raise(&*consumer.frame.interrupts, gerror_bits::MSI_CMDQ_ABT_ERR);
+    }
+}

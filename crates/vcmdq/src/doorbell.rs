@@ -1,0 +1,145 @@
+//! The doorbell: who publishes work, who sleeps, and how neither misses the other (law 5).
+//!
+//! Rules:
+//!
+//! 1. A producer publishes (PROD, then the ring's ready bit), issues a full fence, and only then
+//!    looks whether a worker sleeps. It wakes one if so.
+//! 2. A worker that finds nothing says that it sleeps, issues a full fence, looks once more, and
+//!    only then sleeps.
+//! 3. So either the producer sees the sleeper or the worker sees the work: the two fences are
+//!    totally ordered, and whoever is second sees what the first one wrote.
+//! 4. Waking takes the sleeper's bit, so two doorbells wake two workers and a worker that is
+//!    being woken is not woken again. All writers of the word are read-modify-writes.
+//!
+//! While a worker is awake a doorbell is three writes to words and no system call.
+
+use crate::ready::ReadySet;
+use std::time::Duration;
+use vcmdq_sync::CachePadded;
+use vcmdq_sync::atomic::{AtomicU64, Ordering, fence};
+use vcmdq_sync::thread::Parker;
+
+/// The doorbell of an engine.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    ready: CachePadded<ReadySet>,
+    /// One bit for each worker that sleeps, or is about to.
+    sleepers: CachePadded<AtomicU64>,
+    beds: Box<[Parker]>,
+    wake_ups: AtomicU64,
+}
+
+impl Bell {
+    pub(crate) fn new(rings: usize, workers: usize) -> Self {
+        Self {
+            ready: CachePadded::new(ReadySet::new(rings)),
+            sleepers: CachePadded::new(AtomicU64::new(0)),
+            beds: (0..workers).map(|_| Parker::new()).collect(),
+            wake_ups: AtomicU64::new(0),
+        }
+    }
+
+    /// The ring has work: somebody will serve it. Never blocks; a system call only if a worker
+    /// has to be woken.
+    #[inline]
+    pub(crate) fn ring(&self, ring: u32) {
+        self.ready.mark(ring);
+        // Pairs with the fence in `sleep` (rule 3). Without it this thread may look at `sleepers`
+        // before its mark is visible, and the worker may have looked before: both go on, and the
+        // command lies in the ring for ever. Model: `doorbell_wakes_the_worker`.
+        #[cfg(not(break_law5a))]
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) != 0 {
+            self.wake_one();
+        }
+    }
+
+    #[cold]
+    fn wake_one(&self) {
+        loop {
+            let sleepers = self.sleepers.load(Ordering::Relaxed);
+            if sleepers == 0 {
+                return;
+            }
+            let bit = 1 << sleepers.trailing_zeros();
+            if self.sleepers.fetch_and(!bit, Ordering::AcqRel) & bit != 0 {
+                self.wake_ups.fetch_add(1, Ordering::Relaxed);
+                self.beds[sleepers.trailing_zeros() as usize].unpark();
+                return;
+            }
+        }
+    }
+
+    /// Wakes every worker: something other than a ring has changed.
+    pub(crate) fn wake_all(&self) {
+        self.beds.iter().for_each(Parker::unpark);
+    }
+
+    /// Takes a ring that has work; see [`ReadySet::take`].
+    #[inline]
+    pub(crate) fn take(&self, after: u32) -> Option<u32> {
+        self.ready.take(after)
+    }
+
+    /// Whether some ring has work; a hint that may be late.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Sleeps until a doorbell rings, unless there is work or `stay_awake` says so at the last
+    /// look. With a limit it may wake by itself. Returns whether it slept.
+    pub(crate) fn sleep(
+        &self,
+        worker: usize,
+        limit: Option<Duration>,
+        stay_awake: impl Fn() -> bool,
+    ) -> bool {
+        let bit = 1 << worker;
+        self.sleepers.fetch_or(bit, Ordering::AcqRel);
+        // Pairs with the fence in `ring` (rule 3).
+        fence(Ordering::SeqCst);
+        // law5b: no second look.
+        let work = !cfg!(break_law5b) && !self.ready.is_empty();
+        let slept = !(work || stay_awake());
+        if slept {
+            self.beds[worker].park(limit);
+        }
+        self.sleepers.fetch_and(!bit, Ordering::AcqRel);
+        slept
+    }
+
+    pub(crate) fn wake_ups(&self) -> u64 {
+        self.wake_ups.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const LIMIT: Option<Duration> = Some(Duration::from_secs(5));
+
+    #[test]
+    fn law5_a_doorbell_before_the_worker_says_so_keeps_it_awake() {
+        let bell = Bell::new(64, 1);
+        bell.ring(7);
+        assert!(!bell.sleep(0, Some(Duration::from_millis(1)), || false));
+        assert_eq!(bell.take(0), Some(7));
+    }
+
+    #[test]
+    fn law5_a_doorbell_after_the_last_look_wakes_it() {
+        let bell = Bell::new(64, 1);
+        let start = std::time::Instant::now();
+        let rung = bell.sleep(0, LIMIT, || {
+            bell.ring(7);
+            false
+        });
+        assert!(
+            rung && start.elapsed() < Duration::from_secs(4),
+            "the token was there"
+        );
+        assert_eq!((bell.take(0), bell.wake_ups()), (Some(7), 1));
+    }
+}

@@ -1,0 +1,176 @@
+//! The engine: workers, and the rings that they serve.
+
+use crate::consumer::Consumer;
+use crate::doorbell::Bell;
+use crate::error::{RingError, StartError};
+use crate::frame::Frame;
+use crate::metrics::EngineMetrics;
+use crate::ring::{DoorbellMode, Ring};
+use crate::seams::{Clock, Seams, StdClock, Threads};
+use crate::settings::{FrameSettings, Settings};
+use crate::worker::Worker;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What workers share.
+pub(crate) struct EngineShared {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) bell: Arc<Bell>,
+    rings: Mutex<Vec<Arc<Ring>>>,
+    /// Counts changes of `rings`.
+    pub(crate) version: AtomicU64,
+    pub(crate) stop: AtomicBool,
+    sleeps: AtomicU64,
+    idle_looks: AtomicU64,
+}
+
+impl EngineShared {
+    pub(crate) fn count_idle(&self, looks: u32, slept: bool) {
+        self.idle_looks
+            .fetch_add(u64::from(looks), Ordering::Relaxed);
+        self.sleeps.fetch_add(u64::from(slept), Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_ring(
+        &self,
+        mode: DoorbellMode,
+        consumer: Consumer,
+    ) -> Result<Arc<Ring>, RingError> {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        if rings.len() >= self.settings.max_rings {
+            return Err(RingError::Full(self.settings.max_rings));
+        }
+        let ring = Arc::new(Ring::new(
+            rings.len() as u32,
+            mode,
+            self.bell.clone(),
+            consumer,
+        ));
+        rings.push(ring.clone());
+        drop(rings);
+        // Release pairs with the acquire in `Worker::refresh`.
+        self.version.fetch_add(1, Ordering::Release);
+        self.bell.wake_all();
+        Ok(ring)
+    }
+
+    /// The rings as they are now. Takes a lock: for control paths and for a worker that has seen
+    /// that something changed.
+    pub(crate) fn rings(&self) -> Vec<Arc<Ring>> {
+        self.rings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// The workers of a process and what they serve.
+///
+/// All methods are control calls: from any thread, not from inside a callback of the engine.
+pub struct Engine {
+    shared: Arc<EngineShared>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Starts the workers, on threads of the VMM.
+    pub fn start(settings: Settings, threads: Arc<dyn Threads>) -> Result<Self, StartError> {
+        Self::start_with_clock(settings, threads, Arc::new(StdClock::default()))
+    }
+
+    /// The same with the VMM's clock.
+    pub fn start_with_clock(
+        settings: Settings,
+        threads: Arc<dyn Threads>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let engine = Self::prepare(settings, clock)?;
+        let shared = &engine.shared;
+        for index in 0..shared.settings.workers {
+            let worker = Worker::new(index, shared.clone());
+            let handle = threads
+                .spawn(format!("vcmdq-{index}"), Box::new(move || worker.run()))
+                .map_err(|cause| StartError::Spawn {
+                    worker: index,
+                    cause,
+                })?;
+            engine
+                .workers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(handle);
+        }
+        Ok(engine)
+    }
+
+    /// Everything but the threads.
+    pub(crate) fn prepare(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        settings.validate()?;
+        let shared = EngineShared {
+            bell: Arc::new(Bell::new(settings.max_rings, settings.workers)),
+            clock,
+            rings: Mutex::default(),
+            version: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            sleeps: AtomicU64::new(0),
+            idle_looks: AtomicU64::new(0),
+            settings,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            workers: Mutex::default(),
+        })
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.shared.bell
+    }
+
+    /// Adds a guest-visible SMMU.
+    #[must_use]
+    pub fn add_frame(&self, settings: FrameSettings, seams: Seams) -> Frame {
+        Frame::new(settings, seams, self.shared.clone())
+    }
+
+    /// What the workers have done so far.
+    #[must_use]
+    pub fn metrics(&self) -> EngineMetrics {
+        EngineMetrics {
+            wake_ups: self.shared.bell.wake_ups(),
+            sleeps: self.shared.sleeps.load(Ordering::Relaxed),
+            idle_looks: self.shared.idle_looks.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops the workers and waits for them. Commands that are not consumed stay in their rings.
+    /// Dropping the engine does the same.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.bell.wake_all();
+        let workers =
+            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for worker in workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker had died by a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

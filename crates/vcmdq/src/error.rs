@@ -1,0 +1,126 @@
+//! What can go wrong between a VMM and the engine. What a guest does wrong is never here.
+
+use crate::instance::{InstanceId, Placement};
+use smmu_core::StreamId;
+
+/// An engine could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A number of workers that cannot be had.
+    #[error("{0} workers: choose 1 to 64")]
+    Workers(usize),
+    /// A number of rings that cannot be had.
+    #[error("room for {0} rings: choose 1 to 4096")]
+    Rings(usize),
+    /// A worker that may take no command.
+    #[error("a slice of 0 commands: a worker must be allowed to take at least one")]
+    Slice,
+    /// The VMM's thread seam failed.
+    #[error("worker {worker} could not be spawned")]
+    Spawn {
+        /// Which one.
+        worker: usize,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// A ring could not be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RingError {
+    /// The engine is full.
+    #[error("the engine has room for {0} rings; raise Settings::max_rings")]
+    Full(usize),
+    /// The shared page is too small.
+    #[error("the shared page has {0} words; a queue's window has at least 6")]
+    PageTooSmall(usize),
+}
+
+/// A ring could not be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigureError {
+    /// It is running.
+    #[error("the ring is enabled: disable it and wait until it says so")]
+    Enabled,
+}
+
+/// A stream could not be bound (law 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// No such instance.
+    #[error("the frame has no instance {0:?}")]
+    UnknownInstance(InstanceId),
+    /// The stream is bound.
+    #[error("stream {stream} is bound to instance {to:?}; unbind it first")]
+    Bound {
+        /// The stream.
+        stream: StreamId,
+        /// Where it is bound.
+        to: InstanceId,
+    },
+    /// The stream is behind another physical SMMU.
+    #[error(
+        "stream {stream} is behind physical SMMU {} but its instance is on {}: \
+         bind it to an instance of its own SMMU", .theirs.smmu, .ours.smmu
+    )]
+    OtherSmmu {
+        /// The stream.
+        stream: StreamId,
+        /// Where the stream is.
+        theirs: Placement,
+        /// Where the instance is.
+        ours: Placement,
+    },
+    /// The stream uses another stage 2.
+    #[error(
+        "stream {stream} uses stage 2 {} but its instance has {}: \
+         all streams of an instance share one", .theirs.stage2, .ours.stage2
+    )]
+    OtherStage2 {
+        /// The stream.
+        stream: StreamId,
+        /// What the stream uses.
+        theirs: Placement,
+        /// What the instance has.
+        ours: Placement,
+    },
+    /// Nothing to unbind.
+    #[error("stream {0} is not bound")]
+    NotBound(StreamId),
+    /// The StreamID has more bits than the frame advertises.
+    #[error("stream {0} is beyond IDR1.SIDSIZE")]
+    BeyondSidSize(StreamId),
+}
+
+/// A saved state could not be put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The frame runs.
+    #[error("the frame is not paused: pause it before restoring")]
+    Running,
+    /// Other identification registers (law 10).
+    #[error("the saved frame advertises other capabilities; create this one with the same")]
+    Capabilities,
+    /// Another number of rings.
+    #[error("the saved frame has {saved} rings, this one {here}")]
+    Rings {
+        /// Saved.
+        saved: usize,
+        /// Present.
+        here: usize,
+    },
+    /// A field that no engine writes.
+    #[error("ring {ring}: {what} is not a value that a ring can have")]
+    Malformed {
+        /// Index of the ring.
+        ring: usize,
+        /// Field.
+        what: &'static str,
+    },
+}

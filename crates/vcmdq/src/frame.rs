@@ -1,0 +1,245 @@
+//! One guest-visible SMMU: its streams, instances and rings.
+
+use crate::consumer::Consumer;
+use crate::doorbell::Bell;
+use crate::engine::EngineShared;
+use crate::error::{BindError, RestoreError, RingError};
+use crate::fetch::Entries;
+use crate::instance::{Instance, InstanceId, Placement};
+use crate::ring::{DoorbellMode, Ring};
+use crate::ring_page;
+use crate::seams::{Interrupts, Seams, StreamHost};
+use crate::settings::FrameSettings;
+use crate::snapshot::{FrameState, RingState};
+use crate::streams::{Binding, Streams};
+use dispatch::{Backend, BackendCapabilities, WaiterId, Wake};
+use smmu_core::queue_index::Geometry;
+use smmu_core::{Gpa, GuestMemory, StreamId};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vcmdq_sync::snapshot::Snapshot;
+
+/// What the rings of a frame share.
+pub(crate) struct FrameShared {
+    pub(crate) settings: FrameSettings,
+    pub(crate) interrupts: Arc<dyn Interrupts>,
+    pub(crate) host: Arc<dyn StreamHost>,
+    pub(crate) streams: Snapshot<Streams>,
+}
+
+/// What control calls change; workers never look here.
+struct FrameControl {
+    memory: Arc<dyn GuestMemory>,
+    instances: Vec<Arc<Instance>>,
+    rings: Vec<Arc<Ring>>,
+}
+
+/// One guest-visible SMMU.
+///
+/// All methods are control calls: from any thread, not from inside a callback of the engine; they
+/// may wait for the workers' present slices, never for a guest.
+pub struct Frame {
+    shared: Arc<FrameShared>,
+    control: Mutex<FrameControl>,
+    engine: Arc<EngineShared>,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let control = self.control();
+        f.debug_struct("Frame")
+            .field("instances", &control.instances)
+            .field("rings", &control.rings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A barrier that is done is a reason to look at the ring that waits for it.
+struct WakeRing(Arc<Bell>);
+
+impl Wake for WakeRing {
+    fn wake(&self, waiter: WaiterId) {
+        self.0.ring(waiter.0);
+    }
+}
+
+impl Frame {
+    pub(crate) fn new(settings: FrameSettings, seams: Seams, engine: Arc<EngineShared>) -> Self {
+        let shared = FrameShared {
+            settings,
+            interrupts: seams.interrupts,
+            host: seams.streams,
+            streams: Snapshot::new(Streams::default()),
+        };
+        let control = FrameControl {
+            memory: seams.memory,
+            instances: Vec::new(),
+            rings: Vec::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            control: Mutex::new(control),
+            engine,
+        }
+    }
+
+    fn control(&self) -> MutexGuard<'_, FrameControl> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a backend behind the frame. `placement` is what all of its streams share (law 1).
+    pub fn add_instance(&self, backend: Arc<dyn Backend>, placement: Placement) -> InstanceId {
+        let mut control = self.control();
+        let id = InstanceId(control.instances.len() as u32);
+        let wake = Arc::new(WakeRing(self.engine.bell.clone()));
+        control
+            .instances
+            .push(Arc::new(Instance::new(id, placement, backend, wake)));
+        for ring in &control.rings {
+            ring.with_consumer(|consumer| set_instances(consumer, &control.instances));
+        }
+        id
+    }
+
+    /// Says that a stream (by the guest's number, vSID) belongs to an instance. Refused if it is
+    /// behind another physical SMMU or uses another stage 2 than the instance (law 1).
+    pub fn bind(&self, stream: StreamId, binding: Binding) -> Result<(), BindError> {
+        let bits = u32::from(self.shared.settings.caps.idr1.sidsize());
+        if bits < 32 && stream.0 >> bits != 0 {
+            return Err(BindError::BeyondSidSize(stream));
+        }
+        let instances = self.control().instances.clone();
+        self.shared
+            .streams
+            .replace(|streams| streams.bind(stream, binding, &instances))
+    }
+
+    /// Takes a stream away. When it returns, no batch that was checked while it was bound is in
+    /// flight, and commands that name it reach no backend.
+    pub fn unbind(&self, stream: StreamId) -> Result<(), BindError> {
+        self.shared
+            .streams
+            .replace(|streams| streams.unbind(stream))
+    }
+
+    /// Adds a ring of size one at address zero, disabled: [`Ring::configure`] moves it.
+    pub fn add_ring(&self, mode: DoorbellMode) -> Result<Arc<Ring>, RingError> {
+        if let DoorbellMode::SharedPage(page) = &mode {
+            let words = page.words().len();
+            if words < ring_page::WORDS {
+                return Err(RingError::PageTooSmall(words));
+            }
+        }
+        let mut control = self.control();
+        let mut consumer = Consumer {
+            entries: Entries::new(Gpa(0), Geometry::capped(0, 0)),
+            cons: Geometry::capped(0, 0).pointer(0),
+            halted: None,
+            waiting: false,
+            lost_atc_inv: false,
+            running: false,
+            memory: control.memory.clone(),
+            instances: Vec::new(),
+            capabilities: NOTHING,
+            frame: self.shared.clone(),
+        };
+        set_instances(&mut consumer, &control.instances);
+        let ring = self.engine.add_ring(mode, consumer)?;
+        control.rings.push(ring.clone());
+        Ok(ring)
+    }
+
+    /// The rings, in the order in which they were added.
+    #[must_use]
+    pub fn rings(&self) -> Vec<Arc<Ring>> {
+        self.control().rings.clone()
+    }
+
+    /// Exchanges the whole map of guest memory. When it returns, nothing uses the old one (law 9).
+    pub fn update_memory(&self, memory: Arc<dyn GuestMemory>) {
+        let mut control = self.control();
+        control.memory = memory;
+        for ring in &control.rings {
+            // law9b: a ring that is being consumed is left for later.
+            if cfg!(break_law9b) {
+                if let Some(mut claim) = ring.consumer.enter() {
+                    claim.with(|consumer| consumer.memory = control.memory.clone());
+                }
+                continue;
+            }
+            // law9a: rings find the new map when they are added.
+            if !cfg!(break_law9a) {
+                ring.with_consumer(|consumer| consumer.memory = control.memory.clone());
+            }
+        }
+    }
+
+    /// Stops consumption. When it returns, no thread of the engine touches guest memory for this
+    /// frame until [`resume`](Self::resume) (law 10).
+    pub fn pause(&self) {
+        self.control().rings.iter().for_each(|ring| ring.pause());
+    }
+
+    /// Goes on after [`pause`](Self::pause) or [`restore`](Self::restore). PRODs that came meanwhile
+    /// are consumed.
+    pub fn resume(&self) {
+        self.control().rings.iter().for_each(|ring| ring.resume());
+    }
+
+    /// The frame's state as plain data. Pauses the frame if it is not paused; a guest that runs
+    /// on may publish more, which the state then does not hold.
+    #[must_use]
+    pub fn save(&self) -> FrameState {
+        self.pause();
+        let rings = self
+            .control()
+            .rings
+            .iter()
+            .map(|ring| RingState::of(ring))
+            .collect();
+        FrameState {
+            caps: self.shared.settings.caps.into(),
+            rings,
+        }
+    }
+
+    /// Puts a saved state back into a paused frame with the same capabilities and number of rings.
+    /// Doorbell modes and backends may differ. Nothing is changed if it is refused.
+    pub fn restore(&self, state: &FrameState) -> Result<(), RestoreError> {
+        let control = self.control();
+        if !control.rings.iter().all(|ring| ring.is_paused()) {
+            return Err(RestoreError::Running);
+        }
+        if state.caps != self.shared.settings.caps.into() {
+            return Err(RestoreError::Capabilities);
+        }
+        if state.rings.len() != control.rings.len() {
+            let (saved, here) = (state.rings.len(), control.rings.len());
+            return Err(RestoreError::Rings { saved, here });
+        }
+        for (index, ring) in state.rings.iter().enumerate() {
+            ring.validate(&self.shared.settings.caps)
+                .map_err(|what| RestoreError::Malformed { ring: index, what })?;
+        }
+        for (ring, state) in control.rings.iter().zip(&state.rings) {
+            state.put(ring);
+        }
+        Ok(())
+    }
+}
+
+/// What a frame without instances can be asked for: anything, it is dropped.
+const NOTHING: BackendCapabilities = BackendCapabilities {
+    ranges: true,
+    caches_contexts: false,
+    may_block: false,
+    widen_above: u64::MAX,
+};
+
+fn set_instances(consumer: &mut Consumer, instances: &[Arc<Instance>]) {
+    consumer.instances = instances.to_vec();
+    let all = instances
+        .iter()
+        .map(|instance| instance.backend.capabilities());
+    consumer.capabilities = all.fold(NOTHING, BackendCapabilities::and);
+}

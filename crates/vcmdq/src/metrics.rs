@@ -1,0 +1,128 @@
+//! Counters, by stage. Written by the one worker that owns a ring, read by anybody.
+
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
+
+/// Buckets of the window-size histogram: 1, 2, 3 to 4, 5 to 8, … 129 to 256 commands.
+pub const WINDOW_BUCKETS: usize = 9;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a ring has done since it was added.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct RingMetrics {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Windows by size; see [`WINDOW_BUCKETS`].
+            pub window_sizes: [u64; WINDOW_BUCKETS],
+        }
+
+        impl RingMetrics {
+            /// Adds another ring's counters to these.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+                for (sum, one) in self.window_sizes.iter_mut().zip(other.window_sizes) {
+                    *sum += one;
+                }
+            }
+
+            /// Every counter with its name, in stage order.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+            pub(crate) window_sizes: [Counter; WINDOW_BUCKETS],
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> RingMetrics {
+                RingMetrics {
+                    $($name: self.$name.get(),)*
+                    window_sizes: std::array::from_fn(|n| self.window_sizes[n].get()),
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Commands consumed.
+    commands,
+    /// Windows that they came in.
+    windows,
+    /// PRODs that lay beyond the ring, and were not followed.
+    bad_prods,
+    /// Invalidations among the commands.
+    invalidations,
+    /// Other commands with an effect (CFGI, RESUME, STALL_TERM, PRI_RESP).
+    effects,
+    /// Invalidations and configuration commands that named a stream nobody bound; dropped.
+    unbound,
+    /// Requests that were left after coalescing.
+    requests,
+    /// Calls to backends.
+    calls,
+    /// Calls that were made again.
+    retries,
+    /// Requests that had to be widened.
+    widened,
+    /// Requests that failed closed.
+    failed_closed,
+    /// SYNCs completed.
+    syncs,
+    /// SYNCs that had to wait for an access that used what was removed.
+    sync_waits,
+    /// Commands that stopped the ring: CERROR_ILL.
+    illegal,
+    /// Entries that stopped the ring: CERROR_ABT.
+    unreadable,
+    /// SYNCs that stopped the ring: CERROR_ATC_INV.
+    atc_timeouts,
+    /// Messages of SYNCs that went nowhere.
+    lost_messages,
+}
+
+/// A counter with one writer at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Load and store, no read-modify-write: whoever owns the ring is the only writer, and the
+    /// claim orders one owner's after another's.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        if n != 0 {
+            self.0
+                .store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    /// Counts a window of `len` commands.
+    #[inline]
+    pub(crate) fn window(&self, len: u32) {
+        self.commands.add(u64::from(len));
+        self.windows.add(1);
+        let bucket = (u32::BITS - len.saturating_sub(1).leading_zeros()) as usize;
+        self.window_sizes[bucket.min(WINDOW_BUCKETS - 1)].add(1);
+    }
+}
+
+/// What an engine's workers have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineMetrics {
+    /// Doorbells that had to wake a worker.
+    pub wake_ups: u64,
+    /// Times a worker went to sleep.
+    pub sleeps: u64,
+    /// Looks for work that found none.
+    pub idle_looks: u64,
+}

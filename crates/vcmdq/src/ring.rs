@@ -1,0 +1,369 @@
+//! One command queue: what guests, vCPUs and the VMM see of it.
+
+use crate::consumer::Consumer;
+use crate::doorbell::Bell;
+use crate::error::ConfigureError;
+use crate::fetch::Entries;
+use crate::gerror::{CommandError, ErrorLatch};
+use crate::metrics::{Counters, RingMetrics};
+use crate::ring_page::{GuestWords, PageView, RingPage};
+use crate::seams::{Interrupts, Line};
+use crate::settings::RingSettings;
+use smmu_core::queue_index::{Geometry, QueueIndex};
+use std::fmt;
+use std::sync::Arc;
+use vcmdq_sync::CachePadded;
+use vcmdq_sync::atomic::{AtomicU32, Ordering};
+use vcmdq_sync::claim::{Claim, ClaimCell};
+
+/// How a guest's PROD reaches the engine.
+#[derive(Clone)]
+pub enum DoorbellMode {
+    /// The VMM traps the write and calls [`Ring::doorbell`].
+    Trap,
+    /// The guest stores into a page that a worker polls. The first worker serves such rings.
+    SharedPage(Arc<dyn RingPage>),
+}
+
+impl fmt::Debug for DoorbellMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trap => "Trap",
+            Self::SharedPage(_) => "SharedPage",
+        })
+    }
+}
+
+/// Control bits: what is wanted of a ring, and what its owner has brought about.
+pub(crate) const ENABLED: u32 = 1;
+pub(crate) const PAUSED: u32 = 2;
+
+#[derive(Debug, Default)]
+struct Control {
+    wanted: AtomicU32,
+    settled: AtomicU32,
+}
+
+/// What has been seen of a shared page: a poll that sees nothing else has nothing to do.
+#[derive(Debug, Default)]
+struct Seen {
+    prod: AtomicU32,
+    config: AtomicU32,
+    gerrorn: AtomicU32,
+}
+
+/// One command queue. See the methods for who may call what; none takes a lock.
+pub struct Ring {
+    pub(crate) index: u32,
+    pub(crate) mode: DoorbellMode,
+    /// PROD as last published by a trap.
+    prod: CachePadded<AtomicU32>,
+    /// CONS with ERR, as a trapped read sees it.
+    cons: CachePadded<AtomicU32>,
+    control: CachePadded<Control>,
+    seen: Seen,
+    cmdq_cap: u8,
+    pub(crate) latch: ErrorLatch,
+    pub(crate) counters: Counters,
+    pub(crate) consumer: ClaimCell<Consumer>,
+    pub(crate) bell: Arc<Bell>,
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("index", &self.index)
+            .field("mode", &self.mode)
+            .field("prod", &self.prod())
+            .field("cons", &self.cons())
+            .field("gerror", &self.gerror())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    pub(crate) fn new(index: u32, mode: DoorbellMode, bell: Arc<Bell>, consumer: Consumer) -> Self {
+        let cmdq_cap = consumer.frame.settings.caps.cmdq_log2size();
+        Self {
+            index,
+            mode,
+            prod: CachePadded::new(AtomicU32::new(0)),
+            cons: CachePadded::new(AtomicU32::new(0)),
+            control: CachePadded::default(),
+            seen: Seen::default(),
+            cmdq_cap,
+            latch: ErrorLatch::new(),
+            counters: Counters::default(),
+            consumer: ClaimCell::new(consumer),
+            bell,
+        }
+    }
+
+    /// The guest has written PROD: publishes it, sees to it that a worker consumes it, and returns.
+    ///
+    /// From any thread, at any time, also inside [`Interrupts`] callbacks. Never blocks; one
+    /// system call at most, and only if every worker sleeps. A PROD that lies beyond the ring is
+    /// not followed.
+    #[inline]
+    pub fn doorbell(&self, prod: u32) {
+        // Release pairs with the acquire in `prod()`: the entries were there before.
+        self.prod.store(prod, Ordering::Release);
+        if let Some(page) = self.page() {
+            page.publish_prod(prod);
+        }
+        self.bell.ring(self.index);
+    }
+
+    /// PROD as the guest last published it; what a trapped read returns.
+    #[must_use]
+    #[inline]
+    pub fn prod(&self) -> u32 {
+        match self.page() {
+            Some(page) => page.guest().prod,
+            // Acquire pairs with `doorbell`.
+            None => self.prod.load(Ordering::Acquire),
+        }
+    }
+
+    /// CONS: RD in bits 19:0, ERR in bits 30:24; what a trapped read returns. From any thread,
+    /// never blocks. Acquire: the commands before RD have taken effect.
+    #[must_use]
+    #[inline]
+    pub fn cons(&self) -> u32 {
+        self.cons.load(Ordering::Acquire)
+    }
+
+    /// GERROR, as far as this ring raises it.
+    #[must_use]
+    pub fn gerror(&self) -> u32 {
+        self.latch.gerror()
+    }
+
+    /// GERRORN.
+    #[must_use]
+    pub fn gerrorn(&self) -> u32 {
+        self.latch.gerrorn()
+    }
+
+    /// The guest has written GERRORN. If that acknowledges the error that stopped the ring,
+    /// consumption resumes at CONS, whose entry is read again (IHI 0070, 7.1). From any thread,
+    /// never blocks.
+    pub fn acknowledge(&self, gerrorn: u32) {
+        // law4e: an acknowledgement resumes nothing; the next PROD does.
+        self.latch.acknowledge(gerrorn);
+        if !cfg!(break_law4e) {
+            self.bell.ring(self.index);
+        }
+    }
+
+    /// Says where the ring lies, and sets PROD and CONS to zero. Refused while it is enabled.
+    /// May wait for a worker that is just leaving the ring.
+    pub fn configure(&self, settings: RingSettings) -> Result<(), ConfigureError> {
+        if self.is_enabled() || self.control.wanted.load(Ordering::Acquire) & ENABLED != 0 {
+            return Err(ConfigureError::Enabled);
+        }
+        let geometry = Geometry::capped(settings.log2size, self.cmdq_cap);
+        self.with_consumer(|consumer| {
+            consumer.entries = Entries::new(settings.base, geometry);
+            self.place(consumer, 0, 0);
+        });
+        Ok(())
+    }
+
+    /// Sets PROD and CONS, as a guest may while the ring is disabled. Same conditions as
+    /// [`configure`](Self::configure).
+    pub fn set_pointers(&self, prod: u32, cons: u32) -> Result<(), ConfigureError> {
+        if self.is_enabled() || self.control.wanted.load(Ordering::Acquire) & ENABLED != 0 {
+            return Err(ConfigureError::Enabled);
+        }
+        self.with_consumer(|consumer| self.place(consumer, prod, cons));
+        Ok(())
+    }
+
+    pub(crate) fn place(&self, consumer: &mut Consumer, prod: u32, cons: u32) {
+        self.prod.store(prod, Ordering::Release);
+        if let Some(page) = self.page() {
+            page.publish_prod(prod);
+        }
+        let cons = consumer.entries.geometry().pointer(cons);
+        consumer.waiting = false;
+        consumer.publish(self, cons);
+    }
+
+    /// The guest sets the enable bit. [`is_enabled`](Self::is_enabled), which an acknowledge
+    /// register shows, follows; never blocks.
+    pub fn enable(&self) {
+        self.want(|bits| bits | ENABLED);
+    }
+
+    /// The guest clears the enable bit. Commands that have been begun are consumed, then
+    /// [`is_enabled`](Self::is_enabled) follows and CONS is final; never blocks.
+    pub fn disable(&self) {
+        self.want(|bits| bits & !ENABLED);
+    }
+
+    /// Whether the ring consumes: CR0ACK.CMDQEN, or STATUS.EN_OK of a VCMDQ.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.control.settled.load(Ordering::Acquire) & ENABLED != 0
+    }
+
+    /// Stops consumption until [`resume`](Self::resume), and waits until no thread of the engine
+    /// touches guest memory or the shared page for this ring. Must not be called inside a
+    /// callback of the engine.
+    pub(crate) fn pause(&self) {
+        self.want(|bits| bits | PAUSED);
+        // law10a: a worker may still be at it when this returns.
+        if !cfg!(break_law10a) {
+            self.with_consumer(|consumer| {
+                self.settle(consumer);
+            });
+        }
+    }
+
+    pub(crate) fn resume(&self) {
+        self.want(|bits| bits & !PAUSED);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.control.wanted.load(Ordering::Acquire) & PAUSED != 0
+    }
+
+    /// Counters since the ring was added.
+    #[must_use]
+    pub fn metrics(&self) -> RingMetrics {
+        self.counters.read()
+    }
+
+    fn want(&self, change: impl Fn(u32) -> u32) {
+        let mut old = self.control.wanted.load(Ordering::Relaxed);
+        // Release pairs with the acquire in `settle`.
+        while let Err(now) = self.control.wanted.compare_exchange(
+            old,
+            change(old),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        ) {
+            old = now;
+        }
+        // Nobody at work: brought about at once, so that the guest's next read shows it.
+        // Otherwise whoever is at work goes round again and does it.
+        if let Some(mut claim) = self.consumer.enter() {
+            claim.with(|consumer| self.settle(consumer));
+            self.release(claim);
+        }
+        self.bell.ring(self.index);
+    }
+
+    /// Works on the consumer from a control path; waits for a worker's present slice.
+    pub(crate) fn with_consumer<R>(&self, work: impl FnOnce(&mut Consumer) -> R) -> R {
+        let mut claim = self.consumer.enter_blocking();
+        let result = claim.with(work);
+        self.release(claim);
+        result
+    }
+
+    /// Gives the claim back; a reason that came meanwhile becomes a worker's.
+    fn release(&self, claim: Claim<'_, Consumer>) {
+        if let Err(again) = claim.leave() {
+            drop(again);
+            self.bell.ring(self.index);
+        }
+    }
+
+    /// Brings about what is wanted; whether to consume. Called by the owner of the claim.
+    #[inline]
+    pub(crate) fn settle(&self, consumer: &mut Consumer) -> bool {
+        let wanted = self.control.wanted.load(Ordering::Acquire);
+        if wanted != self.control.settled.load(Ordering::Relaxed) {
+            consumer.running = wanted == ENABLED;
+            if let Some(page) = self.page().filter(|_| wanted & PAUSED == 0) {
+                page.publish_status(wanted & ENABLED != 0);
+            }
+            // Release: whoever sees the ring settled sees its last CONS.
+            self.control.settled.store(wanted, Ordering::Release);
+        }
+        consumer.running
+    }
+
+    #[inline]
+    fn page(&self) -> Option<PageView<'_>> {
+        match &self.mode {
+            DoorbellMode::Trap => None,
+            DoorbellMode::SharedPage(page) => Some(PageView::new(&**page)),
+        }
+    }
+
+    /// Whether a guest has written something new into the shared page.
+    #[inline]
+    pub(crate) fn page_has_news(&self) -> bool {
+        self.page().is_some_and(|page| page.guest() != self.seen())
+    }
+
+    fn seen(&self) -> GuestWords {
+        GuestWords {
+            prod: self.seen.prod.load(Ordering::Relaxed),
+            config: self.seen.config.load(Ordering::Relaxed),
+            gerrorn: self.seen.gerrorn.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes over what a guest has written into the shared page. Called by the owner of the claim.
+    #[inline]
+    pub(crate) fn look_at_page(&self) {
+        let Some(page) = self.page() else { return };
+        if self.control.settled.load(Ordering::Relaxed) & PAUSED != 0 {
+            return;
+        }
+        let (now, seen) = (page.guest(), self.seen());
+        if now == seen {
+            return;
+        }
+        self.seen.prod.store(now.prod, Ordering::Relaxed);
+        if now.gerrorn != seen.gerrorn {
+            self.seen.gerrorn.store(now.gerrorn, Ordering::Relaxed);
+            self.latch.acknowledge(now.gerrorn);
+        }
+        if now.config != seen.config {
+            self.seen.config.store(now.config, Ordering::Relaxed);
+            let change = if now.config & 1 != 0 {
+                self.control.wanted.fetch_or(ENABLED, Ordering::AcqRel)
+            } else {
+                self.control.wanted.fetch_and(!ENABLED, Ordering::AcqRel)
+            };
+            tracing::trace!(ring = self.index, was = change, now = now.config, "CONFIG");
+        }
+    }
+
+    /// Shows CONS: in the register, and in the shared page.
+    #[inline]
+    pub(crate) fn publish_cons(&self, cons: QueueIndex, error: Option<CommandError>) {
+        let shown = cons.raw() | error.map_or(0, |error| (error as u32) << 24);
+        self.cons.store(shown, Ordering::Release);
+        if let Some(page) = self.page() {
+            page.publish_cons(shown);
+        }
+    }
+
+    /// Makes a shared page show a restored state.
+    pub(crate) fn restore_page(&self, state: &crate::snapshot::RingState) {
+        let Some(page) = self.page() else { return };
+        page.publish_gerror(state.gerror);
+        page.restore_guest_words(u32::from(state.enabled), state.gerrorn);
+        self.seen
+            .config
+            .store(u32::from(state.enabled), Ordering::Relaxed);
+        self.seen.gerrorn.store(state.gerrorn, Ordering::Relaxed);
+    }
+
+    /// Raises errors; pulses the interrupt if any became active.
+    pub(crate) fn raise(&self, interrupts: &dyn Interrupts, bits: u32) {
+        let news = self.latch.raise(bits);
+        if let Some(page) = self.page() {
+            page.publish_gerror(self.latch.gerror());
+        }
+        if news {
+            interrupts.pulse(Line::Gerror);
+        }
+    }
+}

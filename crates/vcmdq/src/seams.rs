@@ -1,0 +1,175 @@
+//! What the engine needs of a VMM.
+//!
+//! | seam | called from | may block | may call the engine |
+//! |---|---|---|---|
+//! | [`Interrupts`] | workers | no | [`Ring::doorbell`](crate::Ring::doorbell) only |
+//! | [`StreamHost`] | workers | briefly (an ioctl) | as above |
+//! | [`Threads`] | the thread that starts the engine | yes | no |
+//! | [`Clock`] | workers | no | no |
+//! | [`GuestMemory`] | workers | no | no |
+
+use dispatch::Cause;
+use smmu_core::command::{Cfgi, Msi, PriResponse, ResumeAction};
+use smmu_core::{GuestMemory, Stag, StreamId, SubstreamId};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A wired interrupt of the frame; all are edges (IHI 0070, 3.18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Line {
+    /// The event queue is no longer empty.
+    EventQueue,
+    /// The PRI queue has something.
+    PriQueue,
+    /// GERROR has become active.
+    Gerror,
+    /// A SYNC with CS=1 is complete.
+    CommandSync,
+}
+
+/// The message went nowhere: the frame raises GERROR.MSI_*_ABT_ERR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no target takes a message at this address")]
+pub struct NoTarget;
+
+/// The VMM's interrupt controller.
+pub trait Interrupts: Send + Sync {
+    /// Pulses a wired interrupt.
+    fn pulse(&self, line: Line);
+
+    /// Delivers a message whose address is no RAM. (Messages into RAM are stored by the engine.)
+    fn message(&self, device_id: u32, msi: Msi) -> Result<(), NoTarget>;
+}
+
+/// What the VMM knows of the devices behind the frame. It owns their file descriptors, so it
+/// attaches them; the engine says when. Every method has a default that does nothing, for
+/// VMMs without the feature.
+pub trait StreamHost: Send + Sync {
+    /// A bound stream's configuration may have changed (CFGI_*): what was derived from its STE or
+    /// CDs is to be derived anew before this returns. In ring order: every invalidation before it
+    /// has been accepted, none behind it.
+    fn configuration_changed(&self, stream: StreamId, change: &Cfgi) {
+        let _ = (stream, change);
+    }
+
+    /// RESUME. Without effect if no such transaction is stalled.
+    fn resume(&self, stream: StreamId, stag: Stag, action: ResumeAction) {
+        let _ = (stream, stag, action);
+    }
+
+    /// STALL_TERM: every stalled transaction of the stream ends in an abort.
+    fn terminate_stalls(&self, stream: StreamId) {
+        let _ = stream;
+    }
+
+    /// PRI_RESP for a page request group.
+    fn page_response(
+        &self,
+        stream: StreamId,
+        substream: Option<SubstreamId>,
+        group: u16,
+        response: PriResponse,
+    ) {
+        let _ = (stream, substream, group, response);
+    }
+
+    /// An invalidation could be carried out in no way: the stream, or with `None` every stream of
+    /// the instance, aborts from now on (law 4). The guest has not been told.
+    fn failed_closed(&self, stream: Option<StreamId>, cause: Cause) {
+        let _ = (stream, cause);
+    }
+}
+
+/// Where threads come from: a VMM may name them, pin them and confine them first.
+pub trait Threads: Send + Sync {
+    /// Starts a thread that runs `body` to its end.
+    fn spawn(
+        &self,
+        name: String,
+        body: Box<dyn FnOnce() + Send>,
+    ) -> std::io::Result<std::thread::JoinHandle<()>>;
+}
+
+/// Plain threads of the standard library.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StdThreads;
+
+impl Threads for StdThreads {
+    fn spawn(
+        &self,
+        name: String,
+        body: Box<dyn FnOnce() + Send>,
+    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        std::thread::Builder::new().name(name).spawn(body)
+    }
+}
+
+/// A monotonic clock. Only differences count.
+pub trait Clock: Send + Sync {
+    /// Time since some fixed moment.
+    fn now(&self) -> Duration;
+}
+
+/// The host's own clock.
+#[derive(Clone, Copy, Debug)]
+pub struct StdClock(Instant);
+
+impl Default for StdClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for StdClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Interrupts go nowhere: for a guest that polls, and for tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoInterrupts;
+
+impl Interrupts for NoInterrupts {
+    fn pulse(&self, _line: Line) {}
+
+    fn message(&self, _device_id: u32, _msi: Msi) -> Result<(), NoTarget> {
+        Err(NoTarget)
+    }
+}
+
+/// A VMM without stalls, PRI or derived configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PassiveStreams;
+
+impl StreamHost for PassiveStreams {}
+
+/// The seams of one frame.
+#[derive(Clone)]
+pub struct Seams {
+    /// The guest's memory; exchanged with [`Frame::update_memory`](crate::Frame::update_memory).
+    pub memory: Arc<dyn GuestMemory>,
+    /// Interrupts.
+    pub interrupts: Arc<dyn Interrupts>,
+    /// Devices.
+    pub streams: Arc<dyn StreamHost>,
+}
+
+impl Seams {
+    /// Guest memory alone: no interrupts, no derived configuration.
+    #[must_use]
+    pub fn new(memory: Arc<dyn GuestMemory>) -> Self {
+        Self {
+            memory,
+            interrupts: Arc::new(NoInterrupts),
+            streams: Arc::new(PassiveStreams),
+        }
+    }
+}
+
+impl fmt::Debug for Seams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seams").finish_non_exhaustive()
+    }
+}

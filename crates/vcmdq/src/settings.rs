@@ -1,0 +1,69 @@
+//! What can be set, and what cannot work.
+
+use crate::error::StartError;
+use smmu_core::{Capabilities, Gpa};
+use std::time::Duration;
+
+/// Settings of an [`Engine`](crate::Engine).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads that consume rings, 1 to 64.
+    pub workers: usize,
+    /// How long a worker goes on looking for work before it sleeps. A doorbell that finds the
+    /// worker awake costs no system call; one that finds it asleep a wake-up (tens of
+    /// microseconds on many hosts).
+    pub spin: Duration,
+    /// How long a worker that serves rings with a shared page sleeps at most: nobody wakes it
+    /// when a guest stores into such a page. Zero is "never sleeps".
+    pub doze: Duration,
+    /// Rings that the engine has room for, 1 to 4096.
+    pub max_rings: usize,
+    /// Commands that a worker takes from one ring before it looks at the others.
+    pub slice: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            spin: Duration::from_micros(50),
+            doze: Duration::from_micros(100),
+            max_rings: 1024,
+            slice: 1024,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn validate(&self) -> Result<(), StartError> {
+        if !(1..=64).contains(&self.workers) {
+            return Err(StartError::Workers(self.workers));
+        }
+        if !(1..=4096).contains(&self.max_rings) {
+            return Err(StartError::Rings(self.max_rings));
+        }
+        if self.slice == 0 {
+            return Err(StartError::Slice);
+        }
+        Ok(())
+    }
+}
+
+/// Settings of a [`Frame`](crate::Frame).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameSettings {
+    /// What the frame advertises; decides which commands are legal.
+    pub caps: Capabilities,
+    /// The DeviceID with which the frame's own messages are sent, if the VMM's interrupt
+    /// controller wants one.
+    pub device_id: u32,
+}
+
+/// Where a ring lies: what the guest writes into CMDQ_BASE (IHI 0070, 6.3.26).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSettings {
+    /// First entry. Aligned down to the size of the ring, at least 32 bytes.
+    pub base: Gpa,
+    /// log2 of the number of entries; capped by IDR1.CMDQS.
+    pub log2size: u8,
+}

@@ -1,0 +1,131 @@
+//! An engine without threads, for models and tests: rings are served when the test says so, by
+//! the very code that a worker runs.
+
+use crate::engine::Engine;
+use crate::error::StartError;
+use crate::ring::Ring;
+use crate::ring_page::RingPage;
+use crate::settings::Settings;
+use crate::testing::QueueRegisters;
+use crate::window::Desk;
+use crate::worker::serve;
+use std::sync::Arc;
+use vcmdq_sync::atomic::Ordering;
+
+/// Serves rings on the caller's thread.
+#[derive(Debug)]
+pub struct Stepper {
+    desk: Desk,
+    slice: u32,
+}
+
+impl Default for Stepper {
+    fn default() -> Self {
+        Self {
+            desk: Desk::new(),
+            slice: Settings::default().slice,
+        }
+    }
+}
+
+impl Stepper {
+    /// A stepper whose slices have `slice` commands at most.
+    #[must_use]
+    pub fn with_slice(slice: u32) -> Self {
+        Self {
+            slice,
+            ..Self::default()
+        }
+    }
+
+    /// Serves a ring as a worker that took it would. Whether anything was consumed.
+    pub fn serve(&mut self, ring: &Ring) -> bool {
+        serve(ring, &mut self.desk, self.slice)
+    }
+}
+
+impl Engine {
+    /// An engine whose rings are served by [`Stepper`]s only.
+    pub fn without_workers(settings: Settings) -> Result<Self, StartError> {
+        Self::prepare(settings, Arc::new(crate::seams::StdClock::default()))
+    }
+
+    /// Takes the ring that the doorbell announces, if any: what a worker that is awake does.
+    #[must_use]
+    pub fn take_ready(&self) -> Option<u32> {
+        self.bell().take(0)
+    }
+
+    /// Sleeps as worker `worker` would, until a doorbell rings. Whether it slept.
+    #[must_use]
+    pub fn sleep_as(&self, worker: usize) -> bool {
+        self.bell().sleep(worker, None, || false)
+    }
+}
+
+impl QueueRegisters for Ring {
+    fn write_prod(&self, raw: u32) {
+        self.doorbell(raw);
+    }
+
+    fn read_cons(&self) -> u32 {
+        self.cons()
+    }
+
+    fn read_gerror(&self) -> u32 {
+        self.gerror()
+    }
+
+    fn read_gerrorn(&self) -> u32 {
+        self.gerrorn()
+    }
+
+    fn write_gerrorn(&self, raw: u32) {
+        self.acknowledge(raw);
+    }
+}
+
+/// A guest's side of a shared page: no call into the engine at all.
+pub struct PageRegisters(pub Arc<dyn RingPage>);
+
+impl std::fmt::Debug for PageRegisters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PageRegisters")
+    }
+}
+
+impl PageRegisters {
+    fn load(&self, word: usize) -> u32 {
+        u32::from_le(self.0.words()[word].load(Ordering::Acquire))
+    }
+
+    /// CONFIG.EN, and waits until STATUS.EN_OK follows.
+    pub fn enable(&self) {
+        self.0.words()[2].store(1u32.to_le(), Ordering::Release);
+        while self.load(3) & 1 == 0 {
+            vcmdq_sync::hint::spin_loop();
+        }
+    }
+}
+
+impl QueueRegisters for PageRegisters {
+    fn write_prod(&self, raw: u32) {
+        self.0.words()[1].store(raw.to_le(), Ordering::Release);
+    }
+
+    fn read_cons(&self) -> u32 {
+        self.load(0)
+    }
+
+    fn read_gerror(&self) -> u32 {
+        self.load(4)
+    }
+
+    fn read_gerrorn(&self) -> u32 {
+        self.load(5)
+    }
+
+    fn write_gerrorn(&self, raw: u32) {
+        self.0.words()[5].store(raw.to_le(), Ordering::Release);
+    }
+}

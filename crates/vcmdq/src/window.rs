@@ -1,0 +1,121 @@
+//! The commands that are executed together, and what a worker keeps them in.
+
+use arrayvec::ArrayVec;
+use dispatch::coalesce::Coalescer;
+use dispatch::dispatch::Report;
+use dispatch::{BackendCapabilities, Batch, MAX_BATCH};
+use smmu_core::command::{Cfgi, Command, PriResponse, ResumeAction, Signal};
+use smmu_core::decode::Illegal;
+use smmu_core::{Stag, StreamId, SubstreamId};
+
+/// The most commands in a window.
+pub(crate) const MAX_WINDOW: u32 = MAX_BATCH as u32;
+
+/// A SYNC and its place in the window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SyncPoint {
+    pub(crate) at: u32,
+    pub(crate) signal: Signal,
+}
+
+/// Why a window ends before its last published command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The command behind it is illegal.
+    Illegal(Illegal),
+    /// The entry behind it cannot be read.
+    Unreadable,
+    /// The command behind it has an effect that the guest could tell: everything before comes
+    /// first.
+    Effect(Effect),
+}
+
+/// A command that is neither an invalidation of translations nor a SYNC nor a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Configuration(Cfgi),
+    Resume(StreamId, Stag, ResumeAction),
+    TerminateStalls(StreamId),
+    PageResponse(StreamId, Option<SubstreamId>, u16, PriResponse),
+}
+
+impl Effect {
+    pub(crate) fn of(command: &Command) -> Option<Self> {
+        match *command {
+            Command::Cfgi(cfgi) => Some(Self::Configuration(cfgi)),
+            Command::Resume {
+                stream,
+                stag,
+                action,
+            } => Some(Self::Resume(stream, stag, action)),
+            Command::StallTerm { stream } => Some(Self::TerminateStalls(stream)),
+            Command::PriResp {
+                stream,
+                substream,
+                group,
+                response,
+            } => Some(Self::PageResponse(stream, substream, group, response)),
+            _ => None,
+        }
+    }
+}
+
+/// A command that, coming once more, would be the last one `step` bytes further on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stride {
+    pub(crate) dw0: u64,
+    pub(crate) dw1: u64,
+    pub(crate) step: u64,
+}
+
+/// Commands up to the first that is neither an invalidation nor a SYNC.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(crate) coalescer: Coalescer,
+    pub(crate) syncs: ArrayVec<SyncPoint, MAX_BATCH>,
+    pub(crate) stride: Stride,
+    /// Commands looked at, invalidations among them.
+    pub(crate) len: u32,
+    pub(crate) invalidations: u32,
+}
+
+impl Window {
+    #[inline]
+    pub(crate) fn restart(&mut self, capabilities: &BackendCapabilities) {
+        self.coalescer.restart(capabilities);
+        self.syncs.clear();
+        self.stride = Stride::default();
+        self.len = 0;
+        self.invalidations = 0;
+    }
+}
+
+/// A worker's desk: everything that a window needs, allocated once.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) window: Window,
+    pub(crate) batch: Batch,
+    pub(crate) report: Report,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let nothing = BackendCapabilities {
+            ranges: true,
+            caches_contexts: false,
+            may_block: false,
+            widen_above: u64::MAX,
+        };
+        Self {
+            window: Window {
+                coalescer: Coalescer::new(&nothing),
+                syncs: ArrayVec::new(),
+                stride: Stride::default(),
+                len: 0,
+                invalidations: 0,
+            },
+            batch: Batch::new(),
+            report: Report::default(),
+        }
+    }
+}

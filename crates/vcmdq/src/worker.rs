@@ -1,0 +1,170 @@
+//! The loop of a worker: take a ring, serve it, spin, sleep.
+
+use crate::consumer::Progress;
+use crate::engine::EngineShared;
+use crate::ring::{DoorbellMode, Ring};
+use crate::window::Desk;
+use std::sync::Arc;
+use std::time::Duration;
+use vcmdq_sync::atomic::Ordering;
+use vcmdq_sync::hint;
+
+/// Looks at a shared page under one claim. A claim costs two writes to words, a look one read.
+const LOOKS: u32 = 16;
+/// Idle rounds between two looks at the clock, which costs more than a round.
+const ROUNDS: u32 = 32;
+
+pub(crate) struct Worker {
+    index: usize,
+    shared: Arc<EngineShared>,
+    rings: Vec<Arc<Ring>>,
+    version: u64,
+    desk: Desk,
+    last: u32,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, shared: Arc<EngineShared>) -> Self {
+        let version = shared.version.load(Ordering::Acquire);
+        let rings = shared.rings();
+        Self {
+            index,
+            shared,
+            rings,
+            version,
+            desk: Desk::new(),
+            last: 0,
+        }
+    }
+
+    /// Runs until the engine stops.
+    pub(crate) fn run(mut self) {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            self.refresh();
+            if !(self.serve_ready() | self.serve_pages()) {
+                self.rest();
+            }
+        }
+    }
+
+    /// Follows rings that came.
+    fn refresh(&mut self) {
+        let version = self.shared.version.load(Ordering::Acquire);
+        if version != self.version {
+            self.version = version;
+            self.rings = self.shared.rings();
+        }
+    }
+
+    /// Serves rings whose doorbell has rung. Whether any had work.
+    fn serve_ready(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(index) = self.shared.bell.take(self.last) {
+            self.last = index;
+            if self.rings.len() <= index as usize {
+                self.refresh();
+            }
+            if let Some(ring) = self.rings.get(index as usize) {
+                worked |= serve(ring, &mut self.desk, self.shared.settings.slice);
+            }
+        }
+        worked
+    }
+
+    /// Looks at the shared pages, which belong to the first worker. Whether any had news.
+    fn serve_pages(&mut self) -> bool {
+        let mut worked = false;
+        if self.index == 0 {
+            for ring in self.rings.iter().filter(|ring| polled(ring)) {
+                worked |= poll(ring, &mut self.desk, self.shared.settings.slice);
+            }
+        }
+        worked
+    }
+
+    /// Nothing to do: goes on looking for a while, then sleeps.
+    fn rest(&mut self) {
+        let start = self.shared.clock.now();
+        let mut looks = 0;
+        loop {
+            for _ in 0..ROUNDS {
+                looks += 1;
+                hint::spin_loop();
+                if self.has_work() || self.serve_pages() {
+                    return self.shared.count_idle(looks, false);
+                }
+            }
+            if self.shared.clock.now().saturating_sub(start) >= self.shared.settings.spin {
+                break;
+            }
+        }
+        let polls = self.index == 0 && self.rings.iter().any(|ring| polled(ring));
+        let limit = polls.then_some(self.shared.settings.doze);
+        let slept = limit != Some(Duration::ZERO)
+            && self.shared.bell.sleep(self.index, limit, || self.changed());
+        self.shared.count_idle(looks, slept);
+    }
+
+    fn has_work(&self) -> bool {
+        self.shared.bell.has_work() || self.changed()
+    }
+
+    fn changed(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+            || self.shared.version.load(Ordering::Acquire) != self.version
+    }
+}
+
+fn polled(ring: &Ring) -> bool {
+    matches!(ring.mode, DoorbellMode::SharedPage(_))
+}
+
+/// Consumes a ring until it is idle or has had its share. If another worker is at it, that one
+/// goes round again. Whether anything was consumed.
+pub(crate) fn serve(ring: &Ring, desk: &mut Desk, slice: u32) -> bool {
+    let Some(mut claim) = ring.consumer.enter() else {
+        return false;
+    };
+    let mut worked = false;
+    loop {
+        let (progress, consumed) = claim.with(|consumer| consumer.slice(ring, desk, slice));
+        worked |= consumed;
+        match (claim.leave(), progress) {
+            (Ok(()), Progress::Idle) => return worked,
+            (Err(again), Progress::Idle) => claim = again,
+            (left, Progress::More) => {
+                drop(left);
+                ring.bell.ring(ring.index);
+                return worked;
+            }
+        }
+    }
+}
+
+/// Looks at a shared page a few times; serves the ring as soon as there is news.
+fn poll(ring: &Ring, desk: &mut Desk, slice: u32) -> bool {
+    let Some(mut claim) = ring.consumer.enter() else {
+        return false;
+    };
+    // Under the claim, because a paused ring's page may be gone.
+    let news = claim.with(|_| {
+        !ring.is_paused()
+            && (0..LOOKS).any(|_| {
+                hint::spin_loop();
+                ring.page_has_news()
+            })
+    });
+    let mut worked = false;
+    if news {
+        let (progress, consumed) = claim.with(|consumer| consumer.slice(ring, desk, slice));
+        worked = consumed;
+        if progress == Progress::More {
+            ring.bell.ring(ring.index);
+        }
+    }
+    if let Err(again) = claim.leave() {
+        drop(again);
+        ring.bell.ring(ring.index);
+    }
+    worked
+}
