@@ -28,7 +28,7 @@
 //! use vcmdq::testing::HeapMemory;
 //! use vcmdq::*;
 //!
-//! let memory = Arc::new(HeapMemory::new(Gpa(0), 1 << 16));
+//! let memory = Arc::new(HeapMemory::new(1 << 16));
 //! let engine = Engine::start(Settings::default(), Arc::new(StdThreads))?;
 //! let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
 //! let instance = frame.add_instance(Arc::new(Software::default()), Placement::default());
