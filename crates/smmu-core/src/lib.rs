@@ -5,8 +5,8 @@
 //! ([`decode`], [`encode`]), the one index arithmetic of its queues ([`queue_index`]), the
 //! consumer's view of guest memory ([`guest_memory`]) and the translation core: from a stream
 //! to a context ([`config`]), from an address to a page ([`walk`]), what went wrong on the way
-//! ([`fault`]), and the cache of what was found ([`tlb`]). What never will: rings, doorbells,
-//! threads, host interfaces.
+//! ([`fault`]), the way as a whole ([`translate`]), the cache of what was found ([`tlb`]). What
+//! never will: rings, doorbells, threads, host interfaces.
 //!
 //! The crate is `no_std` + `alloc` without its default feature `std`. All formats are those
 //! of the Non-secure programming interface; section numbers are those of IHI 0070 G.b.
@@ -27,6 +27,7 @@ pub mod queue_index;
 pub mod range;
 pub mod spec;
 pub mod tlb;
+pub mod translate;
 pub mod walk;
 
 pub use caps::Capabilities;

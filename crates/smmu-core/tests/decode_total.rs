@@ -34,7 +34,7 @@ mod naive {
         range_invalidation && tg != 0 && ttl == 0 && scale == 0 && bits(raw, 12, 5) == 0
     }
 
-    pub fn is_legal(raw: RawCommand, caps: &Capabilities) -> bool {
+    pub(crate) fn is_legal(raw: RawCommand, caps: &Capabilities) -> bool {
         let idr0 = u32::from(caps.idr0);
         let has = |bit: u32| idr0 >> bit & 1 == 1;
         let (s2p, s1p, hyp, ats, pri) = (has(0), has(1), has(9), has(10), has(16));

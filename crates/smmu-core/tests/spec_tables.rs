@@ -14,7 +14,8 @@ use smmu_core::spec::vcmdq;
 /// Row 1 of the peers' bugs: WXN, UWXN, TBI, PAN and AA64 in the wrong order.
 #[test]
 fn peers_row1_cd_bit_positions() {
-    let flags: [(u32, fn(&CdWord0) -> bool); 17] = [
+    type Flag = fn(&CdWord0) -> bool;
+    let flags: [(u32, Flag); 17] = [
         (14, CdWord0::epd0),
         (15, CdWord0::endi),
         (30, CdWord0::epd1),
@@ -74,7 +75,8 @@ fn peers_row1_cd_bit_positions() {
 /// Row 2: the second word of the STE was laid out wrongly from bit 77 (13 of the word).
 #[test]
 fn peers_row2_ste_dw1_offsets() {
-    let fields: [(u32, u64, fn(SteWord1) -> u64); 24] = [
+    type Field = fn(SteWord1) -> u64;
+    let fields: [(u32, u64, Field); 24] = [
         (0, 3, |w| w.s1dss().into()),
         (2, 3, |w| w.s1cir().into()),
         (4, 3, |w| w.s1cor().into()),
@@ -164,7 +166,7 @@ fn peers_row22_event_class_encoding() {
         (1, Class::TranslationTable),
         (2, Class::Input),
     ] {
-        let record = EventRecord([0x10, (code as u64) << 40, 0, 0]);
+        let record = EventRecord([0x10, u64::from(code) << 40, 0, 0]);
         assert_eq!(Class::from_code(record.dw1().class()), Some(class));
         assert_eq!(class as u8, code);
     }

@@ -1,0 +1,12 @@
+//! The translation core: against the naive model over random worlds, and by hand where a
+//! rule has a name.
+
+#[path = "../naive/mod.rs"]
+mod naive;
+
+mod bench;
+mod context;
+mod random;
+mod robustness;
+mod stream_table;
+mod walk;
