@@ -133,6 +133,7 @@ fn never_legal(op: u8) -> Illegal {
 /// (law 2; with S2P=0 the field is RES0 and not compared).
 #[inline]
 fn vmid(word: TlbiWord0, caps: &Capabilities) -> Vmid {
+    // law2a: the guest's VMID counts even where it has no stage 2.
     if cfg!(break_law2a) || caps.idr0.s2p() {
         Vmid(word.vmid())
     } else {
@@ -174,12 +175,22 @@ fn tlbi_el2(raw: RawCommand, caps: &Capabilities) -> Result<Tlbi, Illegal> {
     })
 }
 
+/// Word 1 of TLBI_S2_IPA without what lies above the address.
+const IPA_WORD: u64 = (1 << 52) - 1;
+
 fn tlbi_stage2(raw: RawCommand, caps: &Capabilities) -> Result<Tlbi, Illegal> {
     let vmid = vmid(TlbiWord0::from_bits(raw.dw0), caps);
     Ok(match raw.opcode() {
         opcode::TLBI_S2_IPA => Tlbi::S2Ipa {
             vmid,
-            range: range(raw, caps)?,
+            // IPA[51:12]: the bits above are reserved, and heeding them could spare a page.
+            range: range(
+                RawCommand {
+                    dw1: raw.dw1 & IPA_WORD,
+                    ..raw
+                },
+                caps,
+            )?,
         },
         _ => Tlbi::S12VmAll { vmid },
     })

@@ -315,7 +315,14 @@ fn any_tlbi(range: impl Strategy<Value = TlbiRange>) -> impl Strategy<Value = Tl
             1 => Tlbi::NhVaa { vmid, range },
             2 => Tlbi::El2Va { asid, range },
             3 => Tlbi::El2Vaa { range },
-            _ => Tlbi::S2Ipa { vmid, range },
+            _ => Tlbi::S2Ipa {
+                vmid,
+                // IPAs have 52 bits.
+                range: TlbiRange {
+                    addr: range.addr & ((1 << 52) - 1),
+                    ..range
+                },
+            },
         }
     })
 }

@@ -151,3 +151,16 @@ fn law8_the_longest_range_is_cut_into_pieces() {
     let cut: Vec<TlbiRange> = pieces(whole).take(8).collect();
     assert_eq!(cut, [whole]);
 }
+
+/// An IPA has at most 52 bits; what lies above is reserved and ignored, as all reserved bits
+/// are: a page that is not removed because of them would be one too many.
+#[test]
+fn law7_reserved_bits_of_an_ipa_do_not_hide_the_page() {
+    let mut caps = Capabilities::default();
+    caps.idr0.set_s2p(true);
+    let raw = |dw1| RawCommand { dw0: 0x2a, dw1 };
+    assert_eq!(
+        decode(raw(0xfff0_0000_1234_5000), &caps),
+        decode(raw(0x0000_0000_1234_5000), &caps)
+    );
+}
