@@ -39,3 +39,43 @@ impl Leaf {
         self.base | (address & ((1 << self.shift) - 1))
     }
 }
+
+/// Where the fields of a packed leaf lie, from bit 0 of word 1 on.
+const LEVEL_AT: u32 = 6;
+const GRANULE_AT: u32 = 8;
+const GLOBAL_AT: u32 = 10;
+const SHAREABILITY_AT: u32 = 11;
+const MAIR_AT: u32 = 13;
+const SHIFT_AT: u32 = 21;
+
+impl Leaf {
+    /// Two words that hold everything, for a cache: the output address, and the rest.
+    #[must_use]
+    pub fn pack(&self) -> [u64; 2] {
+        let rest = u64::from(self.permissions.bits())
+            | u64::from(self.level & 3) << LEVEL_AT
+            | u64::from(self.granule as u8) << GRANULE_AT
+            | u64::from(self.global) << GLOBAL_AT
+            | u64::from(self.memory.shareability & 3) << SHAREABILITY_AT
+            | u64::from(self.memory.mair) << MAIR_AT
+            | u64::from(self.shift & 63) << SHIFT_AT;
+        [self.base, rest]
+    }
+
+    /// What [`pack`](Self::pack) made two words of; `None` of other words.
+    #[must_use]
+    pub fn unpack([base, rest]: [u64; 2]) -> Option<Self> {
+        Some(Self {
+            base,
+            shift: (rest >> SHIFT_AT) as u32 & 63,
+            level: (rest >> LEVEL_AT) as u8 & 3,
+            granule: Granule::from_tg((rest >> GRANULE_AT) as u8 & 3)?,
+            permissions: Permissions::from_bits(rest as u8),
+            global: rest >> GLOBAL_AT & 1 != 0,
+            memory: MemoryAttributes {
+                mair: (rest >> MAIR_AT) as u8,
+                shareability: (rest >> SHAREABILITY_AT) as u8 & 3,
+            },
+        })
+    }
+}

@@ -8,6 +8,7 @@ use smmu_core::caps::Capabilities;
 use smmu_core::config::StreamTable;
 use smmu_core::spec::register::{Idr0, Idr1, Idr3, Idr5, StrtabBase, StrtabBaseCfg};
 use smmu_core::translate::{Setup, Translated};
+use smmu_core::walk::Leaf;
 use smmu_core::{StreamId, SubstreamId};
 use std::collections::BTreeMap;
 
@@ -53,6 +54,10 @@ fn answer(setup: &Setup, world: &World, request: &Request) -> Answer {
     match setup.translate(&world.ram, &transaction) {
         Ok(Translated::Aborted) => Answer::SilentAbort,
         Ok(Translated::Bypassed(address)) => Answer::Bypass(address),
+        // Through the form in which caches hold it: nothing may be lost.
+        Ok(Translated::Mapped(leaf)) if Leaf::unpack(leaf.pack()) != Some(leaf) => {
+            panic!("{leaf:?} does not survive packing");
+        }
         Ok(Translated::Mapped(leaf)) => Answer::Page {
             output: leaf.output(request.address),
             bytes: 1 << leaf.shift,
