@@ -1,1 +1,15 @@
-//! Loom models.
+//! Loom models of the engine's protocols, over the product's own code.
+//!
+//! Each model explores every interleaving of two or three threads up to a number of
+//! preemptions, and each has a twin that differs in one ordering, fence or step
+//! (`vcmdq_sync::weak`) and must fail on the model's own assertion, a deadlock or a data race.
+//!
+//! Without `--cfg loom` the crate is empty. `cargo xtask test --only loom` runs it.
+#![cfg(loom)]
+
+mod rig;
+
+pub use rig::{Flag, Rig, raw_sync, raw_sync_to, raw_tlbi};
+pub use run::{model, twin};
+
+mod run;

@@ -5,7 +5,11 @@ use arrayvec::ArrayVec;
 use smmu_core::Vmid;
 
 /// The most requests in a batch; also the most commands that a window looks at.
+#[cfg(not(loom))]
 pub const MAX_BATCH: usize = 256;
+/// Small enough for the stacks and the state space of a model.
+#[cfg(loom)]
+pub const MAX_BATCH: usize = 4;
 
 /// One call's worth of work. Reused, so that dispatching allocates nothing.
 #[derive(Clone, Debug, Default)]

@@ -296,14 +296,11 @@ fn merge(kept: &mut Invalidation, new: &Invalidation, ranges: bool) -> bool {
     if !same || old.granule != range.granule {
         return false;
     }
-    let mergeable = if old.granule.is_some() || cfg!(break_law7b) {
-        // law7b: neighbours of unknown granule become a range.
-        ranges && touch(old, range)
-    } else {
-        old.addr == range.addr
-    };
-    // Identical ranges need no range capability to be one.
-    if !mergeable && !(old.addr == range.addr && old.bytes == range.bytes) {
+    // law7b: neighbours of unknown granule become a range.
+    let known = old.granule.is_some() || cfg!(break_law7b);
+    // The very same addresses need neither a known granule nor a backend that knows ranges.
+    let identical = old.addr == range.addr && old.bytes == range.bytes;
+    if !identical && !(known && ranges && touch(old, range)) {
         return false;
     }
     let end = old.last().max(range.last());

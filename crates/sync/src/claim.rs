@@ -20,6 +20,7 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 use crate::cell::UnsafeCell;
+use crate::weak::{Site, order, taken};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -53,6 +54,9 @@ impl<T> ClaimCell<T> {
     pub fn enter(&self) -> Option<Claim<'_, T>> {
         let mut seen = FREE;
         loop {
+            if seen != FREE && !taken(Site::ClaimAgain) {
+                return None;
+            }
             let next = if seen == FREE { HELD } else { AGAIN };
             // AcqRel: acquire pairs with the Release in `Claim::leave` (the data);
             // release pairs with the acquire there (the caller's reason).
@@ -104,10 +108,11 @@ impl<'a, T> Claim<'a, T> {
     pub fn leave(self) -> Result<(), Claim<'a, T>> {
         // Release pairs with the acquire in `enter`; without it the next owner could work on
         // data that this one has not finished writing. Model: `claim_hands_over`.
+        let release = order(Site::ClaimLeave, Ordering::Release);
         match self
             .cell
             .word
-            .compare_exchange(HELD, FREE, Ordering::Release, Ordering::Relaxed)
+            .compare_exchange(HELD, FREE, release, Ordering::Relaxed)
         {
             Ok(_) => {
                 core::mem::forget(self);

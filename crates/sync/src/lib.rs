@@ -16,11 +16,13 @@
 //! [loom]: https://docs.rs/loom
 #![cfg_attr(not(any(feature = "std", loom)), no_std)]
 
+mod cell;
 pub mod claim;
 #[cfg(any(feature = "std", loom))]
 pub mod snapshot;
 #[cfg(any(feature = "std", loom))]
 pub mod thread;
+pub mod weak;
 
 pub use crossbeam_utils::CachePadded;
 
@@ -51,26 +53,4 @@ pub mod sync {
     pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
     #[cfg(not(loom))]
     pub use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-}
-
-/// `UnsafeCell` in loom's shape: access goes through a closure, which loom checks.
-pub(crate) mod cell {
-    #[cfg(loom)]
-    pub(crate) use loom::cell::UnsafeCell;
-
-    #[cfg(not(loom))]
-    #[derive(Debug)]
-    pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
-
-    #[cfg(not(loom))]
-    impl<T> UnsafeCell<T> {
-        pub(crate) const fn new(value: T) -> Self {
-            Self(core::cell::UnsafeCell::new(value))
-        }
-
-        #[inline(always)]
-        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-            f(self.0.get())
-        }
-    }
 }

@@ -29,26 +29,20 @@ impl Parker {
 
     /// Sleeps until there is a token, and takes it. With a time limit it may return without
     /// one. Loom knows no time: under it the limit is ignored.
+    #[cfg_attr(loom, expect(unused_variables, reason = "loom knows no time"))]
     pub fn park(&self, limit: Option<Duration>) {
         let mut token = self.token.lock().unwrap_or_else(|dead| dead.into_inner());
         while !*token {
-            match limit {
-                #[cfg(not(loom))]
-                Some(limit) => {
-                    let (mut token, _) = self
-                        .bell
-                        .wait_timeout(token, limit)
-                        .unwrap_or_else(|dead| dead.into_inner());
-                    *token = false;
-                    return;
-                }
-                _ => {
-                    token = self
-                        .bell
-                        .wait(token)
-                        .unwrap_or_else(|dead| dead.into_inner())
-                }
+            #[cfg(not(loom))]
+            if let Some(limit) = limit {
+                let woken = self.bell.wait_timeout(token, limit);
+                *woken.unwrap_or_else(|dead| dead.into_inner()).0 = false;
+                return;
             }
+            token = self
+                .bell
+                .wait(token)
+                .unwrap_or_else(|dead| dead.into_inner());
         }
         *token = false;
     }

@@ -14,6 +14,7 @@ use crate::window::{SyncPoint, Window};
 use dispatch::Barrier;
 use smmu_core::command::{Msi, Signal};
 use vcmdq_sync::atomic::Ordering;
+use vcmdq_sync::weak::{Site, taken};
 
 /// How the SYNCs of a window ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,9 @@ fn signal(
         Signal::None | Signal::Sev => {}
         // law4d: the word in the ring comes after CONS, like any other message.
         Signal::Irq { msi: Some(msi) }
-            if consumer.entries.contains(msi.addr) && !cfg!(break_law4d) =>
+            if consumer.entries.contains(msi.addr)
+                && taken(Site::OwnWordFirst)
+                && !cfg!(break_law4d) =>
         {
             message(consumer, ring, msi);
         }

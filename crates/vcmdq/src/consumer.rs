@@ -55,7 +55,8 @@ impl Consumer {
             if published == 0 {
                 break;
             }
-            if used >= budget {
+            // law8b: a ring keeps its worker as long as it has commands.
+            if used >= budget && !cfg!(break_law8b) {
                 return (Progress::More, true);
             }
             let (goes_on, commands) = self.window(ring, desk, published);
@@ -91,6 +92,7 @@ impl Consumer {
         let geometry = self.entries.geometry();
         match geometry.published(self.cons, geometry.pointer(ring.prod())) {
             Ok(published) => published,
+            // law8a: whatever PROD says is followed.
             Err(_) if cfg!(break_law8a) => geometry.entries(),
             Err(_) => {
                 ring.counters.bad_prods.add(1);

@@ -18,6 +18,7 @@ use std::time::Duration;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU64, Ordering, fence};
 use vcmdq_sync::thread::Parker;
+use vcmdq_sync::weak::{Site, full_fence};
 
 /// The doorbell of an engine.
 #[derive(Debug)]
@@ -47,8 +48,10 @@ impl Bell {
         // Pairs with the fence in `sleep` (rule 3). Without it this thread may look at `sleepers`
         // before its mark is visible, and the worker may have looked before: both go on, and the
         // command lies in the ring for ever. Model: `doorbell_wakes_the_worker`.
-        #[cfg(not(break_law5a))]
-        fence(Ordering::SeqCst);
+        // law5a: no fence.
+        if !cfg!(break_law5a) {
+            full_fence(Site::BellFence);
+        }
         if self.sleepers.load(Ordering::Relaxed) != 0 {
             self.wake_one();
         }

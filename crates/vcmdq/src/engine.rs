@@ -90,6 +90,10 @@ impl Engine {
     }
 
     /// The same with the VMM's clock.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "spawning more workers later needs it; the signature is to stay"
+    )]
     pub fn start_with_clock(
         settings: Settings,
         threads: Arc<dyn Threads>,

@@ -78,7 +78,7 @@ pub mod stepping;
 mod streams;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-#[cfg(feature = "vm-memory")]
+#[cfg(all(feature = "vm-memory", not(loom)))]
 mod vm_memory;
 mod window;
 mod worker;
@@ -93,5 +93,5 @@ pub use ring_page::{HeapPage, RingPage};
 pub use seams::{Interrupts, Line, Seams, StdThreads, StreamHost, Threads};
 pub use settings::{FrameSettings, RingSettings, Settings};
 pub use streams::Binding;
-#[cfg(feature = "vm-memory")]
+#[cfg(all(feature = "vm-memory", not(loom)))]
 pub use vm_memory::VmMemory;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU32, Ordering};
 use vcmdq_sync::claim::{Claim, ClaimCell};
+use vcmdq_sync::weak::{Site, order};
 
 /// How a guest's PROD reaches the engine.
 #[derive(Clone)]
@@ -107,7 +108,8 @@ impl Ring {
     #[inline]
     pub fn doorbell(&self, prod: u32) {
         // Release pairs with the acquire in `prod()`: the entries were there before.
-        self.prod.store(prod, Ordering::Release);
+        self.prod
+            .store(prod, order(Site::ProdPublish, Ordering::Release));
         if let Some(page) = self.page() {
             page.publish_prod(prod);
         }
@@ -339,7 +341,8 @@ impl Ring {
     #[inline]
     pub(crate) fn publish_cons(&self, cons: QueueIndex, error: Option<CommandError>) {
         let shown = cons.raw() | error.map_or(0, |error| (error as u32) << 24);
-        self.cons.store(shown, Ordering::Release);
+        self.cons
+            .store(shown, order(Site::ConsPublish, Ordering::Release));
         if let Some(page) = self.page() {
             page.publish_cons(shown);
         }

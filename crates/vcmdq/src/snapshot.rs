@@ -110,9 +110,9 @@ impl RingState {
         });
         ring.restore_page(self);
         if self.enabled {
-            ring.enable()
+            ring.enable();
         } else {
-            ring.disable()
+            ring.disable();
         }
     }
 }

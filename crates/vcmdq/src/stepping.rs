@@ -63,6 +63,20 @@ impl Engine {
     }
 }
 
+impl Ring {
+    /// Makes the entry at slot zero the only published one, whatever was consumed before: CONS to
+    /// the `lap`th time round, PROD one further.
+    pub fn set_pointers_for_test(&self, lap: u32) {
+        let cons = self.with_consumer(|consumer| {
+            let geometry = consumer.entries.geometry();
+            let cons = geometry.pointer(lap % 2 * geometry.entries()).raw();
+            self.place(consumer, cons, cons);
+            cons
+        });
+        self.doorbell(cons + 1);
+    }
+}
+
 impl QueueRegisters for Ring {
     fn write_prod(&self, raw: u32) {
         self.doorbell(raw);

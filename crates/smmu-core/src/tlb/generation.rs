@@ -120,6 +120,7 @@ impl Generations {
     /// Whether no sweep since the ticket may concern the entry. Called after a full fence that
     /// follows the store of the entry's tag.
     pub(super) fn unchanged(&self, entry: &Entry, ticket: &FillTicket) -> bool {
+        // law3a: a walk is cached whatever was invalidated meanwhile.
         if cfg!(break_law3a) {
             return true;
         }

@@ -4,7 +4,7 @@
 //! | invalidation | cost |
 //! |---|---|
 //! | everything, a VMID, an ASID | one addition, whatever the cache holds ([`generation`]) |
-//! | addresses | the sets that can hold them, no others ([`table`]) |
+//! | addresses | the sets that can hold them, no others |
 //! | more addresses than [`Tlb`] has sets | an ASID and the VMID's global entries: wider, and one addition |
 //!
 //! **The duty of whoever looks up.** A translation may be used until the invalidation

@@ -22,7 +22,7 @@ impl Signature {
 
     #[inline]
     fn bit(asid: Asid) -> u64 {
-        1 << (u32::from(asid.0.wrapping_mul(0x9E37)) * ASID_BITS >> 16)
+        1 << ((u32::from(asid.0.wrapping_mul(0x9E37)) * ASID_BITS) >> 16)
     }
 
     /// The log's word: the set and the low bits of the sweep's number.

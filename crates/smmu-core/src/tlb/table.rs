@@ -23,6 +23,7 @@ use crate::ids::Vmid;
 use alloc::boxed::Box;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU64, Ordering, fence};
+use vcmdq_sync::weak::{Site, full_fence};
 
 #[cfg(not(loom))]
 const WAYS: usize = 8;
@@ -180,7 +181,7 @@ impl Table {
         slot.payload[1].store(payload[1], Ordering::Relaxed);
         // Pairs with the fence in `Sweep::begin`: either this filler sees the sweep in the log,
         // or the sweep sees the tag and takes it. Model: `tlb_fill_against_sweep`.
-        fence(Ordering::SeqCst);
+        full_fence(Site::FillFence);
         let (filling, valid) = (tag.with(State::Filling), tag.with(State::Valid));
         let done = still_true()
             && word
@@ -236,9 +237,10 @@ impl Table {
     fn take_in(&self, set: usize, matcher: &Matcher) {
         for word in self.tags[set].iter() {
             if matcher.takes(word.load(Ordering::Relaxed)) {
-                // A store, not a compare-and-swap: if a filler has moved on meanwhile, its entry
-                // goes too, which is allowed; rule 1 keeps the leaf whole.
-                word.store(0, Ordering::Release);
+                // No comparison: if a filler has moved on meanwhile, its entry goes too, which is
+                // allowed; rule 1 keeps the leaf whole. A swap, because it cannot fall between a
+                // filler's `Filling` and `Valid`.
+                word.swap(0, Ordering::Release);
             }
         }
     }

@@ -1,0 +1,87 @@
+//! Places where a protocol can be weakened on purpose, to show that its model would notice.
+//!
+//! Every loom model has a twin: the same model with one ordering, fence or step taken away,
+//! which must fail. The place names itself with a [`Site`]. In a product build the functions
+//! here are the plain fence, the plain ordering and `true`.
+
+use crate::atomic::Ordering;
+
+/// A place that a twin weakens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// The fence between publishing work and looking for sleepers.
+    BellFence,
+    /// The release of PROD in a doorbell.
+    ProdPublish,
+    /// The release of CONS.
+    ConsPublish,
+    /// A SYNC's word in the ring comes before CONS.
+    OwnWordFirst,
+    /// The release with which a claim is given up.
+    ClaimLeave,
+    /// The request to go round again that a claim in use is left with.
+    ClaimAgain,
+    /// The fence between storing an entry of the translation cache and checking that it is true.
+    FillFence,
+}
+
+#[cfg(loom)]
+mod switch {
+    use super::Site;
+    use std::cell::Cell;
+
+    // Loom runs all threads of a model on the thread that called it.
+    std::thread_local!(static WEAK: Cell<Option<Site>> = const { Cell::new(None) });
+
+    /// Runs `model` with one place weakened.
+    pub fn weakened<R>(site: Site, model: impl FnOnce() -> R) -> R {
+        WEAK.set(Some(site));
+        let result = model();
+        WEAK.set(None);
+        result
+    }
+
+    pub(super) fn is_weak(site: Site) -> bool {
+        WEAK.get() == Some(site)
+    }
+}
+
+#[cfg(loom)]
+pub use switch::weakened;
+
+#[cfg(loom)]
+fn is_weak(site: Site) -> bool {
+    switch::is_weak(site)
+}
+
+#[cfg(not(loom))]
+#[inline(always)]
+fn is_weak(_site: Site) -> bool {
+    false
+}
+
+/// A full fence.
+#[inline(always)]
+pub fn full_fence(site: Site) {
+    if !is_weak(site) {
+        crate::atomic::fence(Ordering::SeqCst);
+    }
+}
+
+/// `ordering`, or relaxed in a twin.
+#[inline(always)]
+#[must_use]
+pub fn order(site: Site, ordering: Ordering) -> Ordering {
+    if is_weak(site) {
+        Ordering::Relaxed
+    } else {
+        ordering
+    }
+}
+
+/// Whether a step is taken: always, but in a twin.
+#[inline(always)]
+#[must_use]
+pub fn taken(site: Site) -> bool {
+    !is_weak(site)
+}

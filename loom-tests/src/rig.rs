@@ -1,0 +1,157 @@
+//! One ring, one backend that notes what it is given, and no threads but the model's.
+
+use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Scope, WaiterId, Wake};
+use loom::sync::Arc as LoomArc;
+use smmu_core::command::{Command, Msi, Signal, Tlbi};
+use smmu_core::encode::encode;
+use smmu_core::guest_memory::{load_u64, store_u64};
+use smmu_core::range::TlbiRange;
+use smmu_core::spec::command::RawCommand;
+use smmu_core::{Asid, Gpa, StreamId, Vmid};
+use std::sync::Arc;
+use vcmdq::testing::HeapMemory;
+use vcmdq::{
+    DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings, Seams, Settings,
+};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
+
+/// Which pages a backend has been asked to remove, as a bit set. Relaxed on purpose: what makes it
+/// visible must be the engine's own publication.
+#[derive(Debug)]
+pub struct Flag(LoomArc<AtomicU64>);
+
+impl Flag {
+    /// The set as the caller sees it.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Noting(LoomArc<AtomicU64>);
+
+impl Backend for Noting {
+    fn capabilities(&self) -> BackendCapabilities {
+        BackendCapabilities {
+            ranges: false,
+            caches_contexts: false,
+            may_block: false,
+            widen_above: u64::MAX,
+        }
+    }
+
+    fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
+        for request in batch.requests() {
+            if let Scope::Addresses { range, .. } = request.scope {
+                let old = self.0.load(Ordering::Relaxed);
+                self.0
+                    .store(old | 1 << (range.addr >> 12), Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    fn barrier(&self, _waiter: WaiterId) -> Barrier {
+        Barrier::Done
+    }
+
+    fn attach(&self, _wake: Arc<dyn Wake>) {}
+
+    fn fail_closed(&self, _stream: Option<StreamId>) {}
+}
+
+/// See the [module](self). Shared by the threads of a model.
+pub struct Rig {
+    /// The engine; a model's worker calls `take_ready` and `sleep_as`.
+    pub engine: Engine,
+    /// The ring, enabled.
+    pub ring: Arc<Ring>,
+    memory: Arc<HeapMemory>,
+    _frame: Frame,
+}
+
+impl std::fmt::Debug for Rig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rig").finish_non_exhaustive()
+    }
+}
+
+impl Rig {
+    /// A ring of `2^log2size` entries at address zero.
+    #[must_use]
+    pub fn new(log2size: u8) -> (LoomArc<Self>, Flag) {
+        let removed = LoomArc::new(AtomicU64::new(0));
+        let memory = Arc::new(HeapMemory::new(16 << log2size));
+        let settings = Settings {
+            max_rings: 1,
+            ..Settings::default()
+        };
+        let engine = Engine::without_workers(settings).expect("settings");
+        let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
+        frame.add_instance(Arc::new(Noting(removed.clone())), Placement::default());
+        let ring = frame.add_ring(DoorbellMode::Trap).expect("room");
+        ring.configure(RingSettings {
+            base: Gpa(0),
+            log2size,
+        })
+        .expect("disabled");
+        ring.enable();
+        while engine.take_ready().is_some() {}
+        (
+            LoomArc::new(Self {
+                engine,
+                ring,
+                memory,
+                _frame: frame,
+            }),
+            Flag(removed),
+        )
+    }
+
+    /// The guest writes a slot, with plain stores.
+    pub fn write(&self, slot: u64, raw: RawCommand) {
+        let store = |at, value| store_u64(&*self.memory, at, value, Ordering::Relaxed);
+        store(Gpa(slot * 16), raw.dw0).expect("backed");
+        store(Gpa(slot * 16 + 8), raw.dw1).expect("backed");
+    }
+
+    /// Word 0 of a slot.
+    #[must_use]
+    pub fn word0(&self, slot: u64) -> u64 {
+        load_u64(&*self.memory, Gpa(slot * 16), Ordering::Acquire).expect("backed")
+    }
+}
+
+/// TLBI_NH_VA of one page, of no known granule.
+#[must_use]
+pub fn raw_tlbi(page: u64) -> RawCommand {
+    let range = TlbiRange {
+        addr: page << 12,
+        bytes: 4096,
+        granule: None,
+        ttl: 0,
+        leaf: true,
+    };
+    encode(&Command::Tlbi(Tlbi::NhVa {
+        vmid: Vmid(0),
+        asid: Asid(1),
+        range,
+    }))
+}
+
+/// A SYNC without a signal.
+#[must_use]
+pub fn raw_sync() -> RawCommand {
+    encode(&Command::Sync(Signal::None))
+}
+
+/// A SYNC whose word, zero, goes to a slot of the ring.
+#[must_use]
+pub fn raw_sync_to(slot: u64) -> RawCommand {
+    encode(&Command::Sync(Signal::Irq {
+        msi: Some(Msi {
+            addr: Gpa(slot * 16),
+            data: 0,
+        }),
+    }))
+}

@@ -1,0 +1,70 @@
+//! A walk against the invalidation of what it has read.
+#![cfg(loom)]
+
+use loom::sync::Arc;
+use loom::thread;
+use loom_tests::{model, twin};
+use smmu_core::range::TlbiRange;
+use smmu_core::tlb::{Entry, PageClass, Signature, Space, Tlb, TlbSettings};
+use smmu_core::{Asid, Vmid};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
+use vcmdq_sync::weak::Site;
+
+const VA: u64 = 0x5000;
+const ASID: Asid = Asid(1);
+
+/// The guest changes a descriptor from 1 to 2 and has the old translation removed; meanwhile a
+/// device walks and fills. Afterwards the cache holds the new translation or none.
+fn a_fill_and_a_sweep() {
+    let tlb = Arc::new(Tlb::new(TlbSettings {
+        log2_entries: 7,
+        log2_asids: 4,
+    }));
+    let descriptor = Arc::new(AtomicU64::new(1));
+    let device = {
+        let (tlb, descriptor) = (tlb.clone(), descriptor.clone());
+        thread::spawn(move || {
+            let ticket = tlb.ticket(Vmid(0), ASID);
+            let payload = [descriptor.load(Ordering::Relaxed), 0];
+            let (space, class) = (Space::Asid(ASID), PageClass::Page4K);
+            tlb.fill(
+                &Entry {
+                    vmid: Vmid(0),
+                    space,
+                    va: VA,
+                    class,
+                    payload,
+                },
+                &ticket,
+            );
+        })
+    };
+    descriptor.store(2, Ordering::Relaxed);
+    let mut signature = Signature::default();
+    signature.add(Some(ASID));
+    let range = TlbiRange {
+        addr: VA,
+        bytes: 4096,
+        granule: None,
+        ttl: 0,
+        leaf: true,
+    };
+    tlb.sweep(signature).addresses(Vmid(0), Some(ASID), &range);
+    device.join().expect("device");
+    if let Some(hit) = tlb.lookup(Vmid(0), ASID, VA) {
+        assert_eq!(
+            hit.payload[0], 2,
+            "a stale translation survived its invalidation"
+        );
+    }
+}
+
+#[test]
+fn law3_tlb_fill_against_sweep() {
+    model("tlb fill", 3, a_fill_and_a_sweep);
+}
+
+#[test]
+fn tlb_fill_without_its_fence_is_found_out() {
+    twin("tlb fill", Site::FillFence, 3, a_fill_and_a_sweep);
+}
