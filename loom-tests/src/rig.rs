@@ -15,6 +15,9 @@ use vcmdq::{
 };
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
+/// Not zero: a message to address zero is none.
+const BASE: Gpa = Gpa(0x1000);
+
 /// Which pages a backend has been asked to remove, as a bit set. Relaxed on purpose: what makes it
 /// visible must be the engine's own publication.
 #[derive(Debug)]
@@ -77,11 +80,11 @@ impl std::fmt::Debug for Rig {
 }
 
 impl Rig {
-    /// A ring of `2^log2size` entries at address zero.
+    /// A ring of `2^log2size` entries.
     #[must_use]
     pub fn new(log2size: u8) -> (LoomArc<Self>, Flag) {
         let removed = LoomArc::new(AtomicU64::new(0));
-        let memory = Arc::new(HeapMemory::new(16 << log2size));
+        let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 16 << log2size)]));
         let settings = Settings {
             max_rings: 1,
             ..Settings::default()
@@ -91,7 +94,7 @@ impl Rig {
         frame.add_instance(Arc::new(Noting(removed.clone())), Placement::default());
         let ring = frame.add_ring(DoorbellMode::Trap).expect("room");
         ring.configure(RingSettings {
-            base: Gpa(0),
+            base: BASE,
             log2size,
         })
         .expect("disabled");
@@ -111,14 +114,14 @@ impl Rig {
     /// The guest writes a slot, with plain stores.
     pub fn write(&self, slot: u64, raw: RawCommand) {
         let store = |at, value| store_u64(&*self.memory, at, value, Ordering::Relaxed);
-        store(Gpa(slot * 16), raw.dw0).expect("backed");
-        store(Gpa(slot * 16 + 8), raw.dw1).expect("backed");
+        store(Gpa(BASE.0 + slot * 16), raw.dw0).expect("backed");
+        store(Gpa(BASE.0 + slot * 16 + 8), raw.dw1).expect("backed");
     }
 
     /// Word 0 of a slot.
     #[must_use]
     pub fn word0(&self, slot: u64) -> u64 {
-        load_u64(&*self.memory, Gpa(slot * 16), Ordering::Acquire).expect("backed")
+        load_u64(&*self.memory, Gpa(BASE.0 + slot * 16), Ordering::Acquire).expect("backed")
     }
 }
 
@@ -150,7 +153,7 @@ pub fn raw_sync() -> RawCommand {
 pub fn raw_sync_to(slot: u64) -> RawCommand {
     encode(&Command::Sync(Signal::Irq {
         msi: Some(Msi {
-            addr: Gpa(slot * 16),
+            addr: Gpa(BASE.0 + slot * 16),
             data: 0,
         }),
     }))

@@ -32,7 +32,7 @@ fn two_doorbells() {
 
 #[test]
 fn law5_doorbell_wakes_the_worker() {
-    model("doorbell", 2, two_doorbells);
+    model("doorbell", 3, two_doorbells);
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub trait GuestMemory: Send + Sync {
 }
 
 /// One word of guest memory as a number.
+#[must_use]
 #[inline(always)]
 pub fn load_le(word: &AtomicU64, order: Ordering) -> u64 {
     u64::from_le(word.load(order))

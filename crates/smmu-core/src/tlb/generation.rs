@@ -19,7 +19,7 @@ use vcmdq_sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
 const VMIDS: usize = 64;
 #[cfg(loom)]
-const VMIDS: usize = 1;
+const VMIDS: usize = 2;
 /// Sweeps that the log remembers. A walk during which more happened is not cached.
 #[cfg(not(loom))]
 const LOG: u64 = 64;

@@ -32,7 +32,7 @@ const WAYS: usize = 1;
 #[cfg(not(loom))]
 const BANKS: u64 = 16;
 #[cfg(loom)]
-const BANKS: u64 = 1;
+const BANKS: u64 = 2;
 
 #[derive(Debug)]
 pub(super) struct Table {
@@ -63,7 +63,7 @@ pub(super) struct Leaf {
 impl Table {
     pub(super) fn new(log2_entries: u8) -> Self {
         let sets = if cfg!(loom) {
-            1
+            BANKS as usize
         } else {
             (1usize << log2_entries) / WAYS
         };
