@@ -1,7 +1,7 @@
 //! One transaction from its StreamID to an output address, without any cache: stream table,
 //! context, walk. What caches stand in for, and what they are tested against.
 
-use crate::access::Transaction;
+use crate::access::{Access, Transaction};
 use crate::caps::Capabilities;
 use crate::config::context::{ContextLookup, lookup};
 use crate::config::{Stage1Config, StreamConfig, StreamTable};
@@ -9,7 +9,7 @@ use crate::fault::{Fault, FaultPolicy, FaultRules, Verdict};
 use crate::guest_memory::GuestMemory;
 use crate::ids::Stag;
 use crate::spec::event::EventRecord;
-use crate::walk::{IpaSpace, Leaf, NoStage2, bypass_stage1, translate as walk_stage1};
+use crate::walk::{IpaSpace, Leaf, NoStage2, Stage2, bypass_stage1, translate as walk_stage1};
 
 /// What an SMMU is set up with, apart from its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +55,8 @@ impl Failed {
 }
 
 impl Setup {
-    /// Translates a transaction. Reads guest memory at most a dozen times and writes nothing.
-    ///
-    /// Stage 2 of the guest's own is not walked here yet: a stream with one aborts.
+    /// Translates a transaction. Reads a bounded number of descriptors (some
+    /// fifty with two stages) and writes nothing.
     pub fn translate<M: GuestMemory + ?Sized>(
         &self,
         memory: &M,
@@ -85,19 +84,49 @@ impl Setup {
     ) -> Result<Translated, Fault> {
         let config = self.streams.ste(memory, transaction.stream, &self.caps)?;
         config.check_substream(transaction.substream)?;
+        if let Some(attributes) = config.attributes() {
+            transaction.access = attributes.apply(transaction.access);
+        }
+        let access = transaction.access;
         match &config {
-            StreamConfig::Abort | StreamConfig::Stage2(..) | StreamConfig::Nested(..) => {
-                Ok(Translated::Aborted)
-            }
+            StreamConfig::Abort => Ok(Translated::Aborted),
             StreamConfig::Bypass(_) => {
-                bypass_stage1(transaction.access.address, self.caps.oas_bits())
-                    .map(Translated::Bypassed)
+                bypass_stage1(access.address, self.caps.oas_bits()).map(Translated::Bypassed)
             }
-            StreamConfig::Stage1(attributes, stage1) => {
-                transaction.access = attributes.apply(transaction.access);
+            StreamConfig::Stage1(_, stage1) => {
                 self.through_stage1(memory, &NoStage2, stage1, transaction, rules)
             }
+            StreamConfig::Stage2(_, stage2) => {
+                rules.stage2 = stage2.policy;
+                let leaf = Stage2::new(memory, stage2).translate(access.address, &access)?;
+                Ok(Translated::Mapped(leaf))
+            }
+            StreamConfig::Nested(_, stage1, stage2) => {
+                rules.stage2 = stage2.policy;
+                let ipas = Stage2::new(memory, stage2);
+                let first = self.through_stage1(memory, &ipas, stage1, transaction, rules)?;
+                self.through_stage2(&ipas, first, &access)
+            }
         }
+    }
+
+    /// The second half of a nested translation.
+    fn through_stage2<M: GuestMemory + ?Sized>(
+        &self,
+        stage2: &Stage2<'_, M>,
+        first: Translated,
+        access: &Access,
+    ) -> Result<Translated, Fault> {
+        let ipa = match &first {
+            Translated::Aborted => return Ok(Translated::Aborted),
+            Translated::Bypassed(address) => *address,
+            Translated::Mapped(leaf) => leaf.output(access.address),
+        };
+        let second = stage2.translate(ipa, access)?;
+        Ok(Translated::Mapped(match &first {
+            Translated::Mapped(leaf) => leaf.combined(&second, access.address),
+            _ => second,
+        }))
     }
 
     fn through_stage1<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(

@@ -29,6 +29,8 @@ pub struct Stage2Config {
     pub protected_walks: bool,
     /// Stage 2 attributes replace stage 1's (S2FWB).
     pub forced_write_back: bool,
+    /// Execute-never tells privileges apart (IDR3.XNX).
+    pub execute_by_privilege: bool,
     /// Big-endian descriptors.
     pub big_endian: bool,
     /// What becomes of faults.
@@ -69,6 +71,7 @@ pub(super) fn interpret(ste: &Ste, caps: &Capabilities) -> Result<Stage2Config, 
         access_flag_faults: !word.s2affd(),
         protected_walks: word.s2ptw(),
         forced_write_back: caps.idr3.fwb() && ste.dw1().s2fwb(),
+        execute_by_privilege: caps.idr3.xnx(),
         big_endian: word.s2endi(),
         policy: FaultPolicy {
             abort: true,

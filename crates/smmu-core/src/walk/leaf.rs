@@ -18,7 +18,8 @@ pub struct Leaf {
     pub permissions: Permissions,
     /// Valid for every ASID (nG clear).
     pub global: bool,
-    /// Memory type and shareability.
+    /// Memory type and shareability as stage 1 gives them; stage 2's are not combined with them,
+    /// because nothing behind a software SMMU tells memory types apart.
     pub memory: MemoryAttributes,
 }
 
@@ -32,6 +33,29 @@ pub struct MemoryAttributes {
 }
 
 impl Leaf {
+    /// This stage 1 leaf with the stage 2 leaf that the output of `address` lies in: the smaller
+    /// of both, with the rights that both give.
+    #[must_use]
+    pub fn combined(&self, stage2: &Self, address: u64) -> Self {
+        let shift = self.shift.min(stage2.shift);
+        Self {
+            base: stage2.output(self.output(address)) & !((1 << shift) - 1),
+            shift,
+            level: if stage2.shift < self.shift {
+                stage2.level
+            } else {
+                self.level
+            },
+            granule: if stage2.shift < self.shift {
+                stage2.granule
+            } else {
+                self.granule
+            },
+            permissions: self.permissions.and(stage2.permissions),
+            ..*self
+        }
+    }
+
     /// Where an input address inside the page or block ends up.
     #[must_use]
     #[inline]

@@ -6,15 +6,18 @@
 //! the architecture gives them: address range, abort of the descriptor, invalid descriptor,
 //! output size, access flag, permission.
 
+mod descend;
 mod geometry;
 mod leaf;
 mod permissions;
 mod stage1;
+mod stage2;
 
 pub(crate) use geometry::start_table_bytes;
 pub use leaf::{Leaf, MemoryAttributes};
 pub use permissions::Permissions;
 pub use stage1::{bypass_stage1, translate};
+pub use stage2::Stage2;
 
 use crate::fault::Fault;
 use crate::ids::Gpa;

@@ -2,7 +2,7 @@
 
 use crate::access::{Access, Operation};
 use crate::config::{Context, World};
-use crate::spec::pte::{LeafDescriptor, TableDescriptor};
+use crate::spec::pte::{LeafDescriptor, Stage2LeafDescriptor, TableDescriptor};
 
 /// Six rights: read, write and execute, without and with privilege.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,6 +45,28 @@ impl Permissions {
             UNPRIVILEGED
         };
         self.0 >> shift & right != 0
+    }
+
+    /// What both allow.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The rights of a stage 2 leaf; `xnx` is IDR3.XNX, without which XN is one bit.
+    pub(super) fn of_stage2(leaf: Stage2LeafDescriptor, xnx: bool) -> Self {
+        let (user, privileged) = match leaf.xn() {
+            0 => (true, true),
+            1 if xnx => (true, false),
+            3 if xnx => (false, true),
+            1 => (true, true),
+            _ => (false, false),
+        };
+        let (read, write) = (leaf.readable(), leaf.writable());
+        Self(
+            Self::of(read, write, user) << UNPRIVILEGED
+                | Self::of(read, write, privileged) << PRIVILEGED,
+        )
     }
 
     fn of(read: bool, write: bool, execute: bool) -> u8 {

@@ -1,16 +1,16 @@
 //! The walk of stage 1.
 
 use super::IpaSpace;
-use super::geometry::{block_allowed, descriptor_address, entry_shift, start_level};
+use super::descend::Descent;
+use super::geometry::start_level;
 use super::leaf::{Leaf, MemoryAttributes};
 use super::permissions::Inherited;
 use crate::access::Access;
 use crate::config::{Context, Half};
 use crate::fault::{Fault, Place};
-use crate::guest_memory::{GuestMemory, load_u64};
+use crate::guest_memory::GuestMemory;
 use crate::spec::event::Class;
-use crate::spec::pte::{self, DescriptorKind, LeafDescriptor, TableDescriptor};
-use vcmdq_sync::atomic::Ordering;
+use crate::spec::pte::{LeafDescriptor, TableDescriptor};
 
 const HERE: Place = Place::Stage1;
 
@@ -71,80 +71,36 @@ fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     half: &Half,
     address: u64,
 ) -> Result<Leaf, Fault> {
+    let tables = Descent {
+        table: half.table,
+        granule: half.granule,
+        start_level: start_level(half.granule, half.input_bits),
+        output_bits: half.output_bits,
+        wide: half.wide,
+        output52: half.output52,
+        big_endian: context.big_endian,
+        place: HERE,
+    };
     let input = address & ((1 << half.input_bits) - 1);
     let mut inherited = Inherited::default();
-    let mut table = half.table;
-    let start = start_level(half.granule, half.input_bits);
-    let index_mask = (1 << (half.granule.shift() - 3)) - 1;
-    for level in start..=3 {
-        let mut index = input >> entry_shift(half.granule, level);
-        if level != start {
-            index &= index_mask;
-        }
-        let descriptor = fetch(memory, ipas, context, table + index * pte::BYTES)?;
-        match DescriptorKind::of(descriptor) {
-            DescriptorKind::TableOrPage if level < 3 => {
-                table = output(descriptor, half)?;
-                if half.hierarchical {
-                    inherited.add(TableDescriptor::from_bits(descriptor));
-                }
+    let bottom = tables.descend(
+        memory,
+        input,
+        |ipa| ipas.physical(ipa, Class::TranslationTable),
+        |table| {
+            if half.hierarchical {
+                inherited.add(TableDescriptor::from_bits(table));
             }
-            DescriptorKind::TableOrPage => {
-                return leaf(descriptor, level, context, half, inherited);
-            }
-            DescriptorKind::Block
-                if level < 3 && block_allowed(half.granule, level, half.wide, half.output52) =>
-            {
-                return leaf(descriptor, level, context, half, inherited);
-            }
-            DescriptorKind::Block | DescriptorKind::Invalid => break,
-        }
-    }
-    Err(Fault::Translation(HERE))
-}
-
-fn fetch<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
-    memory: &M,
-    ipas: &S,
-    context: &Context,
-    ipa: u64,
-) -> Result<u64, Fault> {
-    let at = ipas.physical(ipa, Class::TranslationTable)?;
-    let word = load_u64(memory, at, Ordering::Acquire).map_err(|_| Fault::WalkAbort(HERE, at))?;
-    Ok(if context.big_endian {
-        word.swap_bytes()
-    } else {
-        word
-    })
-}
-
-/// The address in a descriptor, if it is not wider than the context allows.
-fn output(descriptor: u64, half: &Half) -> Result<u64, Fault> {
-    let address = descriptor_address(descriptor, half.granule, half.wide, half.output52);
-    if address >> half.output_bits == 0 {
-        Ok(address)
-    } else {
-        Err(Fault::AddressSize(HERE))
-    }
-}
-
-fn leaf(
-    descriptor: u64,
-    level: i8,
-    context: &Context,
-    half: &Half,
-    inherited: Inherited,
-) -> Result<Leaf, Fault> {
-    let shift = entry_shift(half.granule, level);
-    let base = output(descriptor, half)? & !((1 << shift) - 1);
-    let bits = LeafDescriptor::from_bits(descriptor);
+        },
+    )?;
+    let bits = LeafDescriptor::from_bits(bottom.descriptor);
     if !bits.af() && context.access_flag_faults {
         return Err(Fault::AccessFlag(HERE));
     }
     Ok(Leaf {
-        base,
-        shift,
-        level: level as u8,
+        base: bottom.base,
+        shift: bottom.shift,
+        level: bottom.level,
         granule: half.granule,
         permissions: inherited.permissions(bits, context),
         global: !bits.ng(),

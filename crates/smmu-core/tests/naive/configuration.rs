@@ -2,6 +2,7 @@
 
 use super::Ram;
 use super::model::{Registers, Wrong, bit, bits, size_of_code};
+use super::second::{self, Second};
 
 pub(crate) struct Stage1 {
     pub(crate) cds: u64,
@@ -48,20 +49,31 @@ pub(crate) fn find_ste(ram: &Ram, regs: &Registers, stream: u32) -> Result<u64, 
     Ok((bits(first, 55, 6) << 6) / size * size + 64 * within)
 }
 
-/// The conditions of C_BAD_STE that concern a model without stage 2.
+/// The conditions of C_BAD_STE.
 pub(crate) fn check_ste(ste: &[u64; 8], regs: &Registers) -> Result<(), Wrong> {
     let idr0 = u64::from(regs.idr0);
     let bad = Err(Wrong::Config(0x04, 0));
     let config = bits(ste[0], 3, 1);
     let (stage1, stage2) = (config & 1 == 1, config & 2 == 2);
-    if stage2 || (stage1 && !bit(idr0, 1)) {
+    if (stage2 && (!bit(idr0, 0) || second::is_wrong(ste, regs))) || (stage1 && !bit(idr0, 1)) {
         return bad;
+    }
+    let stage2_stalls = stage2 && bit(ste[2], 57);
+    if bit(idr0, 10) && config != 4 {
+        let wrong = match bits(ste[1], 29, 28) {
+            0 => false,
+            2 => config != 7 || stage2_stalls || bit(idr0, 11),
+            _ => stage2_stalls,
+        };
+        if wrong {
+            return bad;
+        }
     }
     if stage1 {
         if bit(ste[1], 27) && bits(idr0, 25, 24) != 0 {
             return bad;
         }
-        if bit(idr0, 9) && bit(ste[1], 30) {
+        if bit(idr0, 9) && !stage2 && bit(ste[1], 30) {
             return bad;
         }
         let ssidsize = bits(regs.idr1.into(), 10, 6);
@@ -75,11 +87,8 @@ pub(crate) fn check_ste(ste: &[u64; 8], regs: &Registers) -> Result<(), Wrong> {
             }
         }
         let oas = size_of_code(bits(regs.idr5.into(), 2, 0));
-        if bits(ste[0], 55, 6) << 6 >= 1 << oas {
-            return bad;
-        }
-        // Split-stage ATS needs both stages.
-        if bit(idr0, 10) && bits(ste[1], 29, 28) == 2 {
+        let ias = if bit(idr0, 2) { oas.max(40) } else { oas };
+        if bits(ste[0], 55, 6) << 6 >= 1 << if stage2 { ias } else { oas } {
             return bad;
         }
     }
@@ -108,7 +117,7 @@ pub(crate) fn stage1_of(ste: &[u64; 8], regs: &Registers) -> Result<Stage1, Wron
         leaf_bits,
         dss: bits(ste[1], 1, 0),
         stalld: bit(ste[1], 27),
-        strw: if bit(regs.idr0.into(), 9) {
+        strw: if bit(regs.idr0.into(), 9) && bits(ste[0], 3, 1) == 5 {
             bits(ste[1], 31, 30)
         } else {
             0
@@ -137,11 +146,16 @@ pub(crate) fn choose_cd(stage1: &Stage1, substream: Option<u32>) -> Result<Optio
     }
 }
 
-pub(crate) fn find_cd(ram: &Ram, stage1: &Stage1, index: u64) -> Result<u64, Wrong> {
+pub(crate) fn find_cd(
+    ram: &Ram,
+    stage1: &Stage1,
+    index: u64,
+    stage2: &Second,
+) -> Result<u64, Wrong> {
     match stage1.leaf_bits {
         None => Ok(stage1.cds + 64 * index),
         Some(leaf) => {
-            let at = stage1.cds + 8 * (index >> leaf);
+            let at = stage2.of_cd(ram, stage1.cds + 8 * (index >> leaf))?;
             let first = ram.get(at).ok_or(Wrong::Config(0x09, at))?;
             if !bit(first, 0) {
                 return Err(Wrong::Config(0x08, 0));

@@ -4,6 +4,7 @@
 
 mod configuration;
 pub(crate) mod model;
+mod second;
 mod tables;
 pub(crate) mod world;
 

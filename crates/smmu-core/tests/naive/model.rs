@@ -2,6 +2,7 @@
 
 use super::Ram;
 use super::configuration::{check_cd, check_ste, choose_cd, find_cd, find_ste, stage1_of};
+use super::second::Second;
 use super::tables::walk;
 
 /// Everything that the model knows of its registers, as raw numbers.
@@ -48,6 +49,10 @@ pub(crate) enum Wrong {
     Config(u8, u64),
     Translation(u8),
     Walk(u64),
+    /// Event, CLASS and IPA of a fault of stage 2.
+    Second(u8, u8, u64),
+    /// CLASS, and the address of a descriptor of stage 2.
+    SecondWalk(u8, u64),
 }
 
 pub(crate) fn bits(word: u64, high: u32, low: u32) -> u64 {
@@ -72,8 +77,8 @@ pub(crate) fn translate(ram: &Ram, regs: &Registers, request: &Request) -> Answe
 
 fn event(wrong: &Wrong, request: &Request) -> [u64; 4] {
     let id = match wrong {
-        Wrong::Config(id, _) | Wrong::Translation(id) => *id,
-        Wrong::Walk(_) => 0x0b,
+        Wrong::Config(id, _) | Wrong::Translation(id) | Wrong::Second(id, ..) => *id,
+        Wrong::Walk(_) | Wrong::SecondWalk(..) => 0x0b,
     };
     let mut first = u64::from(id) | u64::from(request.stream) << 32;
     if let Some(substream) = request.substream {
@@ -93,6 +98,15 @@ fn event(wrong: &Wrong, request: &Request) -> [u64; 4] {
         Wrong::Translation(_) => [first, access | 2 << 40, request.address, 0],
         // CLASS is TT.
         Wrong::Walk(fetch) => [first, access | 1 << 40, request.address, fetch],
+        Wrong::Second(id, class, ipa) => {
+            let table_read = u64::from(id == 0x13 && class == 1) << 44;
+            let how = access | 1 << 39 | u64::from(class) << 40 | table_read;
+            [first, how, request.address, bits(ipa, 55, 12) << 12]
+        }
+        Wrong::SecondWalk(class, fetch) => {
+            let how = access | 1 << 39 | u64::from(class) << 40;
+            [first, how, request.address, fetch]
+        }
     }
 }
 
@@ -107,36 +121,85 @@ fn attempt(ram: &Ram, regs: &Registers, request: &mut Request) -> Result<Answer,
         return Ok(Answer::SilentAbort);
     }
     check_ste(&ste, regs)?;
+    override_access(&ste, regs, request);
+    let stage2 = Second {
+        on: config & 2 == 2,
+        ste,
+        regs,
+    };
     let oas = size_of_code(bits(regs.idr5.into(), 2, 0));
-    if config == 4 {
-        if request.substream.is_some() {
-            return Err(Wrong::Config(0x08, 0));
-        }
-        return bypass(request.address, oas);
+    if config & 1 == 0 && request.substream.is_some() {
+        return Err(Wrong::Config(0x08, 0));
     }
-    // Overrides of privilege and instruction, if the SMMU has them.
-    if bit(regs.idr1.into(), 26) {
-        match bits(ste[1], 49, 48) {
-            2 => request.privileged = false,
-            3 => request.privileged = true,
-            _ => {}
+    let first = match config {
+        4 => return bypass(request.address, oas),
+        6 => Answer::Bypass(request.address),
+        _ => through_stage1(ram, &stage2, request)?,
+    };
+    if !stage2.on {
+        return Ok(first);
+    }
+    match first {
+        Answer::Page {
+            output,
+            bytes,
+            global,
+            mair,
+            shareability,
+        } => {
+            let (output, second_bytes) = stage2.of_input(ram, output, request)?;
+            Ok(Answer::Page {
+                output,
+                bytes: bytes.min(second_bytes),
+                global,
+                mair,
+                shareability,
+            })
         }
-        if !request.write {
-            match bits(ste[1], 51, 50) {
-                2 => request.execute = false,
-                3 => request.execute = true,
-                _ => {}
-            }
+        _ => {
+            let (output, bytes) = stage2.of_input(ram, request.address, request)?;
+            Ok(Answer::Page {
+                output,
+                bytes,
+                global: true,
+                mair: 0,
+                shareability: 0,
+            })
         }
     }
-    let stage1 = stage1_of(&ste, regs)?;
-    let aarch32 = bit(regs.idr0.into(), 2);
+}
+
+fn through_stage1(ram: &Ram, stage2: &Second, request: &Request) -> Result<Answer, Wrong> {
+    let regs = stage2.regs;
+    let stage1 = stage1_of(&stage2.ste, regs)?;
     let Some(index) = choose_cd(&stage1, request.substream)? else {
+        let oas = size_of_code(bits(regs.idr5.into(), 2, 0));
+        let aarch32 = bit(regs.idr0.into(), 2);
         return bypass(request.address, if aarch32 { oas.max(40) } else { oas });
     };
-    let cd = fetch_structure(ram, find_cd(ram, &stage1, index)?, 0x09)?;
+    let at = stage2.of_cd(ram, find_cd(ram, &stage1, index, stage2)?)?;
+    let cd = fetch_structure(ram, at, 0x09)?;
     check_cd(&cd, regs, &stage1)?;
-    walk(ram, regs, &cd, &stage1, request)
+    walk(ram, stage2, &cd, &stage1, request)
+}
+
+/// Overrides of privilege and instruction, if the SMMU has them.
+fn override_access(ste: &[u64; 8], regs: &Registers, request: &mut Request) {
+    if !bit(regs.idr1.into(), 26) {
+        return;
+    }
+    match bits(ste[1], 49, 48) {
+        2 => request.privileged = false,
+        3 => request.privileged = true,
+        _ => {}
+    }
+    if !request.write {
+        match bits(ste[1], 51, 50) {
+            2 => request.execute = false,
+            3 => request.execute = true,
+            _ => {}
+        }
+    }
 }
 
 fn bypass(address: u64, width: u32) -> Result<Answer, Wrong> {

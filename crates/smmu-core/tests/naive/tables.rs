@@ -3,9 +3,10 @@
 use super::Ram;
 use super::configuration::{Regime, Stage1, granule_of, is_wide, output_width, regime};
 use super::model::{Answer, Registers, Request, Wrong, bit, bits, size_of_code};
+use super::second::Second;
 
 /// Levels of a granule: log2 of what an entry spans, from level 3 upwards.
-fn spans(granule: u64) -> &'static [u32] {
+pub(crate) fn spans(granule: u64) -> &'static [u32] {
     match granule {
         4 => &[12, 21, 30, 39, 48],
         16 => &[14, 25, 36, 47],
@@ -58,11 +59,12 @@ const TRANSLATION: Wrong = Wrong::Translation(0x10);
 
 pub(crate) fn walk(
     ram: &Ram,
-    regs: &Registers,
+    stage2: &Second,
     cd: &[u64; 8],
     stage1: &Stage1,
     request: &Request,
 ) -> Result<Answer, Wrong> {
+    let regs = stage2.regs;
     let regime = regime(stage1, regs);
     let (granule, input_width) = begin(regs, cd, regime, request)?;
     let upper = bit(request.address, 55);
@@ -86,7 +88,7 @@ pub(crate) fn walk(
     let mut entries = u64::MAX;
     let mut tables = 0;
     loop {
-        let at = table + 8 * ((input >> spans[depth]) % entries);
+        let at = stage2.of_table(ram, table + 8 * ((input >> spans[depth]) % entries))?;
         entries = granule * 1024 / 8;
         let mut descriptor = ram.get(at).ok_or(Wrong::Walk(at))?;
         if bit(cd[0], 15) {
@@ -124,7 +126,7 @@ pub(crate) fn walk(
     }
 }
 
-fn is_block(granule: u64, level: i32, wide: bool, oas52: bool) -> bool {
+pub(crate) fn is_block(granule: u64, level: i32, wide: bool, oas52: bool) -> bool {
     match (granule, level) {
         (4, 1 | 2) | (16, 2) | (64, 2) => true,
         (4, 0) | (16, 1) => wide,
@@ -176,7 +178,7 @@ fn leaf(
     })
 }
 
-fn address_in(descriptor: u64, granule: u64, wide: bool, oas52: bool) -> u64 {
+pub(crate) fn address_in(descriptor: u64, granule: u64, wide: bool, oas52: bool) -> u64 {
     let low = (bits(descriptor, 47, 12) << 12) / (granule * 1024) * (granule * 1024);
     match granule {
         64 if oas52 => low + (bits(descriptor, 15, 12) << 48),

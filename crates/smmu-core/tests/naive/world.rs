@@ -11,6 +11,10 @@ const STREAMS: u64 = 0;
 const L2_STREAMS: u64 = 0x2_0000;
 const CDS: u64 = 0x3_0000;
 const L2_CDS: u64 = 0x4_0000;
+/// Tables of stage 2 that map all of memory to itself, for three start levels of 4 KiB.
+const SECOND: [u64; 3] = [0x4_8000, 0x4_9000, 0x4_a000];
+/// And one of blocks, for 16 and 64 KiB.
+const SECOND_BLOCKS: u64 = 0x4_c000;
 
 /// A generator that is the same everywhere (xorshift64*).
 #[derive(Clone, Debug)]
@@ -64,7 +68,7 @@ impl World {
         let input_bits = [48, 39].map(|usual| dice.pick(&[usual, 48, 42, 36, 32, 30, 25]));
         for table in [STREAMS, L2_STREAMS] {
             for stream in 0..16 {
-                ram.set_all(table + 64 * stream, &ste(dice));
+                ram.set_all(table + 64 * stream, &ste(dice, registers.idr0 & 1 != 0));
             }
         }
         if registers.strtab_base_cfg >> 16 & 3 == 1 {
@@ -78,6 +82,7 @@ impl World {
                 ram.set_all(table + 64 * index, &cd(dice, input_bits, wide));
             }
         }
+        stage2_tables(dice, &ram);
         // Some tables have two levels: both readings of the first words are to be met.
         if dice.percent(40) {
             for first in 0..8 {
@@ -128,12 +133,17 @@ impl World {
 fn registers(dice: &mut Dice) -> Registers {
     // S1P, AArch64 tables, coherent, 16-bit ASIDs, two-level CD tables; the rest now and then.
     let mut idr0 = dice.flag(1, 99) | dice.flag(3, 99) | dice.flag(2, 10) | dice.flag(19, 90);
+    idr0 |= dice.flag(0, 50) | dice.flag(18, 80) | dice.flag(11, 20);
     idr0 |= dice.flag(9, 30) | dice.flag(10, 50) | dice.flag(12, 80) | dice.flag(26, 20);
     idr0 |=
         dice.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 2]) << 24 | dice.pick(&[0, 2, 2, 2, 2, 2, 2, 3]) << 21;
     idr0 |= dice.pick(&[0, 1, 1, 1]) << 27 | dice.pick(&[0, 1, 2, 2]) << 6;
     let idr1 = dice.pick(&[16, 16, 4, 32]) | dice.pick(&[0, 8, 20, 20]) << 6 | dice.flag(26, 40);
-    let idr3 = dice.flag(2, 70) | dice.flag(9, 40) | dice.flag(13, 50);
+    let idr3 = dice.flag(4, 50)
+        | dice.flag(8, 50)
+        | dice.flag(2, 70)
+        | dice.flag(9, 40)
+        | dice.flag(13, 50);
     let mut idr5 = dice.pick(&[1, 2, 4, 5, 5, 6]) | dice.flag(4, 95) | dice.flag(5, 85);
     idr5 |= dice.flag(6, 85) | dice.flag(7, 30) | dice.flag(10, 40);
     let format = dice.pick(&[0, 0, 0, 0, 1, 1, 1, 2, 3]);
@@ -151,11 +161,11 @@ fn registers(dice: &mut Dice) -> Registers {
     }
 }
 
-fn ste(dice: &mut Dice) -> [u64; 8] {
-    let config = if dice.percent(85) {
-        5
-    } else {
-        dice.pick(&[4, 4, 0, 6, 7, 1])
+fn ste(dice: &mut Dice, stage2: bool) -> [u64; 8] {
+    let config = match (dice.percent(85), stage2) {
+        (true, false) => 5,
+        (true, true) => dice.pick(&[5, 6, 7, 7, 7]),
+        (false, _) => dice.pick(&[4, 4, 0, 6, 7, 1]),
     };
     let cds = dice.pick(&[0u64, 0, 0, 1, 2, 4, 8]);
     let pointer = CDS + 64 * dice.below(2);
@@ -165,8 +175,58 @@ fn ste(dice: &mut Dice) -> [u64; 8] {
     dw1 |=
         dice.pick(&[0, 0, 0, 0, 1, 1, 1, 2]) << 28 | dice.pick(&[0, 0, 0, 0, 0, 2, 2, 2, 1]) << 30;
     dw1 |= dice.below(4) << 48 | dice.below(4) << 50 | dice.flag(27, 4);
-    let words = [dw0, dw1, dice.word(), dice.word(), 0, 0, 0, 0];
+    let (dw2, dw3) = stage2_words(dice);
+    let words = [dw0, dw1, dw2, dw3, 0, 0, 0, 0];
     spoil(dice, words)
+}
+
+/// The stage 2 half of an STE: mostly one that fits the tables of [`stage2_tables`].
+fn stage2_words(dice: &mut Dice) -> (u64, u64) {
+    // Granule code, S2SL0, IPA bits, table.
+    let (tg, sl0, width, table) = dice.pick(&[
+        (0, 1, 36, SECOND[0]),
+        (0, 1, 39, SECOND[0]),
+        (0, 0, 30, SECOND[1]),
+        (0, 0, 25, SECOND[1]),
+        (0, 3, 20, SECOND[2]),
+        (2, 1, 36, SECOND_BLOCKS),
+        (1, 1, 32, SECOND_BLOCKS),
+    ]);
+    let width = if dice.percent(92) {
+        width
+    } else {
+        dice.below(64)
+    };
+    let mut dw2 = dice.below(256) | (64 - width) << 32 | sl0 << 38 | tg << 46;
+    dw2 |= dice.pick(&[5, 5, 5, 4, 2, 6, 0]) << 48 | dice.flag(51, 97) | dice.flag(52, 4);
+    dw2 |= dice.flag(53, 10) | dice.flag(54, 8) | dice.flag(55, 2) | dice.flag(56, 3);
+    dw2 |= dice.flag(57, 3) | dice.flag(58, 50) | dice.flag(8, 3);
+    (dw2, table | dice.flag(3, 20))
+}
+
+/// Identity maps of stage 2, with rights and a few faults of their own.
+fn stage2_tables(dice: &mut Dice, ram: &Ram) {
+    let leaf = |dice: &mut Dice| {
+        let rights = dice.flag(6, 97) | dice.flag(7, 85) | dice.flag(10, 92);
+        rights | dice.pick(&[0, 0, 0, 0, 1, 2, 3]) << 53 | dice.pick(&[15, 15, 15, 6, 1]) << 2
+    };
+    let next = |dice: &mut Dice, table: u64| {
+        if dice.percent(70) {
+            table | 3
+        } else {
+            leaf(dice) | 1
+        }
+    };
+    let first = next(dice, SECOND[1]);
+    ram.set(SECOND[0], first);
+    let second = next(dice, SECOND[2]);
+    ram.set(SECOND[1], second);
+    for page in 0..RAM_BYTES >> 12 {
+        let entry = leaf(dice) | page << 12 | if dice.percent(99) { 3 } else { 0 };
+        ram.set(SECOND[2] + 8 * page, entry);
+    }
+    let block = leaf(dice) | 1;
+    ram.set(SECOND_BLOCKS, block);
 }
 
 fn cd(dice: &mut Dice, input_bits: [u32; 2], wide: bool) -> [u64; 8] {

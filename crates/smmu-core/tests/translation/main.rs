@@ -6,6 +6,7 @@ mod naive;
 
 mod bench;
 mod context;
+mod nested;
 mod random;
 mod robustness;
 mod stream_table;

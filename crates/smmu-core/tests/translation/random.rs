@@ -75,19 +75,26 @@ fn kind(answer: &Answer) -> String {
         Answer::SilentAbort => "abort".into(),
         Answer::Bypass(_) => "bypass".into(),
         Answer::Page { bytes, .. } => format!("page of 2^{}", bytes.trailing_zeros()),
-        Answer::Event(record) => format!("event {:#04x}", record[0] & 0xff),
+        Answer::Event([id, how, ..]) if how >> 39 & 1 != 0 => {
+            format!(
+                "event {:#04x} of stage 2, CLASS={}",
+                id & 0xff,
+                how >> 40 & 3
+            )
+        }
+        Answer::Event([id, ..]) => format!("event {:#04x}", id & 0xff),
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn translation_is_what_the_naive_model_says(seed: u64) {
         let mut dice = Dice::new(seed);
         let world = World::new(&mut dice);
         let setup = setup(&world);
-        for _ in 0..256 {
+        for _ in 0..512 {
             let request = world.request(&mut dice);
             let expected = model::translate(&world.ram, &world.registers, &request);
             prop_assert_eq!(answer(&setup, &world, &request), expected, "{:x?}", request);
@@ -99,10 +106,10 @@ proptest! {
 #[test]
 fn the_random_worlds_reach_every_outcome() {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for seed in 0..200 {
+    for seed in 0..160 {
         let mut dice = Dice::new(seed);
         let world = World::new(&mut dice);
-        for _ in 0..256 {
+        for _ in 0..1024 {
             let request = world.request(&mut dice);
             let found = model::translate(&world.ram, &world.registers, &request);
             *seen.entry(kind(&found)).or_default() += 1;
@@ -115,6 +122,9 @@ fn the_random_worlds_reach_every_outcome() {
         .map(|id| format!("event {id:#04x}"))
         .into_iter()
         .chain(["abort".into(), "bypass".into()])
+        .chain((0..3).flat_map(|class| {
+            [0x10, 0x12, 0x13].map(|id| format!("event {id:#04x} of stage 2, CLASS={class}"))
+        }))
         .chain([12, 21, 30, 14, 25, 16, 29].map(|log2| format!("page of 2^{log2}")));
     for kind in expected {
         assert!(
