@@ -11,7 +11,7 @@ use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU32, Ordering};
 
 /// How many looks lie between two looks at the clock and at GERROR.
-const LOOKS_PER_ROUND: u32 = 64;
+const LOOKS_PER_ROUND: u32 = 16;
 
 /// After so many rounds the other threads of a small machine get their turn.
 const BUSY_ROUNDS: u32 = 4;

@@ -1,0 +1,175 @@
+//! The command line.
+
+use crate::error::ToolError;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use smmu_core::Capabilities;
+use smmu_core::spec::register::{Idr0, Idr1, Idr3, Idr5};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Replays, decodes and measures SMMUv3 command streams through the vcmdq engine.
+///
+/// Without a sub-command: replays the bundled streams of a real Linux guest, then a storm of vSVA
+/// invalidations, each beside a baseline, and checks what was invalidated.
+/// Exit code: 0 all checks held, 1 a check failed, 2 bad usage or input.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Replays recorded command streams (without FILE: the bundled ones).
+    Replay(ReplayArgs),
+    /// Runs the vSVA storm: munmap, fork, exit, huge pages, of many address spaces.
+    Storm(StormArgs),
+    /// Lists a command stream: names, fields, covered ranges, and what is wrong with it.
+    ///
+    /// Exit code 1 if a record is illegal or cut off; the listing goes on behind it.
+    Decode(DecodeArgs),
+}
+
+/// What every measured run can be told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Producer threads, as many as the guest has CPUs that insert commands.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) vcpus: u32,
+    /// How often each recorded stream is replayed.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+    /// Operations of the storm, for each producer thread.
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) ops: u32,
+    /// Seed of the storm; the same seed is the same storm.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Checks every Nth submission: what it invalidates is cached before, and looked for after.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) check_every: u32,
+    /// Rounds of the single-threaded drain comparison; 0 leaves it out.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub(crate) drain_rounds: u32,
+    /// log2 of the number of slots of the command queue.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
+    pub(crate) log2size: u8,
+    /// Microseconds that a worker looks for work before it sleeps.
+    #[arg(long, value_name = "US", default_value_t = 50)]
+    pub(crate) spin_us: u64,
+    /// What executes the invalidations.
+    #[arg(long, value_enum, default_value_t = BackendKind::Software)]
+    pub(crate) backend: BackendKind,
+    /// Prints one JSON document instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What executes the invalidations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendKind {
+    /// The software translation core.
+    Software,
+    /// Nothing at all: a run with it must fail, which shows that the checks look.
+    Nothing,
+    /// A translation core that forgets everything each time: a run with it must fail too.
+    Everything,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Streams: 16-byte little-endian commands, one after the other.
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StormArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// A stream: 16-byte little-endian commands, one after the other.
+    pub(crate) file: PathBuf,
+    /// IDR0 to IDR5 of the SMMU that the stream was written for, which decide what is legal.
+    /// The default is the SMMU of the bundled streams, and IDR0.ATS and IDR0.MSI besides, so that
+    /// ATC_INV and messages of SYNCs can be read too.
+    #[arg(long, value_name = "IDR0,…,IDR5", default_value = DEFAULT_IDRS)]
+    pub(crate) caps: Caps,
+    /// Prints one JSON document instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// IDR0 to IDR5 of the recorded SMMU, with ATS (bit 10) and MSI (bit 13).
+const DEFAULT_IDRS: &str = "0x0d44341b,0x02730010,0,0x1414,0,0x74";
+
+/// Capabilities as written on the command line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caps(pub(crate) Capabilities);
+
+impl FromStr for Caps {
+    type Err = ToolError;
+
+    fn from_str(text: &str) -> Result<Self, ToolError> {
+        let bad = || ToolError::Caps(text.to_owned());
+        let values: Option<Vec<u32>> = text.split(',').map(|word| number(word.trim())).collect();
+        let [idr0, idr1, _, idr3, _, idr5] = values.ok_or_else(bad)?[..] else {
+            return Err(bad());
+        };
+        Ok(Self(Capabilities {
+            idr0: Idr0::from_bits(idr0),
+            idr1: Idr1::from_bits(idr1),
+            idr3: Idr3::from_bits(idr3),
+            idr5: Idr5::from_bits(idr5),
+        }))
+    }
+}
+
+fn number(word: &str) -> Option<u32> {
+    match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn default_capabilities_are_the_recorded_ones_with_ats_and_msi() {
+        let Caps(caps) = DEFAULT_IDRS.parse().expect("well formed");
+        let recorded = "0x0d44101b,0x02730010,0,0x1414,0,0x74";
+        let Caps(mut other) = recorded.parse().expect("well formed");
+        assert!(!other.idr0.ats() && !other.idr0.msi());
+        other.idr0.set_ats(true);
+        other.idr0.set_msi(true);
+        assert_eq!(caps, other);
+    }
+
+    #[test]
+    fn capabilities_need_six_numbers() {
+        for bad in [
+            "",
+            "1,2,3",
+            "1,2,3,4,5,6,7",
+            "a,0,0,0,0,0",
+            "0x100000000,0,0,0,0,0",
+        ] {
+            assert!(bad.parse::<Caps>().is_err(), "{bad}");
+        }
+    }
+}

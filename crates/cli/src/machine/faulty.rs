@@ -1,0 +1,59 @@
+//! Backends that are wrong, each in one way that the checks must notice.
+
+use dispatch::backend::Software;
+use dispatch::{
+    Backend, BackendCapabilities, Barrier, Batch, Invalidation, Rejected, WaiterId, Wake,
+};
+use smmu_core::StreamId;
+use std::sync::Arc;
+
+/// Says yes and does nothing.
+#[derive(Debug)]
+pub(crate) struct Nothing(pub(crate) Arc<Software>);
+
+impl Backend for Nothing {
+    fn capabilities(&self) -> BackendCapabilities {
+        self.0.capabilities()
+    }
+
+    fn submit(&self, _batch: &Batch) -> Result<(), Rejected> {
+        Ok(())
+    }
+
+    fn barrier(&self, _waiter: WaiterId) -> Barrier {
+        Barrier::Done
+    }
+
+    fn attach(&self, _wake: Arc<dyn Wake>) {}
+
+    fn fail_closed(&self, _stream: Option<StreamId>) {}
+}
+
+/// Removes everything, whatever it is asked for.
+#[derive(Debug)]
+pub(crate) struct Everything(pub(crate) Arc<Software>);
+
+impl Backend for Everything {
+    fn capabilities(&self) -> BackendCapabilities {
+        self.0.capabilities()
+    }
+
+    fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
+        let mut all = Batch::new();
+        all.push(Invalidation::everything(), 0);
+        self.0.submit(&all)?;
+        self.0.submit(batch)
+    }
+
+    fn barrier(&self, waiter: WaiterId) -> Barrier {
+        self.0.barrier(waiter)
+    }
+
+    fn attach(&self, wake: Arc<dyn Wake>) {
+        self.0.attach(wake);
+    }
+
+    fn fail_closed(&self, stream: Option<StreamId>) {
+        self.0.fail_closed(stream);
+    }
+}

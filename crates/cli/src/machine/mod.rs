@@ -1,0 +1,193 @@
+//! A guest's memory and queue, with the engine or the baseline behind it.
+
+pub(crate) mod baseline;
+pub(crate) mod engine;
+mod faulty;
+#[cfg(test)]
+mod tests;
+
+use crate::args::{BackendKind, RunArgs};
+use crate::check::DeviceModel;
+use crate::error::ToolError;
+use baseline::Baseline;
+use dispatch::Backend;
+use dispatch::backend::Software;
+use engine::EngineSide;
+use serde::Serialize;
+use smmu_core::{Capabilities, Gpa, GuestMemory, StreamId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use vcmdq::VmMemory;
+use vcmdq::testing::{GuestQueue, QueueRegisters, QueueSettings};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+/// Where the guest's RAM begins, and its queue with it.
+const RAM: Gpa = Gpa(0x4000_0000);
+
+/// How long a producer waits before it gives up. Linux waits one second of its own clock; here
+/// a busy machine must not look like a broken engine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who consumes the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Engine,
+    Baseline,
+}
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineSettings {
+    pub(crate) caps: Capabilities,
+    pub(crate) log2size: u8,
+    pub(crate) spin: Duration,
+    pub(crate) backend: BackendKind,
+    /// The guest's devices; each has a translation cache of its own.
+    pub(crate) streams: BTreeSet<StreamId>,
+}
+
+impl MachineSettings {
+    /// As the command line says, with everything advertised that a stream may ask for.
+    pub(crate) fn new(args: &RunArgs, ril: bool, streams: BTreeSet<StreamId>) -> Self {
+        let mut caps = Capabilities::default().with_ats();
+        caps.idr0.set_pri(true);
+        caps.idr0.set_stall_model(0);
+        caps.idr3.set_ril(ril);
+        Self {
+            caps,
+            log2size: args.log2size,
+            spin: Duration::from_micros(args.spin_us),
+            backend: args.backend,
+            streams,
+        }
+    }
+}
+
+enum Side {
+    Engine(EngineSide),
+    Baseline(Arc<Baseline>),
+}
+
+/// A guest that can be driven.
+pub(crate) struct Machine {
+    pub(crate) name: &'static str,
+    pub(crate) caps: Capabilities,
+    pub(crate) queue: GuestQueue,
+    pub(crate) software: Arc<Software>,
+    pub(crate) devices: BTreeMap<StreamId, Arc<DeviceModel>>,
+    /// Held shared for each submission; whoever holds it alone disturbs nobody and is disturbed
+    /// by nobody.
+    pub(crate) turn: RwLock<()>,
+    side: Side,
+}
+
+/// What a consumer has done.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Figures {
+    /// Commands consumed, SYNCs too.
+    pub(crate) commands: u64,
+    /// Requests to the backend that were left of them.
+    pub(crate) requests: u64,
+    /// Calls to the backend that carried the requests.
+    pub(crate) calls: u64,
+    /// SYNCs completed.
+    pub(crate) syncs: u64,
+    /// Windows, or drains of the baseline.
+    pub(crate) windows: u64,
+    /// Windows of 1, 2, up to 4, up to 8, … up to 256 commands; the baseline has none.
+    pub(crate) window_sizes: Vec<u64>,
+    /// Writes of PROD.
+    pub(crate) doorbells: u64,
+    /// Doorbells that had to wake a worker.
+    pub(crate) wake_ups: u64,
+    /// Times a worker went to sleep.
+    pub(crate) sleeps: u64,
+    /// Looks for work that found none.
+    pub(crate) spins: u64,
+    /// Times the queue stopped with an error and was restarted by the guest.
+    pub(crate) errors: u64,
+}
+
+impl Machine {
+    pub(crate) fn build(kind: Kind, settings: &MachineSettings) -> Result<Self, ToolError> {
+        let memory = guest_memory(settings.log2size)?;
+        let software = Arc::new(Software::default());
+        let devices = attach_devices(&software, &settings.streams);
+        let backend = backend(settings.backend, &software);
+        let (name, side, registers): (_, _, Arc<dyn QueueRegisters>) = match kind {
+            Kind::Engine => {
+                let side = EngineSide::start(settings, RAM, memory.clone(), backend)?;
+                let registers = side.ring();
+                ("engine", Side::Engine(side), registers)
+            }
+            Kind::Baseline => {
+                let queue = (RAM, settings.log2size);
+                let side = Arc::new(Baseline::new(queue, settings.caps, memory.clone(), backend));
+                ("baseline", Side::Baseline(side.clone()), side)
+            }
+        };
+        let queue = QueueSettings {
+            patience: PATIENCE,
+            ..QueueSettings::new(RAM, settings.log2size)
+        };
+        let queue = GuestQueue::new(queue, memory, registers).map_err(ToolError::Queue)?;
+        let turn = RwLock::new(());
+        Ok(Self {
+            name,
+            caps: settings.caps,
+            queue,
+            software,
+            devices,
+            turn,
+            side,
+        })
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let figures = match &self.side {
+            Side::Engine(engine) => engine.figures(),
+            Side::Baseline(baseline) => baseline.figures(),
+        };
+        Figures {
+            doorbells: self.queue.prod_writes(),
+            ..figures
+        }
+    }
+}
+
+/// The backend that the command line asks for, in front of `software`.
+pub(crate) fn backend(kind: BackendKind, software: &Arc<Software>) -> Arc<dyn Backend> {
+    let software = software.clone();
+    match kind {
+        BackendKind::Software => software,
+        BackendKind::Nothing => Arc::new(faulty::Nothing(software)),
+        BackendKind::Everything => Arc::new(faulty::Everything(software)),
+    }
+}
+
+/// Memory as a VMM maps it, with room for a queue of `2^log2size` slots at its beginning.
+pub(crate) fn guest_memory(log2size: u8) -> Result<Arc<dyn GuestMemory>, ToolError> {
+    let bytes = (16usize << log2size.min(19)).max(1 << 16);
+    let ranges = [(GuestAddress(RAM.0), bytes)];
+    let map = GuestMemoryMmap::<()>::from_ranges(&ranges)
+        .map_err(|error| ToolError::Map(error.to_string()))?;
+    Ok(Arc::new(VmMemory::new(map)))
+}
+
+/// Where [`guest_memory`] begins.
+pub(crate) fn ram() -> Gpa {
+    RAM
+}
+
+fn attach_devices(
+    software: &Software,
+    streams: &BTreeSet<StreamId>,
+) -> BTreeMap<StreamId, Arc<DeviceModel>> {
+    let attach = |stream: &StreamId| {
+        let device = Arc::new(DeviceModel::default());
+        software.attach_device(*stream, device.clone());
+        (*stream, device)
+    };
+    streams.iter().map(attach).collect()
+}

@@ -1,0 +1,99 @@
+//! The main job, whole or in part: workloads through both consumers, then a report.
+
+use crate::args::RunArgs;
+use crate::drain;
+use crate::drive::{Workload, drive};
+use crate::error::ToolError;
+use crate::machine::{Kind, Machine, MachineSettings};
+use crate::progress::Progress;
+use crate::report::{Comparison, Report, json, text};
+use crate::trace::{self, Trace};
+use crate::{replay, storm};
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+/// What to run.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// The bundled streams, the storm, and the drains.
+    All,
+    /// Recorded streams.
+    Replay(Vec<Trace>),
+    /// The storm.
+    Storm,
+}
+
+/// Runs, reports, and says whether every check held.
+pub(crate) fn run(args: &RunArgs, part: Part) -> Result<ExitCode, ToolError> {
+    let progress = Progress::new(args.json);
+    let result = report(args, part, &progress);
+    progress.clear();
+    let report = result?;
+    if args.json {
+        json::print(&report)?;
+    } else {
+        text::print(&report)?;
+    }
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn report(args: &RunArgs, part: Part, progress: &Progress) -> Result<Report, ToolError> {
+    let (traces, storms, drains) = match part {
+        Part::All => (trace::bundled()?, true, args.drain_rounds > 0),
+        Part::Replay(traces) => (traces, false, args.drain_rounds > 0),
+        Part::Storm => (Vec::new(), true, false),
+    };
+    let mut workloads = Vec::new();
+    for trace in &traces {
+        let caps = MachineSettings::new(args, true, BTreeSet::new()).caps;
+        let settings = MachineSettings::new(args, true, replay::streams(trace, &caps));
+        let workload = replay::workload(trace, args.vcpus, args.repeat);
+        workloads.push(compare(args, &settings, &workload, progress)?);
+    }
+    for ril in [true, false].into_iter().filter(|_| storms) {
+        let settings = MachineSettings::new(args, ril, storm::streams(args.vcpus));
+        let workload = storm::workload(args.vcpus, args.ops, args.seed, ril);
+        workloads.push(compare(args, &settings, &workload, progress)?);
+    }
+    let drains = match traces.first().filter(|_| drains) {
+        Some(trace) => {
+            let settings = MachineSettings::new(args, true, BTreeSet::new());
+            Some(drain::measure(
+                &settings,
+                trace,
+                args.drain_rounds,
+                progress,
+            )?)
+        }
+        None => None,
+    };
+    Ok(Report {
+        vcpus: args.vcpus,
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        check_every: args.check_every,
+        ok: workloads.iter().all(Comparison::holds),
+        workloads,
+        drains,
+    })
+}
+
+/// One workload through the engine, then through the baseline, each with memory, queue and
+/// translation core of its own.
+fn compare(
+    args: &RunArgs,
+    settings: &MachineSettings,
+    workload: &Workload,
+    progress: &Progress,
+) -> Result<Comparison, ToolError> {
+    let by = |kind| {
+        let machine = Machine::build(kind, settings)?;
+        drive(&machine, workload, args.check_every, progress)
+    };
+    let engine = by(Kind::Engine)?;
+    let baseline = by(Kind::Baseline)?;
+    Ok(Comparison::new(workload.name.clone(), engine, baseline))
+}

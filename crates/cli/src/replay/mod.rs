@@ -1,0 +1,82 @@
+//! A recorded stream as work for several producers.
+
+use crate::drive::{Script, Workload};
+use crate::trace::Trace;
+use smmu_core::command::{Cfgi, Command};
+use smmu_core::decode::decode;
+use smmu_core::{Capabilities, StreamId};
+use std::collections::BTreeSet;
+
+/// Deals the submissions of a stream to `vcpus` producers, in turn: each keeps the recorded
+/// order, and between them anything can happen, as on the machine that was recorded.
+pub(crate) fn workload(trace: &Trace, vcpus: u32, repeat: u32) -> Workload {
+    let mut scripts = vec![Script::default(); vcpus as usize];
+    for (number, commands) in trace.submissions().enumerate() {
+        scripts[number % vcpus as usize].push(commands, 0, true);
+    }
+    // Of a stream with fewer submissions than producers, some get none.
+    scripts.retain(|script| script.len() > 0);
+    Workload {
+        name: trace.name.clone(),
+        operations: vec!["submission"],
+        scripts,
+        repeat,
+    }
+}
+
+/// The streams that a recorded guest has: those that its commands name and a frame can have.
+pub(crate) fn streams(trace: &Trace, caps: &Capabilities) -> BTreeSet<StreamId> {
+    let fits = |stream: &StreamId| u64::from(stream.0) < 1 << caps.idr1.sidsize();
+    trace
+        .commands
+        .iter()
+        .filter_map(|raw| named(&decode(*raw, caps).ok()?))
+        .filter(fits)
+        .take(MOST_STREAMS)
+        .collect()
+}
+
+/// A stream file may name more devices than any machine has.
+const MOST_STREAMS: usize = 1 << 12;
+
+fn named(command: &Command) -> Option<StreamId> {
+    match *command {
+        Command::Cfgi(
+            Cfgi::Ste { stream, .. } | Cfgi::Cd { stream, .. } | Cfgi::CdAll { stream },
+        ) => Some(stream),
+        Command::AtcInv(inv) => Some(inv.stream),
+        Command::PrefetchConfig { stream, .. }
+        | Command::PrefetchAddr { stream, .. }
+        | Command::PriResp { stream, .. }
+        | Command::Resume { stream, .. }
+        | Command::StallTerm { stream } => Some(stream),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::bundled;
+
+    #[test]
+    fn every_submission_is_dealt_once() {
+        let traces = bundled().expect("whole");
+        for vcpus in [1, 2, 7, 64] {
+            let workload = workload(&traces[1], vcpus, 1);
+            assert_eq!(workload.scripts.len(), vcpus as usize);
+            assert_eq!(workload.scripts.iter().map(Script::len).sum::<usize>(), 160);
+        }
+    }
+
+    #[test]
+    fn the_recorded_guest_has_its_three_devices() {
+        let traces = bundled().expect("whole");
+        let streams = streams(&traces[0], &Capabilities::default());
+        assert!(
+            streams
+                .into_iter()
+                .eq([StreamId(0), StreamId(8), StreamId(16)])
+        );
+    }
+}

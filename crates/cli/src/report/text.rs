@@ -1,0 +1,249 @@
+//! A report for a person.
+
+use super::{Comparison, Report};
+use crate::drain::Drains;
+use crate::drive::{Latency, Outcome};
+use crate::error::ToolError;
+use crate::output;
+use std::io::{self, Write};
+
+pub(crate) fn print(report: &Report) -> Result<(), ToolError> {
+    let mut out = output::stdout();
+    write(&mut out, report)?;
+    output::finish(out)
+}
+
+fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    for comparison in &report.workloads {
+        compare(out, comparison)?;
+    }
+    if let Some(drains) = &report.drains {
+        write_drains(out, drains)?;
+    }
+    let threads = report.vcpus as usize + 1;
+    if !report.workloads.is_empty() && threads > report.cpus {
+        writeln!(
+            out,
+            "{threads} threads (producers and a worker) shared {} CPUs: latencies of the engine hold \
+             waiting for a CPU; compare with --vcpus {}",
+            report.cpus,
+            report.cpus.saturating_sub(1).max(1)
+        )?;
+    }
+    let verdict = if report.ok {
+        "every check held"
+    } else {
+        "CHECKS FAILED"
+    };
+    writeln!(
+        out,
+        "{verdict} (every {}. submission was checked)",
+        report.check_every
+    )
+}
+
+fn compare(out: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
+    let Comparison {
+        workload,
+        submissions,
+        engine,
+        baseline,
+        ratios,
+    } = comparison;
+    let producers = engine.vcpus.len();
+    let plural = if producers == 1 { "" } else { "s" };
+    writeln!(
+        out,
+        "{workload}: {submissions} submissions by {producers} producer{plural}"
+    )?;
+    writeln!(
+        out,
+        "  {:<16}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>13}",
+        "SYNC latency, µs", "p50", "p90", "p99", "p99.9", "max", "mean", "commands/s"
+    )?;
+    for outcome in [engine, baseline] {
+        for (vcpu, latency) in outcome.vcpus.iter().enumerate() {
+            latency_line(out, &format!("{} {vcpu}", outcome.consumer), latency)?;
+            writeln!(out)?;
+        }
+        latency_line(out, outcome.consumer, &outcome.all)?;
+        writeln!(out, "{:>13.0}", outcome.commands_per_second)?;
+    }
+    writeln!(
+        out,
+        "  engine / baseline: {:.2}x commands/s, {:.2}x shorter p50, {:.2}x shorter p99, \
+         {:.2}x fewer calls",
+        ratios.commands_per_second, ratios.p50, ratios.p99, ratios.calls
+    )?;
+    if engine.operations.len() > 1 {
+        operations(out, engine, baseline)?;
+    }
+    for outcome in [engine, baseline] {
+        figures(out, outcome)?;
+        checks(out, outcome)?;
+    }
+    writeln!(out)
+}
+
+fn latency_line(out: &mut impl Write, name: &str, latency: &Latency) -> io::Result<()> {
+    write!(out, "  {name:<16}")?;
+    for ns in [
+        latency.p50,
+        latency.p90,
+        latency.p99,
+        latency.p999,
+        latency.max,
+    ] {
+        write!(out, "{:>10.2}", ns as f64 / 1000.0)?;
+    }
+    write!(out, "{:>10.2}", latency.mean / 1000.0)
+}
+
+/// Whole operations of the guest, all their SYNCs together.
+fn operations(out: &mut impl Write, engine: &Outcome, baseline: &Outcome) -> io::Result<()> {
+    writeln!(
+        out,
+        "  {:<16}{:>10}{:>14}{:>14}{:>16}{:>16}",
+        "operation, µs", "count", "engine p50", "engine p99", "baseline p50", "baseline p99"
+    )?;
+    for (own, other) in engine.operations.iter().zip(&baseline.operations) {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        writeln!(
+            out,
+            "  {:<16}{:>10}{:>14.2}{:>14.2}{:>16.2}{:>16.2}",
+            own.name,
+            own.latency.count,
+            us(own.latency.p50),
+            us(own.latency.p99),
+            us(other.latency.p50),
+            us(other.latency.p99),
+        )?;
+    }
+    Ok(())
+}
+
+fn figures(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
+    let figures = &outcome.figures;
+    writeln!(
+        out,
+        "  {}: {} commands in ({} SYNCs), {} requests and {} calls out; {} doorbells, \
+         {} stops by an error",
+        outcome.consumer,
+        figures.commands,
+        figures.syncs,
+        figures.requests,
+        figures.calls,
+        figures.doorbells,
+        figures.errors
+    )?;
+    if figures.window_sizes.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "    {} windows of {:.2} commands; {} wake-ups, {} sleeps, {} spins",
+        figures.windows,
+        figures.commands as f64 / figures.windows.max(1) as f64,
+        figures.wake_ups,
+        figures.sleeps,
+        figures.spins
+    )?;
+    write!(out, "    window sizes:")?;
+    let sizes = figures
+        .window_sizes
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0);
+    for (bucket, count) in sizes {
+        write!(out, " ≤{}: {count}", 1u64 << bucket)?;
+    }
+    writeln!(out)
+}
+
+fn checks(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
+    let checks = &outcome.checks;
+    writeln!(
+        out,
+        "    checked {} submissions: {} entries had to go, {} stayed behind; {} neighbours had to \
+         stay, {} never did",
+        checks.submissions,
+        checks.victims,
+        checks.stale,
+        checks.neighbours,
+        checks.removed_too_much
+    )?;
+    if !checks.looked() {
+        let wanted = checks.wanted;
+        writeln!(
+            out,
+            "    FAILED: {wanted} entries that had to go should have been there before"
+        )?;
+    }
+    for example in &checks.examples {
+        writeln!(out, "    FAILED: {example}")?;
+    }
+    Ok(())
+}
+
+fn write_drains(out: &mut impl Write, drains: &Drains) -> io::Result<()> {
+    writeln!(out, "full queue drained by one thread, ns per command")?;
+    write!(out, "  {:<20}{:<10}", "consumer", "backend")?;
+    for column in &drains.columns {
+        write!(out, "{column:>10}")?;
+    }
+    writeln!(out)?;
+    for row in &drains.rows {
+        write!(out, "  {:<20}{:<10}", row.consumer, row.backend)?;
+        for figure in &row.ns_per_command {
+            match figure {
+                Some(ns) => write!(out, "{ns:>10.1}")?,
+                None => write!(out, "{:>10}", "-")?,
+            }
+        }
+        writeln!(out)?;
+    }
+    let columns = 0..drains.columns.len();
+    ratios(
+        out,
+        drains,
+        "engine is faster than baseline",
+        columns.clone(),
+        |column| {
+            Some(
+                drains.get("baseline", "software", column)?
+                    / drains.get("engine", "software", column)?,
+            )
+        },
+    )?;
+    ratios(
+        out,
+        drains,
+        "baseline / OpenVMM, goal ≤ 1.3",
+        columns,
+        |column| {
+            Some(
+                drains.get("baseline", "none", column)?
+                    / drains.get("OpenVMM (published)", "none", column)?,
+            )
+        },
+    )?;
+    writeln!(out)
+}
+
+fn ratios(
+    out: &mut impl Write,
+    drains: &Drains,
+    name: &str,
+    columns: std::ops::Range<usize>,
+    ratio: impl Fn(usize) -> Option<f64>,
+) -> io::Result<()> {
+    debug_assert!(columns.end <= drains.columns.len());
+    write!(out, "  {name:<30}")?;
+    for column in columns {
+        match ratio(column) {
+            Some(ratio) => write!(out, "{ratio:>9.2}x")?,
+            None => write!(out, "{:>10}", "-")?,
+        }
+    }
+    writeln!(out)
+}
