@@ -9,5 +9,6 @@ mod context;
 mod nested;
 mod random;
 mod robustness;
+mod stage2_config;
 mod stream_table;
 mod walk;

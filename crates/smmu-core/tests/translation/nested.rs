@@ -1,6 +1,7 @@
 //! Stage 1 over a stage 2 of the guest's own.
 
 use crate::bench::{Bench, CD, DW0_CD, LEAF, OUTPUT, PAGE, STE, TTB0, TTB1};
+use smmu_core::access::Access;
 use smmu_core::access::Operation::{Read, Write};
 use smmu_core::fault::{Fault, Response};
 use smmu_core::spec::event::{Class, EventId};
@@ -55,6 +56,21 @@ fn both_stages_translate_and_the_smaller_page_counts() {
         (leaf.shift, leaf.base, leaf.global),
         (12, FINAL + offset, false)
     );
+    // The leaf allows what both stages allow.
+    let write = Access {
+        address: PAGE,
+        operation: Write,
+        privileged: false,
+    };
+    assert!(leaf.permissions.allow(&write));
+    bench.ram.set(
+        0xb000 + 8 * (OUTPUT >> 21 & 511),
+        FINAL | (RIGHTS & !(1 << 7)) | 1,
+    );
+    let Ok(Translated::Mapped(leaf)) = bench.translate(PAGE, Read, false) else {
+        panic!("readable");
+    };
+    assert!(!leaf.permissions.allow(&write));
     // A block of stage 1 over pages of stage 2.
     bench
         .ram

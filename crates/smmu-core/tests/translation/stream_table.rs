@@ -214,52 +214,6 @@ fn fields_of_absent_features_do_not_make_an_ste_invalid() {
 }
 
 #[test]
-fn a_stage_2_ste_is_understood_and_checked() {
-    // Config=110, VMID 7, T0SZ=24 (40 bits), SL0=1 (level 1), 4 KiB, S2PS=40 bits, AA64, S2R.
-    let good = |ste: &mut [u64; 8], caps: &mut Capabilities| {
-        caps.idr0.set_s2p(true);
-        ste[0] = 0xd;
-        ste[2] = 7 | 24 << 32 | 1 << 38 | 2 << 48 | 1 << 51 | 1 << 58;
-        ste[3] = 0x9000_2000;
-    };
-    let Ok(StreamConfig::Stage2(attributes, stage2)) = ste_with(good) else {
-        panic!("a valid stage 2");
-    };
-    assert_eq!(
-        (attributes.vmid.0, stage2.start_level, stage2.input_bits),
-        (7, 1, 40)
-    );
-    // Ten index bits: two concatenated tables, aligned to 8 KiB.
-    assert_eq!((stage2.table, stage2.output_bits), (Gpa(0x9000_2000), 40));
-    assert!(stage2.policy.record && stage2.policy.abort && !stage2.policy.stall);
-    type Change = fn(&mut [u64; 8], &mut Capabilities);
-    let reasons: [(&str, Change); 11] = [
-        ("AArch32 tables", |ste, _| ste[2] &= !(1 << 51)),
-        ("reserved granule", |ste, _| ste[2] |= 3 << 46),
-        ("granule not supported", |ste, _| ste[2] |= 1 << 46),
-        ("T0SZ=40", |ste, _| ste[2] ^= (24 ^ 40) << 32),
-        ("wider than IAS", |ste, _| ste[2] ^= (24 ^ 15) << 32),
-        ("start level 0 with 40 bits is 1 bit, 2 is 19", |ste, _| {
-            ste[2] ^= 1 << 38;
-        }),
-        ("start level 3 without small tables", |ste, _| {
-            ste[2] |= 3 << 38;
-        }),
-        ("table beyond S2PS", |ste, _| ste[3] |= 1 << 40),
-        ("hardware access flag", |ste, _| ste[2] |= 1 << 56),
-        ("stalls", |ste, _| ste[2] |= 1 << 57),
-        ("16-bit VMID", |ste, _| ste[2] |= 1 << 8),
-    ];
-    for (reason, change) in reasons {
-        let config = ste_with(|ste, caps| {
-            good(ste, caps);
-            change(ste, caps);
-        });
-        assert_eq!(config, Err(Fault::BadSte), "{reason}");
-    }
-}
-
-#[test]
 fn bypass_checks_its_address_and_has_no_substreams() {
     let bench = Bench::new();
     bench.ram.set(STE, 9);
