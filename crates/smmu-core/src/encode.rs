@@ -246,7 +246,7 @@ fn encode_atc_inv(inv: &AtcInv) -> RawCommand {
     }
 }
 
-/// MSIAddress, [55:2].
+/// MSIAddress, \[55:2\].
 const MSI_ADDR: u64 = 0x00FF_FFFF_FFFF_FFFC;
 
 fn encode_sync(signal: Signal) -> RawCommand {

@@ -63,9 +63,9 @@ pub struct Half {
     pub output_bits: u32,
     /// 52-bit addresses with 4 KiB and 16 KiB granules.
     pub wide: bool,
-    /// 64 KiB descriptors hold address bits [51:48].
+    /// 64 KiB descriptors hold address bits \[51:48\].
     pub output52: bool,
-    /// TBI: bits [63:56] do not count.
+    /// TBI: bits \[63:56\] do not count.
     pub ignores_top_byte: bool,
     /// Table descriptors restrict what lies below (HAD clear).
     pub hierarchical: bool,

@@ -21,7 +21,7 @@ pub struct Stage2Config {
     pub output_bits: u32,
     /// 52-bit addresses with 4 KiB and 16 KiB granules.
     pub wide: bool,
-    /// 64 KiB descriptors hold address bits [51:48].
+    /// 64 KiB descriptors hold address bits \[51:48\].
     pub output52: bool,
     /// A clear access flag is a fault.
     pub access_flag_faults: bool,

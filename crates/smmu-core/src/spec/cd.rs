@@ -65,45 +65,45 @@ impl Cd {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct CdWord0 {
-    /// [5:0] lower half: 64 less the address bits.
+    /// \[5:0\] lower half: 64 less the address bits.
     #[bits(6)]
     pub t0sz: u8,
-    /// [7:6] lower half: granule, 0 4 KiB, 1 64 KiB, 2 16 KiB.
+    /// \[7:6\] lower half: granule, 0 4 KiB, 1 64 KiB, 2 16 KiB.
     #[bits(2)]
     pub tg0: u8,
-    /// [9:8] lower half: inner cacheability of walks.
+    /// \[9:8\] lower half: inner cacheability of walks.
     #[bits(2)]
     pub ir0: u8,
-    /// [11:10] lower half: outer cacheability of walks.
+    /// \[11:10\] lower half: outer cacheability of walks.
     #[bits(2)]
     pub or0: u8,
-    /// [13:12] lower half: shareability of walks.
+    /// \[13:12\] lower half: shareability of walks.
     #[bits(2)]
     pub sh0: u8,
     /// \[14\] lower half: no walks.
     pub epd0: bool,
     /// \[15\] big-endian tables.
     pub endi: bool,
-    /// [21:16] upper half: 64 less the address bits.
+    /// \[21:16\] upper half: 64 less the address bits.
     #[bits(6)]
     pub t1sz: u8,
-    /// [23:22] upper half: granule, 1 16 KiB, 2 4 KiB, 3 64 KiB.
+    /// \[23:22\] upper half: granule, 1 16 KiB, 2 4 KiB, 3 64 KiB.
     #[bits(2)]
     pub tg1: u8,
-    /// [25:24] upper half: inner cacheability of walks.
+    /// \[25:24\] upper half: inner cacheability of walks.
     #[bits(2)]
     pub ir1: u8,
-    /// [27:26] upper half: outer cacheability of walks.
+    /// \[27:26\] upper half: outer cacheability of walks.
     #[bits(2)]
     pub or1: u8,
-    /// [29:28] upper half: shareability of walks.
+    /// \[29:28\] upper half: shareability of walks.
     #[bits(2)]
     pub sh1: u8,
     /// \[30\] upper half: no walks.
     pub epd1: bool,
     /// \[31\] valid.
     pub v: bool,
-    /// [34:32] output size code.
+    /// \[34:32\] output size code.
     #[bits(3)]
     pub ips: u8,
     /// \[35\] access flag faults disabled.
@@ -132,7 +132,7 @@ pub struct CdWord0 {
     pub a: bool,
     /// \[47\] ASID set: not shared with the processors.
     pub aset: bool,
-    /// [63:48] ASID.
+    /// \[63:48\] ASID.
     #[bits(16)]
     pub asid: u16,
 }
@@ -149,7 +149,7 @@ pub struct CdWord1 {
     pub e0pd0: bool,
     /// \[3\] table access flags.
     pub haft: bool,
-    /// [55:4] table address bits.
+    /// \[55:4\] table address bits.
     #[bits(52)]
     pub ttb0: u64,
     #[bits(2)]
@@ -158,7 +158,7 @@ pub struct CdWord1 {
     pub pnch: bool,
     /// \[59\] PAN looks at execution as well.
     pub epan: bool,
-    /// [63:60] hardware-use bits.
+    /// \[63:60\] hardware-use bits.
     #[bits(4)]
     pub hwu0: u8,
 }
@@ -175,7 +175,7 @@ pub struct CdWord2 {
     pub e0pd1: bool,
     /// \[3\] attribute index extension.
     pub aie: bool,
-    /// [55:4] table address bits.
+    /// \[55:4\] table address bits.
     #[bits(52)]
     pub ttb1: u64,
     #[bits(2)]
@@ -184,7 +184,7 @@ pub struct CdWord2 {
     pub ds: bool,
     /// \[59\] permission indirection.
     pub pie: bool,
-    /// [63:60] hardware-use bits.
+    /// \[63:60\] hardware-use bits.
     #[bits(4)]
     pub hwu1: u8,
 }
@@ -193,13 +193,13 @@ pub struct CdWord2 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct CdWord5 {
-    /// [31:0] implementation defined.
+    /// \[31:0\] implementation defined.
     #[bits(32)]
     pub impdef: u32,
-    /// [47:32] MPAM partition.
+    /// \[47:32\] MPAM partition.
     #[bits(16)]
     pub partid: u16,
-    /// [55:48] MPAM monitoring group.
+    /// \[55:48\] MPAM monitoring group.
     #[bits(8)]
     pub pmg: u8,
     #[bits(8)]

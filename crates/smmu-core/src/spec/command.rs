@@ -87,7 +87,7 @@ pub mod opcode {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct StreamWord0 {
-    /// [7:0] opcode.
+    /// \[7:0\] opcode.
     #[bits(8)]
     pub opcode: u8,
     #[bits(1)]
@@ -98,10 +98,10 @@ pub struct StreamWord0 {
     pub ssec: bool,
     /// \[11\] SubstreamID valid.
     pub ssv: bool,
-    /// [31:12] SubstreamID.
+    /// \[31:12\] SubstreamID.
     #[bits(20)]
     pub substream: u32,
-    /// [63:32] StreamID.
+    /// \[63:32\] StreamID.
     #[bits(32)]
     pub stream: u32,
 }
@@ -110,12 +110,12 @@ pub struct StreamWord0 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct SpanWord1 {
-    /// [5:0] log2 of the number of 4 KiB pages (PREFETCH_ADDR: [4:0]).
+    /// \[5:0\] log2 of the number of 4 KiB pages (PREFETCH_ADDR: \[4:0\]).
     #[bits(6)]
     pub size: u8,
     #[bits(6)]
     __: u8,
-    /// [63:12] address bits.
+    /// \[63:12\] address bits.
     #[bits(52)]
     pub page: u64,
 }
@@ -124,7 +124,7 @@ pub struct SpanWord1 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct CfgiWord1 {
-    /// [4:0] CFGI_STE_RANGE: log2 of the number of streams, less one; 31 is CFGI_ALL.
+    /// \[4:0\] CFGI_STE_RANGE: log2 of the number of streams, less one; 31 is CFGI_ALL.
     /// Bit 0 is Leaf of CFGI_STE and CFGI_CD.
     #[bits(5)]
     pub range: u8,
@@ -136,25 +136,25 @@ pub struct CfgiWord1 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct TlbiWord0 {
-    /// [7:0] opcode.
+    /// \[7:0\] opcode.
     #[bits(8)]
     pub opcode: u8,
     #[bits(4)]
     __: u8,
-    /// [16:12] number of 2^SCALE granules, less one.
+    /// \[16:12\] number of 2^SCALE granules, less one.
     #[bits(5)]
     pub num: u8,
     #[bits(3)]
     __: u8,
-    /// [25:20] log2 of the unit in granules; bit 25 counts only with IDR5.DS.
+    /// \[25:20\] log2 of the unit in granules; bit 25 counts only with IDR5.DS.
     #[bits(6)]
     pub scale: u8,
     #[bits(6)]
     __: u8,
-    /// [47:32] VMID.
+    /// \[47:32\] VMID.
     #[bits(16)]
     pub vmid: u16,
-    /// [63:48] ASID.
+    /// \[63:48\] ASID.
     #[bits(16)]
     pub asid: u16,
 }
@@ -169,13 +169,13 @@ pub struct TlbiWord1 {
     __: u8,
     /// \[7\] TTL128 (not advertised: RES0).
     pub ttl128: bool,
-    /// [9:8] level of the leaf entries, 0 for any.
+    /// \[9:8\] level of the leaf entries, 0 for any.
     #[bits(2)]
     pub ttl: u8,
-    /// [11:10] granule, 0 for unknown.
+    /// \[11:10\] granule, 0 for unknown.
     #[bits(2)]
     pub tg: u8,
-    /// [63:12] address bits.
+    /// \[63:12\] address bits.
     #[bits(52)]
     pub page: u64,
 }
@@ -184,12 +184,12 @@ pub struct TlbiWord1 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct PriRespWord1 {
-    /// [8:0] page request group.
+    /// \[8:0\] page request group.
     #[bits(9)]
     pub group: u16,
     #[bits(3)]
     __: u8,
-    /// [13:12] response: 0 failure, 1 invalid, 2 success, 3 illegal.
+    /// \[13:12\] response: 0 failure, 1 invalid, 2 success, 3 illegal.
     #[bits(2)]
     pub response: u8,
     #[bits(50)]
@@ -200,7 +200,7 @@ pub struct PriRespWord1 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct ResumeWord0 {
-    /// [7:0] opcode.
+    /// \[7:0\] opcode.
     #[bits(8)]
     pub opcode: u8,
     #[bits(2)]
@@ -215,7 +215,7 @@ pub struct ResumeWord0 {
     pub abort: bool,
     #[bits(18)]
     __: u32,
-    /// [63:32] StreamID.
+    /// \[63:32\] StreamID.
     #[bits(32)]
     pub stream: u32,
 }
@@ -224,25 +224,25 @@ pub struct ResumeWord0 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct SyncWord0 {
-    /// [7:0] opcode.
+    /// \[7:0\] opcode.
     #[bits(8)]
     pub opcode: u8,
     #[bits(4)]
     __: u8,
-    /// [13:12] completion signal: 0 none, 1 interrupt, 2 event, 3 illegal.
+    /// \[13:12\] completion signal: 0 none, 1 interrupt, 2 event, 3 illegal.
     #[bits(2)]
     pub cs: u8,
     #[bits(8)]
     __: u8,
-    /// [23:22] shareability of the MSI write.
+    /// \[23:22\] shareability of the MSI write.
     #[bits(2)]
     pub msh: u8,
-    /// [27:24] attributes of the MSI write.
+    /// \[27:24\] attributes of the MSI write.
     #[bits(4)]
     pub msi_attr: u8,
     #[bits(4)]
     __: u8,
-    /// [63:32] MSI data.
+    /// \[63:32\] MSI data.
     #[bits(32)]
     pub msi_data: u32,
 }
@@ -253,7 +253,7 @@ pub struct SyncWord0 {
 pub struct SyncWord1 {
     #[bits(2)]
     __: u8,
-    /// [55:2] MSI address bits.
+    /// \[55:2\] MSI address bits.
     #[bits(54)]
     pub msi_word: u64,
     #[bits(8)]

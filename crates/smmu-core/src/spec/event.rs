@@ -125,13 +125,13 @@ impl EventRecord {
         self.0[2]
     }
 
-    /// Word 3, [55:12]: the IPA, where S2 is set.
+    /// Word 3, \[55:12\]: the IPA, where S2 is set.
     #[must_use]
     pub fn ipa(&self) -> u64 {
         self.0[3] & 0x00FF_FFFF_FFFF_F000
     }
 
-    /// Word 3, [55:3]: FetchAddr, in the records of failed fetches.
+    /// Word 3, \[55:3\]: FetchAddr, in the records of failed fetches.
     #[must_use]
     pub fn fetch_addr(&self) -> u64 {
         self.0[3] & 0x00FF_FFFF_FFFF_FFF8
@@ -170,26 +170,26 @@ impl EventRecord {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct EventWord0 {
-    /// [7:0] event.
+    /// \[7:0\] event.
     #[bits(8)]
     pub id: u8,
     #[bits(3)]
     __: u8,
     /// \[11\] SubstreamID valid.
     pub ssv: bool,
-    /// [31:12] SubstreamID.
+    /// \[31:12\] SubstreamID.
     #[bits(20)]
     pub substream: u32,
-    /// [63:32] StreamID.
+    /// \[63:32\] StreamID.
     #[bits(32)]
     pub stream: u32,
 }
 
-/// Event word 1 (record bits [127:64]).
+/// Event word 1 (record bits \[127:64\]).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct EventWord1 {
-    /// [79:64] stall tag, or an implementation defined reason.
+    /// \[79:64\] stall tag, or an implementation defined reason.
     #[bits(16)]
     pub stag: u16,
     /// \[80\] granule protection check fault.
@@ -212,7 +212,7 @@ pub struct EventWord1 {
     __: u8,
     /// \[103\] at stage 2.
     pub s2: bool,
-    /// [105:104] [`Class`].
+    /// \[105:104\] [`Class`].
     #[bits(2)]
     pub class: u8,
     #[bits(2)]
@@ -245,7 +245,7 @@ pub struct PageRequestWord1 {
     pub pr: bool,
     #[bits(4)]
     __: u8,
-    /// [115:108] 4 KiB pages.
+    /// \[115:108\] 4 KiB pages.
     #[bits(8)]
     pub span: u8,
     #[bits(12)]
@@ -256,10 +256,10 @@ pub struct PageRequestWord1 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct PriWord0 {
-    /// [31:0] StreamID.
+    /// \[31:0\] StreamID.
     #[bits(32)]
     pub stream: u32,
-    /// [51:32] SubstreamID.
+    /// \[51:32\] SubstreamID.
     #[bits(20)]
     pub substream: u32,
     #[bits(6)]
@@ -282,12 +282,12 @@ pub struct PriWord0 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct PriWord1 {
-    /// [8:0] page request group.
+    /// \[8:0\] page request group.
     #[bits(9)]
     pub group: u16,
     #[bits(3)]
     __: u8,
-    /// [63:12] address bits.
+    /// \[63:12\] address bits.
     #[bits(52)]
     pub page: u64,
 }

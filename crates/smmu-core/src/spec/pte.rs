@@ -10,12 +10,12 @@ pub const BYTES: u64 = 8;
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct L1Std {
-    /// [4:0] 0 invalid; 1 to 11: 2^(span-1) STEs; the rest is reserved and invalid.
+    /// \[4:0\] 0 invalid; 1 to 11: 2^(span-1) STEs; the rest is reserved and invalid.
     #[bits(5)]
     pub span: u8,
     #[bits(1)]
     __: u8,
-    /// [55:6] second-level table address bits, aligned down to the table's size.
+    /// \[55:6\] second-level table address bits, aligned down to the table's size.
     #[bits(50)]
     pub l2ptr: u64,
     #[bits(8)]
@@ -30,14 +30,14 @@ pub struct L1Cd {
     pub v: bool,
     #[bits(11)]
     __: u16,
-    /// [55:12] second-level table address bits.
+    /// \[55:12\] second-level table address bits.
     #[bits(44)]
     pub l2ptr: u64,
     #[bits(8)]
     __: u8,
 }
 
-/// Bits [1:0] of every translation table descriptor.
+/// Bits \[1:0\] of every translation table descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DescriptorKind {
     /// x0: no translation.
@@ -71,10 +71,10 @@ pub struct TableDescriptor {
     pub table: bool,
     #[bits(10)]
     __: u16,
-    /// [47:12] next table's address bits [47:12]; with 64 KiB and 52 bits, [15:12] are [51:48].
+    /// \[47:12\] next table's address bits; with 64 KiB and 52 bits, \[15:12\] are bits 51 to 48.
     #[bits(36)]
     pub next: u64,
-    /// [49:48] address bits [49:48] with 4 KiB or 16 KiB and 52 bits.
+    /// \[49:48\] address bits \[49:48\] with 4 KiB or 16 KiB and 52 bits.
     #[bits(2)]
     pub next_49_48: u8,
     #[bits(9)]
@@ -99,7 +99,7 @@ pub struct LeafDescriptor {
     pub valid: bool,
     /// \[1\] a page.
     pub page: bool,
-    /// [4:2] which byte of MAIR.
+    /// \[4:2\] which byte of MAIR.
     #[bits(3)]
     pub attr_index: u8,
     /// \[5\] Secure only.
@@ -108,17 +108,17 @@ pub struct LeafDescriptor {
     pub unprivileged: bool,
     /// \[7\] AP\[2\]: read-only.
     pub read_only: bool,
-    /// [9:8] shareability; address bits [51:50] with 4 KiB or 16 KiB and 52 bits.
+    /// \[9:8\] shareability; address bits \[51:50\] with 4 KiB or 16 KiB and 52 bits.
     #[bits(2)]
     pub sh: u8,
     /// \[10\] access flag.
     pub af: bool,
     /// \[11\] not global: belongs to an ASID.
     pub ng: bool,
-    /// [47:12] output address bits, as in a table descriptor.
+    /// \[47:12\] output address bits, as in a table descriptor.
     #[bits(36)]
     pub output: u64,
-    /// [49:48] address bits [49:48] with 4 KiB or 16 KiB and 52 bits.
+    /// \[49:48\] address bits \[49:48\] with 4 KiB or 16 KiB and 52 bits.
     #[bits(2)]
     pub output_49_48: u8,
     /// \[50\] guarded page.
@@ -143,24 +143,24 @@ pub struct Stage2LeafDescriptor {
     pub valid: bool,
     /// \[1\] a page.
     pub page: bool,
-    /// [5:2] memory attributes.
+    /// \[5:2\] memory attributes.
     #[bits(4)]
     pub mem_attr: u8,
     /// \[6\] S2AP\[0\]: readable.
     pub readable: bool,
     /// \[7\] S2AP\[1\]: writable.
     pub writable: bool,
-    /// [9:8] shareability.
+    /// \[9:8\] shareability.
     #[bits(2)]
     pub sh: u8,
     /// \[10\] access flag.
     pub af: bool,
     #[bits(1)]
     __: u8,
-    /// [47:12] output address bits.
+    /// \[47:12\] output address bits.
     #[bits(36)]
     pub output: u64,
-    /// [49:48] address bits [49:48] with 4 KiB or 16 KiB and 52 bits.
+    /// \[49:48\] address bits \[49:48\] with 4 KiB or 16 KiB and 52 bits.
     #[bits(2)]
     pub output_49_48: u8,
     #[bits(1)]
@@ -169,7 +169,7 @@ pub struct Stage2LeafDescriptor {
     pub dbm: bool,
     /// \[52\] a hint.
     pub contiguous: bool,
-    /// [54:53] execute-never: 0 none, 1 privileged, 2 both, 3 unprivileged; without IDR3.XNX
+    /// \[54:53\] execute-never: 0 none, 1 privileged, 2 both, 3 unprivileged; without IDR3.XNX
     /// bit 54 alone says "both".
     #[bits(2)]
     pub xn: u8,

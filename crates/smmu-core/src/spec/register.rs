@@ -20,14 +20,14 @@ pub struct Idr0 {
     pub s2p: bool,
     /// \[1\] stage 1.
     pub s1p: bool,
-    /// [3:2] translation table formats; bit 3 is AArch64.
+    /// \[3:2\] translation table formats; bit 3 is AArch64.
     #[bits(2)]
     pub ttf: u8,
     /// \[4\] coherent access.
     pub cohacc: bool,
     /// \[5\] broadcast TLB maintenance.
     pub btm: bool,
-    /// [7:6] hardware update of access flag and dirty state.
+    /// \[7:6\] hardware update of access flag and dirty state.
     #[bits(2)]
     pub httu: u8,
     /// \[8\] dormant hint.
@@ -56,17 +56,17 @@ pub struct Idr0 {
     pub cd2l: bool,
     /// \[20\] virtual ATOS page.
     pub vatos: bool,
-    /// [22:21] table endianness: 0 mixed, 2 little, 3 big.
+    /// \[22:21\] table endianness: 0 mixed, 2 little, 3 big.
     #[bits(2)]
     pub ttendian: u8,
     /// \[23\] ATS error recording.
     pub atsrecerr: bool,
-    /// [25:24] 0 stall and terminate, 1 terminate only, 2 stall only.
+    /// \[25:24\] 0 stall and terminate, 1 terminate only, 2 stall only.
     #[bits(2)]
     pub stall_model: u8,
     /// \[26\] terminated transactions abort; CD.A must be 1.
     pub term_model: bool,
-    /// [28:27] 0 linear stream tables, 1 two-level too.
+    /// \[28:27\] 0 linear stream tables, 1 two-level too.
     #[bits(2)]
     pub st_level: u8,
     #[bits(3)]
@@ -77,19 +77,19 @@ pub struct Idr0 {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct Idr1 {
-    /// [5:0] StreamID bits.
+    /// \[5:0\] StreamID bits.
     #[bits(6)]
     pub sidsize: u8,
-    /// [10:6] SubstreamID bits.
+    /// \[10:6\] SubstreamID bits.
     #[bits(5)]
     pub ssidsize: u8,
-    /// [15:11] log2 of the largest PRI queue.
+    /// \[15:11\] log2 of the largest PRI queue.
     #[bits(5)]
     pub priqs: u8,
-    /// [20:16] log2 of the largest event queue.
+    /// \[20:16\] log2 of the largest event queue.
     #[bits(5)]
     pub eventqs: u8,
-    /// [25:21] log2 of the largest command queue.
+    /// \[25:21\] log2 of the largest command queue.
     #[bits(5)]
     pub cmdqs: u8,
     /// \[26\] incoming permission attributes can be overridden.
@@ -130,7 +130,7 @@ pub struct Idr3 {
     pub stt: bool,
     /// \[10\] range invalidation, level hints.
     pub ril: bool,
-    /// [12:11] break-before-make level.
+    /// \[12:11\] break-before-make level.
     #[bits(2)]
     pub bbml: u8,
     /// \[13\] E0PD.
@@ -147,7 +147,7 @@ pub struct Idr3 {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct Idr5 {
-    /// [2:0] output address size, as a code.
+    /// \[2:0\] output address size, as a code.
     #[bits(3)]
     pub oas: u8,
     #[bits(1)]
@@ -164,12 +164,12 @@ pub struct Idr5 {
     pub d128: bool,
     #[bits(1)]
     __: u8,
-    /// [11:10] 0: 48-bit, 1: 52-bit input addresses.
+    /// \[11:10\] 0: 48-bit, 1: 52-bit input addresses.
     #[bits(2)]
     pub vax: u8,
     #[bits(4)]
     __: u8,
-    /// [31:16] stalled transactions that can be outstanding.
+    /// \[31:16\] stalled transactions that can be outstanding.
     #[bits(16)]
     pub stall_max: u16,
 }

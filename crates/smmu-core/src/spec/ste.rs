@@ -81,18 +81,18 @@ pub mod config {
 pub struct SteWord0 {
     /// \[0\] valid.
     pub v: bool,
-    /// [3:1] which stages translate.
+    /// \[3:1\] which stages translate.
     #[bits(3)]
     pub config: u8,
-    /// [5:4] CD table: 0 linear, 1 two-level of 64 CDs, 2 two-level of 1024 CDs.
+    /// \[5:4\] CD table: 0 linear, 1 two-level of 64 CDs, 2 two-level of 1024 CDs.
     #[bits(2)]
     pub s1fmt: u8,
-    /// [55:6] CD table address bits.
+    /// \[55:6\] CD table address bits.
     #[bits(50)]
     pub s1contextptr: u64,
     #[bits(3)]
     __: u8,
-    /// [63:59] log2 of the number of CDs.
+    /// \[63:59\] log2 of the number of CDs.
     #[bits(5)]
     pub s1cdmax: u8,
 }
@@ -101,24 +101,24 @@ pub struct SteWord0 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct SteWord1 {
-    /// [1:0] traffic without SubstreamID: 0 terminate, 1 bypass stage 1, 2 CD 0.
+    /// \[1:0\] traffic without SubstreamID: 0 terminate, 1 bypass stage 1, 2 CD 0.
     #[bits(2)]
     pub s1dss: u8,
-    /// [3:2] inner cacheability of CD fetches.
+    /// \[3:2\] inner cacheability of CD fetches.
     #[bits(2)]
     pub s1cir: u8,
-    /// [5:4] outer cacheability of CD fetches.
+    /// \[5:4\] outer cacheability of CD fetches.
     #[bits(2)]
     pub s1cor: u8,
-    /// [7:6] shareability of CD fetches.
+    /// \[7:6\] shareability of CD fetches.
     #[bits(2)]
     pub s1csh: u8,
-    /// [11:8] stage 2 hardware-use bits.
+    /// \[11:8\] stage 2 hardware-use bits.
     #[bits(4)]
     pub s2hwu: u8,
     /// \[12\] destructive read enable.
     pub dre: bool,
-    /// [16:13] contiguous hint.
+    /// \[16:13\] contiguous hint.
     #[bits(4)]
     pub cont: u8,
     /// \[17\] directed cache prefetch.
@@ -127,7 +127,7 @@ pub struct SteWord1 {
     pub ppar: bool,
     /// \[19\] events may merge.
     pub mev: bool,
-    /// [23:20] software's.
+    /// \[23:20\] software's.
     #[bits(4)]
     pub sw: u8,
     /// \[24\] stage 1 permission indirection.
@@ -138,35 +138,35 @@ pub struct SteWord1 {
     pub s1mpam: bool,
     /// \[27\] stage 1 must not stall.
     pub s1stalld: bool,
-    /// [29:28] ATS: 0 refused, 1 full, 2 split stage, 3 full with DPT.
+    /// \[29:28\] ATS: 0 refused, 1 full, 2 split stage, 3 full with DPT.
     #[bits(2)]
     pub eats: u8,
-    /// [31:30] StreamWorld: 0 NS-EL1, 2 EL2.
+    /// \[31:30\] StreamWorld: 0 NS-EL1, 2 EL2.
     #[bits(2)]
     pub strw: u8,
-    /// [35:32] memory type override.
+    /// \[35:32\] memory type override.
     #[bits(4)]
     pub mem_attr: u8,
     /// \[36\] override the memory type.
     pub mtcfg: bool,
-    /// [40:37] allocation hints override.
+    /// \[40:37\] allocation hints override.
     #[bits(4)]
     pub alloccfg: u8,
     #[bits(3)]
     __: u8,
-    /// [45:44] shareability override, 1 for incoming.
+    /// \[45:44\] shareability override, 1 for incoming.
     #[bits(2)]
     pub shcfg: u8,
-    /// [47:46] NS override.
+    /// \[47:46\] NS override.
     #[bits(2)]
     pub nscfg: u8,
-    /// [49:48] privilege override: 2 unprivileged, 3 privileged.
+    /// \[49:48\] privilege override: 2 unprivileged, 3 privileged.
     #[bits(2)]
     pub privcfg: u8,
-    /// [51:50] instruction override: 2 data, 3 instruction.
+    /// \[51:50\] instruction override: 2 data, 3 instruction.
     #[bits(2)]
     pub instcfg: u8,
-    /// [63:52] implementation defined.
+    /// \[63:52\] implementation defined.
     #[bits(12)]
     pub impdef: u16,
 }
@@ -175,31 +175,31 @@ pub struct SteWord1 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct SteWord2 {
-    /// [15:0] VMID.
+    /// \[15:0\] VMID.
     #[bits(16)]
     pub s2vmid: u16,
-    /// [31:16] implementation defined.
+    /// \[31:16\] implementation defined.
     #[bits(16)]
     pub impdef: u16,
-    /// [37:32] 64 less the IPA bits.
+    /// \[37:32\] 64 less the IPA bits.
     #[bits(6)]
     pub s2t0sz: u8,
-    /// [39:38] start level, coded by granule.
+    /// \[39:38\] start level, coded by granule.
     #[bits(2)]
     pub s2sl0: u8,
-    /// [41:40] inner cacheability of walks.
+    /// \[41:40\] inner cacheability of walks.
     #[bits(2)]
     pub s2ir0: u8,
-    /// [43:42] outer cacheability of walks.
+    /// \[43:42\] outer cacheability of walks.
     #[bits(2)]
     pub s2or0: u8,
-    /// [45:44] shareability of walks.
+    /// \[45:44\] shareability of walks.
     #[bits(2)]
     pub s2sh0: u8,
-    /// [47:46] granule: 0 4 KiB, 1 64 KiB, 2 16 KiB.
+    /// \[47:46\] granule: 0 4 KiB, 1 64 KiB, 2 16 KiB.
     #[bits(2)]
     pub s2tg: u8,
-    /// [50:48] output size code.
+    /// \[50:48\] output size code.
     #[bits(3)]
     pub s2ps: u8,
     /// \[51\] AArch64 tables.
@@ -224,7 +224,7 @@ pub struct SteWord2 {
     pub s2pie: bool,
     /// \[61\] permission overlays.
     pub s2poe: bool,
-    /// [63:62] DPT VMID match.
+    /// \[63:62\] DPT VMID match.
     #[bits(2)]
     pub dpt_vmatch: u8,
 }
@@ -241,12 +241,12 @@ pub struct SteWord3 {
     pub s2sl0_2: bool,
     /// \[3\] 52-bit addresses with 4 KiB and 16 KiB granules.
     pub s2ds: bool,
-    /// [55:4] table address bits.
+    /// \[55:4\] table address bits.
     #[bits(52)]
     pub s2ttb: u64,
     #[bits(5)]
     __: u8,
-    /// [62:61] start level of 128-bit descriptors.
+    /// \[62:61\] start level of 128-bit descriptors.
     #[bits(2)]
     pub s2skl: u8,
     #[bits(1)]
@@ -257,24 +257,24 @@ pub struct SteWord3 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct SteWord4 {
-    /// [15:0] implementation defined.
+    /// \[15:0\] implementation defined.
     #[bits(16)]
     pub impdef: u16,
-    /// [31:16] MPAM partition.
+    /// \[31:16\] MPAM partition.
     #[bits(16)]
     pub partid: u16,
-    /// [37:32] Secure stage 2: 64 less the IPA bits.
+    /// \[37:32\] Secure stage 2: 64 less the IPA bits.
     #[bits(6)]
     pub s_s2t0sz: u8,
-    /// [39:38] Secure stage 2: start level.
+    /// \[39:38\] Secure stage 2: start level.
     #[bits(2)]
     pub s_s2sl0: u8,
     #[bits(6)]
     __: u8,
-    /// [47:46] Secure stage 2: granule.
+    /// \[47:46\] Secure stage 2: granule.
     #[bits(2)]
     pub s_s2tg: u8,
-    /// [63:48] memory encryption context.
+    /// \[63:48\] memory encryption context.
     #[bits(16)]
     pub mecid: u16,
 }
@@ -283,7 +283,7 @@ pub struct SteWord4 {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct SteWord5 {
-    /// [7:0] MPAM monitoring group.
+    /// \[7:0\] MPAM monitoring group.
     #[bits(8)]
     pub pmg: u8,
     /// \[8\] MPAM space.
@@ -294,7 +294,7 @@ pub struct SteWord5 {
     pub tl0: bool,
     /// \[11\] TL1.
     pub tl1: bool,
-    /// [55:12] VMS address bits.
+    /// \[55:12\] VMS address bits.
     #[bits(44)]
     pub vmsptr: u64,
     #[bits(8)]
@@ -313,7 +313,7 @@ pub struct SteWord6 {
     pub s_s2sl0_2: bool,
     #[bits(1)]
     __: u8,
-    /// [55:4] Secure stage 2 table address bits.
+    /// \[55:4\] Secure stage 2 table address bits.
     #[bits(52)]
     pub s_s2ttb: u64,
     #[bits(8)]

@@ -60,13 +60,13 @@ pub mod offset {
 pub struct Config {
     /// \[0\] on.
     pub en: bool,
-    /// [3:1] offset per command.
+    /// \[3:1\] offset per command.
     #[bits(3)]
     pub per_cmd_offset: u8,
-    /// [11:4] clocks per batch.
+    /// \[11:4\] clocks per batch.
     #[bits(8)]
     pub max_clk_batch: u8,
-    /// [19:12] commands per batch.
+    /// \[19:12\] commands per batch.
     #[bits(8)]
     pub max_cmd_batch: u8,
     /// \[20\] CONS is copied to memory.
@@ -79,16 +79,16 @@ pub struct Config {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct Param {
-    /// [3:0] version, 1.
+    /// \[3:0\] version, 1.
     #[bits(4)]
     pub ver: u8,
-    /// [7:4] log2 of the number of VCMDQs.
+    /// \[7:4\] log2 of the number of VCMDQs.
     #[bits(4)]
     pub num_vcmdq_log2: u8,
-    /// [11:8] log2 of the number of VINTFs.
+    /// \[11:8\] log2 of the number of VINTFs.
     #[bits(4)]
     pub num_vintf_log2: u8,
-    /// [15:12] log2 of the number of SID_MATCH pairs of a VINTF.
+    /// \[15:12\] log2 of the number of SID_MATCH pairs of a VINTF.
     #[bits(4)]
     pub num_sid_per_vm_log2: u8,
     #[bits(16)]
@@ -111,12 +111,12 @@ pub struct Status {
 pub struct CmdqAlloc {
     /// \[0\] belongs.
     pub alloc: bool,
-    /// [7:1] number inside the VINTF.
+    /// \[7:1\] number inside the VINTF.
     #[bits(7)]
     pub lvcmdq: u8,
     #[bits(7)]
     __: u8,
-    /// [20:15] VINTF.
+    /// \[20:15\] VINTF.
     #[bits(6)]
     pub vintf: u8,
     #[bits(11)]
@@ -129,7 +129,7 @@ pub struct CmdqAlloc {
 pub struct VintfConfig {
     /// \[0\] on.
     pub en: bool,
-    /// [16:1] VMID.
+    /// \[16:1\] VMID.
     #[bits(16)]
     pub vmid: u16,
     /// \[17\] owned by a hypervisor; reads as 0 in a guest, which tells Linux where it is.
@@ -144,12 +144,12 @@ pub struct VintfConfig {
 pub struct VintfStatus {
     /// \[0\] follows VINTF_CONFIG.EN.
     pub en_ok: bool,
-    /// [3:1] 1: a VCMDQ has an error.
+    /// \[3:1\] 1: a VCMDQ has an error.
     #[bits(3)]
     pub status: u8,
     #[bits(12)]
     __: u16,
-    /// [23:16] number of logical VCMDQs.
+    /// \[23:16\] number of logical VCMDQs.
     #[bits(8)]
     pub num_lvcmdq: u8,
     #[bits(8)]
@@ -162,7 +162,7 @@ pub struct VintfStatus {
 pub struct SidMatch {
     /// \[0\] on.
     pub en: bool,
-    /// [20:1] the guest's StreamID.
+    /// \[20:1\] the guest's StreamID.
     #[bits(20)]
     pub virt_sid: u32,
     #[bits(11)]
@@ -173,7 +173,7 @@ pub struct SidMatch {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct SidReplace {
-    /// [19:0] the host's StreamID.
+    /// \[19:0\] the host's StreamID.
     #[bits(20)]
     pub phys_sid: u32,
     #[bits(12)]
@@ -218,10 +218,10 @@ pub struct VcmdqGerror {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct VcmdqBase {
-    /// [4:0] log2 of the number of entries.
+    /// \[4:0\] log2 of the number of entries.
     #[bits(5)]
     pub log2size: u8,
-    /// [47:5] address bits.
+    /// \[47:5\] address bits.
     #[bits(43)]
     pub addr_bits: u64,
     #[bits(16)]

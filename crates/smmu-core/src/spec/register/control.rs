@@ -18,7 +18,7 @@ pub struct Cr0 {
     pub atschk: bool,
     #[bits(1)]
     __: u8,
-    /// [8:6] VMID wildcard of invalidations.
+    /// \[8:6\] VMID wildcard of invalidations.
     #[bits(3)]
     pub vmw: u8,
     #[bits(1)]
@@ -33,22 +33,22 @@ pub struct Cr0 {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct Cr1 {
-    /// [1:0] inner cacheability of queues: 0 none, 1 write-back, 2 write-through.
+    /// \[1:0\] inner cacheability of queues: 0 none, 1 write-back, 2 write-through.
     #[bits(2)]
     pub queue_ic: u8,
-    /// [3:2] outer cacheability of queues.
+    /// \[3:2\] outer cacheability of queues.
     #[bits(2)]
     pub queue_oc: u8,
-    /// [5:4] shareability of queues: 0 none, 2 outer, 3 inner.
+    /// \[5:4\] shareability of queues: 0 none, 2 outer, 3 inner.
     #[bits(2)]
     pub queue_sh: u8,
-    /// [7:6] inner cacheability of tables.
+    /// \[7:6\] inner cacheability of tables.
     #[bits(2)]
     pub table_ic: u8,
-    /// [9:8] outer cacheability of tables.
+    /// \[9:8\] outer cacheability of tables.
     #[bits(2)]
     pub table_oc: u8,
-    /// [11:10] shareability of tables.
+    /// \[11:10\] shareability of tables.
     #[bits(2)]
     pub table_sh: u8,
     #[bits(20)]
@@ -75,25 +75,25 @@ pub struct Cr2 {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct Gbpa {
-    /// [3:0] memory attributes.
+    /// \[3:0\] memory attributes.
     #[bits(4)]
     pub mem_attr: u8,
     /// \[4\] replace the memory attributes.
     pub mtcfg: bool,
     #[bits(3)]
     __: u8,
-    /// [11:8] allocation hints.
+    /// \[11:8\] allocation hints.
     #[bits(4)]
     pub alloccfg: u8,
-    /// [13:12] shareability, 1 for incoming.
+    /// \[13:12\] shareability, 1 for incoming.
     #[bits(2)]
     pub shcfg: u8,
     #[bits(2)]
     __: u8,
-    /// [17:16] privilege.
+    /// \[17:16\] privilege.
     #[bits(2)]
     pub privcfg: u8,
-    /// [19:18] instruction or data.
+    /// \[19:18\] instruction or data.
     #[bits(2)]
     pub instcfg: u8,
     /// \[20\] terminate everything.
@@ -159,7 +159,7 @@ pub struct Gerror {
 pub struct IrqCfg0 {
     #[bits(2)]
     __: u8,
-    /// [55:2] address of a 32-bit word; zero for "no message".
+    /// \[55:2\] address of a 32-bit word; zero for "no message".
     #[bits(54)]
     pub addr_word: u64,
     #[bits(8)]
@@ -170,10 +170,10 @@ pub struct IrqCfg0 {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct IrqCfg2 {
-    /// [3:0] memory attributes.
+    /// \[3:0\] memory attributes.
     #[bits(4)]
     pub mem_attr: u8,
-    /// [5:4] shareability.
+    /// \[5:4\] shareability.
     #[bits(2)]
     pub sh: u8,
     #[bits(25)]
@@ -186,10 +186,10 @@ pub struct IrqCfg2 {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct Aidr {
-    /// [3:0] minor: SMMUv3.n.
+    /// \[3:0\] minor: SMMUv3.n.
     #[bits(4)]
     pub arch_minor: u8,
-    /// [7:4] major, zero for SMMUv3.
+    /// \[7:4\] major, zero for SMMUv3.
     #[bits(4)]
     pub arch_major: u8,
     #[bits(24)]
@@ -200,16 +200,16 @@ pub struct Aidr {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct Iidr {
-    /// [11:0] JEP106 code.
+    /// \[11:0\] JEP106 code.
     #[bits(12)]
     pub implementer: u16,
-    /// [15:12] revision.
+    /// \[15:12\] revision.
     #[bits(4)]
     pub revision: u8,
-    /// [19:16] variant.
+    /// \[19:16\] variant.
     #[bits(4)]
     pub variant: u8,
-    /// [31:20] product.
+    /// \[31:20\] product.
     #[bits(12)]
     pub product_id: u16,
 }

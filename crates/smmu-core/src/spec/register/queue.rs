@@ -8,7 +8,7 @@ use bitfield_struct::bitfield;
 pub struct StrtabBase {
     #[bits(6)]
     __: u8,
-    /// [55:6] address bits; aligned down to the table's size.
+    /// \[55:6\] address bits; aligned down to the table's size.
     #[bits(50)]
     pub addr_bits: u64,
     #[bits(6)]
@@ -31,15 +31,15 @@ impl StrtabBase {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct StrtabBaseCfg {
-    /// [5:0] log2 of the number of streams.
+    /// \[5:0\] log2 of the number of streams.
     #[bits(6)]
     pub log2size: u8,
-    /// [10:6] StreamID bits of the second level: 6, 8 or 10; anything else is 6.
+    /// \[10:6\] StreamID bits of the second level: 6, 8 or 10; anything else is 6.
     #[bits(5)]
     pub split: u8,
     #[bits(5)]
     __: u8,
-    /// [17:16] 0 linear, 1 two-level; anything else is 0.
+    /// \[17:16\] 0 linear, 1 two-level; anything else is 0.
     #[bits(2)]
     pub fmt: u8,
     #[bits(14)]
@@ -50,10 +50,10 @@ pub struct StrtabBaseCfg {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct QueueBase {
-    /// [4:0] log2 of the number of entries.
+    /// \[4:0\] log2 of the number of entries.
     #[bits(5)]
     pub log2size: u8,
-    /// [55:5] address bits; aligned down to the queue's size.
+    /// \[55:5\] address bits; aligned down to the queue's size.
     #[bits(51)]
     pub addr_bits: u64,
     #[bits(6)]
@@ -78,7 +78,7 @@ impl QueueBase {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct CmdqProd {
-    /// [19:0] index and wrap bit.
+    /// \[19:0\] index and wrap bit.
     #[bits(20)]
     pub wr: u32,
     #[bits(12)]
@@ -89,12 +89,12 @@ pub struct CmdqProd {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct CmdqCons {
-    /// [19:0] index and wrap bit.
+    /// \[19:0\] index and wrap bit.
     #[bits(20)]
     pub rd: u32,
     #[bits(4)]
     __: u8,
-    /// [30:24] reason, one of [`cerror`], while GERROR.CMDQ_ERR is active.
+    /// \[30:24\] reason, one of [`cerror`], while GERROR.CMDQ_ERR is active.
     #[bits(7)]
     pub err: u8,
     #[bits(1)]
@@ -105,7 +105,7 @@ pub struct CmdqCons {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct OutputProd {
-    /// [19:0] index and wrap bit.
+    /// \[19:0\] index and wrap bit.
     #[bits(20)]
     pub wr: u32,
     #[bits(11)]
@@ -118,7 +118,7 @@ pub struct OutputProd {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct OutputCons {
-    /// [19:0] index and wrap bit.
+    /// \[19:0\] index and wrap bit.
     #[bits(20)]
     pub rd: u32,
     #[bits(11)]
