@@ -1,0 +1,50 @@
+//! Contenders in turn: every round measures each of them once, so that what disturbs the machine
+//! disturbs all of them alike.
+
+use std::time::Duration;
+
+/// One way to do the same work. The function does it once and says how long its timed part took.
+pub struct Contender<'a> {
+    /// For the reader.
+    pub name: &'static str,
+    /// Does it once.
+    pub round: Box<dyn FnMut() -> Duration + 'a>,
+}
+
+impl std::fmt::Debug for Contender<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl<'a> Contender<'a> {
+    /// A contender.
+    pub fn new(name: &'static str, round: impl FnMut() -> Duration + 'a) -> Self {
+        Self {
+            name,
+            round: Box::new(round),
+        }
+    }
+}
+
+/// The median time of each contender, in nanoseconds per unit of work.
+#[must_use]
+pub fn medians(contenders: &mut [Contender<'_>], rounds: usize, units: usize) -> Vec<f64> {
+    let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
+    for round in 0..rounds {
+        for turn in 0..contenders.len() {
+            // Another one begins each round: nobody always follows the same one.
+            let at = (turn + round) % contenders.len();
+            times[at].push((contenders[at].round)());
+        }
+    }
+    times
+        .into_iter()
+        .map(|times| median(times).as_nanos() as f64 / units as f64)
+        .collect()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}

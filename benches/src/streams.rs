@@ -1,0 +1,200 @@
+//! Streams of commands: recorded ones and made-up ones.
+
+use smmu_core::command::{AtcInv, Cfgi, Command, Msi, Signal, Tlbi};
+use smmu_core::encode::encode;
+use smmu_core::range::{Granule, TlbiRange};
+use smmu_core::spec::command::{RawCommand, opcode};
+use smmu_core::{Asid, Gpa, StreamId, Vmid};
+
+/// A stream that the project has a goal for.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// For the reader.
+    pub name: &'static str,
+    /// At most so many nanoseconds per command, through to the software backend. Without the
+    /// backend half of it.
+    pub goal_ns: f64,
+    /// At least so many times as fast as the baseline.
+    pub goal_ratio: Option<f64>,
+    /// The commands, in ring order.
+    pub commands: Vec<RawCommand>,
+}
+
+/// Commands that Linux inserts at once: 63 and their SYNC.
+pub const PIECE: usize = 64;
+
+/// All that have a goal. The made-up ones fill `entries` slots.
+#[must_use]
+pub fn with_goals(entries: usize) -> Vec<Stream> {
+    vec![
+        Stream {
+            name: "neighbours",
+            goal_ns: 4.0,
+            goal_ratio: Some(4.0),
+            commands: neighbours(entries / PIECE),
+        },
+        Stream {
+            name: "recorded",
+            goal_ns: 8.0,
+            goal_ratio: None,
+            commands: recorded(),
+        },
+        Stream {
+            name: "random",
+            goal_ns: 12.0,
+            goal_ratio: None,
+            commands: random(entries / PIECE),
+        },
+    ]
+}
+
+/// What Linux 7.2 sent while it booted from an NVMe disk with strict invalidation.
+#[must_use]
+pub fn recorded() -> Vec<RawCommand> {
+    include_bytes!("../../traces/linux-7.2-boot-nvme-strict.cmdq")
+        .chunks_exact(16)
+        .map(|bytes| RawCommand::from_le_bytes(std::array::from_fn(|at| bytes[at])))
+        .collect()
+}
+
+/// Pieces of 63 neighbouring 4 KiB pages and a SYNC; each at another address of another ASID, so
+/// that no two of them touch.
+#[must_use]
+pub fn neighbours(pieces: usize) -> Vec<RawCommand> {
+    let mut numbers = Numbers::new(1);
+    let mut commands = Vec::with_capacity(pieces * PIECE);
+    for _ in 0..pieces {
+        let (asid, first) = (numbers.asid(), numbers.page());
+        commands.extend((0..63).map(|page| tlbi(asid, first + page)));
+        commands.push(sync());
+    }
+    commands
+}
+
+/// Pieces of 63 pages at random addresses of random ASIDs, and a SYNC.
+#[must_use]
+pub fn random(pieces: usize) -> Vec<RawCommand> {
+    let mut numbers = Numbers::new(2);
+    let mut commands = Vec::with_capacity(pieces * PIECE);
+    for _ in 0..pieces {
+        commands.extend((0..63).map(|_| tlbi(numbers.asid(), numbers.page())));
+        commands.push(sync());
+    }
+    commands
+}
+
+/// TLBIs alone, at random addresses.
+#[must_use]
+pub fn tlbis(count: usize) -> Vec<RawCommand> {
+    let mut numbers = Numbers::new(3);
+    (0..count)
+        .map(|_| tlbi(numbers.asid(), numbers.page()))
+        .collect()
+}
+
+/// Commands of every kind that a guest with ATS sends, in an order that no predictor learns.
+#[must_use]
+pub fn mixed(count: usize) -> Vec<RawCommand> {
+    let mut numbers = Numbers::new(4);
+    let vmid = Vmid(0);
+    let stream = StreamId(0x10);
+    let any = |numbers: &mut Numbers| match numbers.next() % 8 {
+        0 => sync(),
+        1 => encode(&Command::Tlbi(Tlbi::NhAsid {
+            vmid,
+            asid: numbers.asid(),
+        })),
+        2 => encode(&Command::Tlbi(Tlbi::NhVaa {
+            vmid,
+            range: page(numbers.page()),
+        })),
+        3 => encode(&Command::Tlbi(Tlbi::NhAll { vmid })),
+        4 => atc_inv(stream, numbers.page()),
+        5 => encode(&Command::Cfgi(Cfgi::Ste { stream, leaf: true })),
+        _ => tlbi(numbers.asid(), numbers.page()),
+    };
+    (0..count).map(|_| any(&mut numbers)).collect()
+}
+
+/// One 4 KiB page of an ASID, as Linux names it: granule, leaf, last level.
+#[must_use]
+pub fn tlbi(asid: Asid, number: u64) -> RawCommand {
+    encode(&Command::Tlbi(Tlbi::NhVa {
+        vmid: Vmid(0),
+        asid,
+        range: page(number),
+    }))
+}
+
+/// One 4 KiB page of a device's own cache.
+#[must_use]
+pub fn atc_inv(stream: StreamId, number: u64) -> RawCommand {
+    encode(&Command::AtcInv(AtcInv {
+        stream,
+        substream: None,
+        global: false,
+        addr: number << 12,
+        size: 0,
+    }))
+}
+
+/// A SYNC by message. [`at_slot`] says where to.
+#[must_use]
+pub fn sync() -> RawCommand {
+    encode(&Command::Sync(Signal::Irq { msi: None }))
+}
+
+/// The command as a driver writes it into the slot at `slot`: a SYNC's message goes to its own
+/// first word, and is zero.
+#[must_use]
+pub fn at_slot(raw: RawCommand, slot: Gpa) -> RawCommand {
+    if raw.opcode() != opcode::SYNC {
+        return raw;
+    }
+    let msi = Some(Msi {
+        addr: slot,
+        data: 0,
+    });
+    encode(&Command::Sync(Signal::Irq { msi }))
+}
+
+fn page(number: u64) -> TlbiRange {
+    TlbiRange {
+        addr: number << 12,
+        bytes: 4096,
+        granule: Some(Granule::K4),
+        ttl: 3,
+        leaf: true,
+    }
+}
+
+/// Numbers that are the same in every run (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Numbers(u64);
+
+impl Numbers {
+    /// From a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Any number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+
+    /// An ASID: any but the last, which the benches keep for bystanders.
+    pub fn asid(&mut self) -> Asid {
+        Asid((self.next() % 0xFFFF) as u16)
+    }
+
+    /// A page of the lower half of a 48-bit address space, 64 pages from its end at least.
+    pub fn page(&mut self) -> u64 {
+        self.next() % ((1 << 35) - 64)
+    }
+}
