@@ -60,6 +60,9 @@ pub(crate) struct RunArgs {
     /// Microseconds that a worker looks for work before it sleeps.
     #[arg(long, value_name = "US", default_value_t = 50)]
     pub(crate) spin_us: u64,
+    /// How PROD reaches the engine.
+    #[arg(long, value_enum, default_value_t = Doorbell::Trap)]
+    pub(crate) doorbell: Doorbell,
     /// What executes the invalidations.
     #[arg(long, value_enum, default_value_t = BackendKind::Software)]
     pub(crate) backend: BackendKind,
@@ -77,6 +80,15 @@ pub(crate) enum BackendKind {
     Nothing,
     /// A translation core that forgets everything each time: a run with it must fail too.
     Everything,
+}
+
+/// How PROD reaches the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Doorbell {
+    /// A call for each write, as from a VMM's exit handler.
+    Trap,
+    /// A page that the guest stores into and a worker polls.
+    Page,
 }
 
 #[derive(Debug, Args)]

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::{QueueError, QueueRegisters};
-use vcmdq::{Engine, RingSettings, Settings};
+use vcmdq::{DoorbellMode, Engine, RingSettings, Settings};
 use vcmdq_sync::atomic::Ordering;
 
 /// Commands in the small queue, as in OpenVMM's measurement.
@@ -136,7 +136,7 @@ fn engine(
     rounds: u32,
 ) -> Result<Option<f64>, ToolError> {
     let engine = Engine::without_workers(Settings::default())?;
-    let (_frame, ring) = frame_with_ring(&engine, settings, memory, backend)?;
+    let (_frame, ring) = frame_with_ring(&engine, settings, DoorbellMode::Trap, memory, backend)?;
     ring.configure(RingSettings {
         base: ram(),
         log2size: full.log2size,

@@ -267,6 +267,28 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
     }
 }
 
+#[test]
+fn a_shared_page_does_the_same_job() {
+    let args = [
+        "storm",
+        "--ops",
+        "100",
+        "--doorbell",
+        "page",
+        "--check-every",
+        "1",
+        "--json",
+    ];
+    let output = tool(&args);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let engine = &json(&output)["workloads"][0]["engine"];
+    assert_eq!(
+        engine["figures"]["wake_ups"], 0,
+        "nobody rings: the worker looks"
+    );
+    assert!(engine["checks"]["victims"].as_u64() > Some(0));
+}
+
 /// The smallest queues: one slot, where each command waits for the one before it.
 #[test]
 fn tiny_queues_do_the_job() {

@@ -1,18 +1,22 @@
-//! The engine behind a queue: one frame, one instance, one ring with a trapped doorbell.
+//! The engine behind a queue: one frame, one instance, one ring.
 
 use super::{Figures, MachineSettings};
+use crate::args::Doorbell;
 use crate::error::ToolError;
 use dispatch::Backend;
 use smmu_core::{Gpa, GuestMemory};
 use std::sync::Arc;
+use vcmdq::stepping::PageRegisters;
+use vcmdq::testing::QueueRegisters;
 use vcmdq::{
-    Binding, DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings, Seams,
-    Settings, StdThreads,
+    Binding, DoorbellMode, Engine, Frame, FrameSettings, HeapPage, Placement, Ring, RingSettings,
+    Seams, Settings, StdThreads,
 };
 
 pub(crate) struct EngineSide {
     engine: Engine,
     ring: Arc<Ring>,
+    registers: Arc<dyn QueueRegisters>,
     /// Kept as a VMM keeps it: the ring belongs to it.
     _frame: Frame,
 }
@@ -29,21 +33,38 @@ impl EngineSide {
             ..Settings::default()
         };
         let engine = Engine::start(engine, Arc::new(StdThreads))?;
-        let (frame, ring) = frame_with_ring(&engine, settings, memory, backend)?;
+        let page = Arc::new(HeapPage::default());
+        let mode = match settings.doorbell {
+            Doorbell::Trap => DoorbellMode::Trap,
+            Doorbell::Page => DoorbellMode::SharedPage(page.clone()),
+        };
+        let (frame, ring) = frame_with_ring(&engine, settings, mode, memory, backend)?;
         ring.configure(RingSettings {
             base,
             log2size: settings.log2size,
         })?;
-        ring.enable();
+        let registers: Arc<dyn QueueRegisters> = match settings.doorbell {
+            Doorbell::Trap => {
+                ring.enable();
+                ring.clone()
+            }
+            Doorbell::Page => {
+                let registers = PageRegisters(page);
+                registers.enable();
+                Arc::new(registers)
+            }
+        };
         Ok(Self {
             engine,
             ring,
+            registers,
             _frame: frame,
         })
     }
 
-    pub(crate) fn ring(&self) -> Arc<Ring> {
-        self.ring.clone()
+    /// What the guest's driver sees.
+    pub(crate) fn registers(&self) -> Arc<dyn QueueRegisters> {
+        self.registers.clone()
     }
 
     pub(crate) fn figures(&self) -> Figures {
@@ -68,6 +89,7 @@ impl EngineSide {
 pub(crate) fn frame_with_ring(
     engine: &Engine,
     settings: &MachineSettings,
+    mode: DoorbellMode,
     memory: Arc<dyn GuestMemory>,
     backend: Arc<dyn Backend>,
 ) -> Result<(Frame, Arc<Ring>), ToolError> {
@@ -87,6 +109,6 @@ pub(crate) fn frame_with_ring(
             },
         )?;
     }
-    let ring = frame.add_ring(DoorbellMode::Trap)?;
+    let ring = frame.add_ring(mode)?;
     Ok((frame, ring))
 }

@@ -6,7 +6,7 @@ mod faulty;
 #[cfg(test)]
 mod tests;
 
-use crate::args::{BackendKind, RunArgs};
+use crate::args::{BackendKind, Doorbell, RunArgs};
 use crate::check::DeviceModel;
 use crate::error::ToolError;
 use baseline::Baseline;
@@ -42,6 +42,7 @@ pub(crate) struct MachineSettings {
     pub(crate) caps: Capabilities,
     pub(crate) log2size: u8,
     pub(crate) spin: Duration,
+    pub(crate) doorbell: Doorbell,
     pub(crate) backend: BackendKind,
     /// The guest's devices; each has a translation cache of its own.
     pub(crate) streams: BTreeSet<StreamId>,
@@ -58,6 +59,7 @@ impl MachineSettings {
             caps,
             log2size: args.log2size,
             spin: Duration::from_micros(args.spin_us),
+            doorbell: args.doorbell,
             backend: args.backend,
             streams,
         }
@@ -118,7 +120,7 @@ impl Machine {
         let (name, side, registers): (_, _, Arc<dyn QueueRegisters>) = match kind {
             Kind::Engine => {
                 let side = EngineSide::start(settings, RAM, memory.clone(), backend)?;
-                let registers = side.ring();
+                let registers = side.registers();
                 ("engine", Side::Engine(side), registers)
             }
             Kind::Baseline => {

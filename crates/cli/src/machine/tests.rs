@@ -15,10 +15,12 @@ const BOTH: [Kind; 2] = [Kind::Engine, Kind::Baseline];
 fn settings(backend: BackendKind, ril: bool, streams: BTreeSet<StreamId>) -> MachineSettings {
     let mut caps = Capabilities::default().with_ats();
     caps.idr3.set_ril(ril);
+    let doorbell = Doorbell::Trap;
     MachineSettings {
         caps,
         log2size: 7,
         spin: Duration::from_micros(50),
+        doorbell,
         backend,
         streams,
     }

@@ -17,6 +17,14 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for comparison in &report.workloads {
         compare(out, comparison)?;
     }
+    if !report.workloads.is_empty() {
+        writeln!(
+            out,
+            "Neither side pays an exit here. In a VMM, PROD's write is one, and what the baseline does \
+             inside it,\neach latency above, is added to it, with every other vCPU waiting at the \
+             lock; the engine's doorbell returns.\n"
+        )?;
+    }
     if let Some(drains) = &report.drains {
         write_drains(out, drains)?;
     }
