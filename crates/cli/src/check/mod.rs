@@ -159,34 +159,37 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// After the SYNC of `commands`: looks for all that was planted.
+    /// After the SYNC: looks for all that was planted, and takes away what is left of it, past the
+    /// queue, so that it crowds out nothing later. False if a neighbour is missing; then
+    /// [`verify_alone`](Self::verify_alone) says whether that means anything.
+    pub(crate) fn verify(&mut self) -> bool {
+        self.look_for_victims();
+        let missing = self.missing_neighbour();
+        self.clear();
+        missing.is_none()
+    }
+
+    /// Plants the same again and submits the same again, while nobody else does.
     ///
     /// # Errors
     ///
-    /// A neighbour that is missing is planted anew and the commands are submitted again, which
-    /// can fail as any submission.
-    pub(crate) fn verify(&mut self, commands: &[RawCommand]) -> Result<(), QueueError> {
-        self.look_for_victims();
-        if self.missing_neighbour().is_some() {
-            self.verify_alone(commands)?;
-        }
-        self.clear();
-        Ok(())
-    }
-
-    fn verify_alone(&mut self, commands: &[RawCommand]) -> Result<(), QueueError> {
+    /// As of any submission.
+    pub(crate) fn verify_alone(&mut self, commands: &[RawCommand]) -> Result<(), QueueError> {
         let _alone = self.machine.turn.write();
+        let mut missing = None;
         for _ in 0..CHANCES {
             for planted in std::mem::take(&mut self.planted) {
                 self.plant_one(planted.place, planted.must_go);
             }
             self.machine.queue.submit(commands)?;
             self.look_for_victims();
-            if self.missing_neighbour().is_none() {
+            missing = self.missing_neighbour();
+            self.clear();
+            if missing.is_none() {
                 return Ok(());
             }
         }
-        if let Some(place) = self.missing_neighbour() {
+        if let Some(place) = missing {
             self.tally.removed_too_much += 1;
             self.tally
                 .tell(|| format!("{place:x?} is always removed, though nothing names it"));
@@ -233,11 +236,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Takes away what has been planted, past the queue: what stayed would crowd out what the next
-    /// check plants.
     fn clear(&mut self) {
         self.batch.restart(Vmid(0));
-        for planted in self.planted.drain(..) {
+        for planted in &self.planted {
             match planted.place {
                 Place::Page(page) if self.batch.len() < MAX_BATCH => {
                     self.batch.push(page.removal(), 0);

@@ -21,10 +21,6 @@ const STRANGERS: u16 = 0xC000;
 /// Where each producer's own pages begin, for commands that name no address.
 const OWN_PAGES: u64 = 0x7E00_0000_0000;
 
-/// So many commands of a long submission are looked at, and the last one: more entries side by
-/// side would crowd each other out of the cache.
-const LOOKED_AT: usize = 3;
-
 /// So much of one address space in one submission may be answered by something wider than
 /// addresses; its neighbours in that address space prove nothing.
 const WIDE: u64 = 4 << 20;
@@ -135,18 +131,43 @@ impl Submission {
         bytes > WIDE
     }
 
-    /// Entries to plant: what some of the commands remove, and what lies beside it.
+    /// Entries to plant: what the first, the middle and the last command remove, and what lies
+    /// beside it. Few, because a set of the cache has eight ways and entries side by side share it.
     pub(super) fn places(&self, producer: u16) -> Vec<Place> {
-        let mut places = Vec::new();
-        let stride = self.0.len().div_ceil(LOOKED_AT).max(1);
-        let looked_at = self.0.iter().step_by(stride).chain(self.0.last());
-        for place in looked_at.flat_map(|command| places_of(command, producer)) {
-            if !places.contains(&place) {
-                places.push(place);
+        let mut places: Vec<Place> = Vec::new();
+        let middle = self.0.get(self.0.len() / 2);
+        let looked_at = self
+            .0
+            .first()
+            .into_iter()
+            .chain(middle)
+            .chain(self.0.last());
+        for (at, command) in looked_at.enumerate() {
+            let wanted = places_of(command, producer);
+            let others = wanted.others.into_iter().filter(|_| at == 0);
+            let beside = wanted
+                .beside
+                .into_iter()
+                .filter(|place| !self.removes(place));
+            for place in wanted.edges.into_iter().chain(others).chain(beside) {
+                if !places.contains(&place) {
+                    places.push(place);
+                }
             }
         }
         places
     }
+}
+
+/// Where to look for what one command does.
+#[derive(Default)]
+struct Places {
+    /// The ends of what it covers.
+    edges: Vec<Place>,
+    /// Of another address space, or global.
+    others: Vec<Place>,
+    /// Before and behind what it covers.
+    beside: Vec<Place>,
 }
 
 fn tlbi_removes(tlbi: &Tlbi, page: &Page) -> bool {
@@ -173,7 +194,7 @@ fn atc_inv_removes(inv: &AtcInv, stream: StreamId, pasid: Option<SubstreamId>, a
         && (inv.addr..=inv.last()).contains(&addr)
 }
 
-fn places_of(command: &Command, producer: u16) -> Vec<Place> {
+fn places_of(command: &Command, producer: u16) -> Places {
     match command {
         Command::Tlbi(Tlbi::NhVa { asid, range, .. }) => pages_of(Some(*asid), range, producer),
         Command::Tlbi(Tlbi::NhVaa { range, .. }) => pages_of(None, range, producer),
@@ -182,7 +203,7 @@ fn places_of(command: &Command, producer: u16) -> Vec<Place> {
             own_pages(stranger(producer), producer)
         }
         Command::AtcInv(inv) => device_pages(inv),
-        _ => Vec::new(),
+        _ => Places::default(),
     }
 }
 
@@ -193,36 +214,41 @@ fn stranger(producer: u16) -> Asid {
 
 /// The first and the last page of a range, those before and behind it, the same page of another
 /// address space and as a global one.
-fn pages_of(asid: Option<Asid>, range: &TlbiRange, producer: u16) -> Vec<Place> {
+fn pages_of(asid: Option<Asid>, range: &TlbiRange, producer: u16) -> Places {
     let granule = range.granule.unwrap_or(Granule::K4);
     let level = if range.ttl == 0 { 3 } else { range.ttl };
     let Some(class) = PageClass::of(granule, level) else {
-        return Vec::new();
+        return Places::default();
     };
     let size = 1u64 << class.shift();
     let own = Space::Asid(asid.unwrap_or(stranger(producer)));
-    let page = |space, va| {
+    let page = |space, va: u64| {
         Place::Page(Page {
             space,
             va: va & !(size - 1),
             class,
         })
     };
-    let mut places = vec![
-        page(own, range.addr),
-        page(own, range.last()),
-        page(Space::Global, range.addr),
-        page(Space::Asid(stranger(producer)), range.addr),
-    ];
-    places.extend(range.addr.checked_sub(size).map(|va| page(own, va)));
     // Bits above 52 are copies: the page behind the top is none.
     let behind = range.last().checked_add(1).filter(|va| *va < 1 << 52);
-    places.extend(behind.map(|va| page(own, va)));
-    places
+    Places {
+        edges: vec![page(own, range.addr), page(own, range.last())],
+        others: vec![
+            page(Space::Global, range.addr),
+            page(Space::Asid(stranger(producer)), range.addr),
+        ],
+        beside: range
+            .addr
+            .checked_sub(size)
+            .into_iter()
+            .chain(behind)
+            .map(|va| page(own, va))
+            .collect(),
+    }
 }
 
 /// Two pages of an address space, one of a stranger's and a global one.
-fn own_pages(asid: Asid, producer: u16) -> Vec<Place> {
+fn own_pages(asid: Asid, producer: u16) -> Places {
     let base = OWN_PAGES + (u64::from(producer) << 32);
     let page = |space, number: u64| {
         Place::Page(Page {
@@ -231,16 +257,18 @@ fn own_pages(asid: Asid, producer: u16) -> Vec<Place> {
             class: PageClass::Page4K,
         })
     };
-    vec![
-        page(Space::Asid(asid), 0),
-        page(Space::Asid(asid), 77),
-        page(Space::Asid(stranger(producer)), 1),
-        page(Space::Global, 2),
-    ]
+    Places {
+        edges: vec![page(Space::Asid(asid), 0), page(Space::Asid(asid), 77)],
+        others: vec![
+            page(Space::Asid(stranger(producer)), 1),
+            page(Space::Global, 2),
+        ],
+        beside: Vec::new(),
+    }
 }
 
 /// The first and the last page of a span, those beside it, and the first of another PASID.
-fn device_pages(inv: &AtcInv) -> Vec<Place> {
+fn device_pages(inv: &AtcInv) -> Places {
     let place = |pasid, addr: u64| Place::Device {
         stream: inv.stream,
         pasid,
@@ -249,20 +277,18 @@ fn device_pages(inv: &AtcInv) -> Vec<Place> {
     let other = inv
         .substream
         .map(|SubstreamId(own)| SubstreamId(own ^ 0x8_0000));
-    let mut places = vec![
-        place(inv.substream, inv.addr),
-        place(inv.substream, inv.last()),
-    ];
-    places.push(place(other, inv.addr));
-    places.extend(
-        inv.addr
-            .checked_sub(4096)
-            .map(|addr| place(inv.substream, addr)),
-    );
-    places.extend(
-        inv.last()
-            .checked_add(1)
-            .map(|addr| place(inv.substream, addr)),
-    );
-    places
+    let before = inv.addr.checked_sub(4096);
+    let behind = inv.last().checked_add(1);
+    Places {
+        edges: vec![
+            place(inv.substream, inv.addr),
+            place(inv.substream, inv.last()),
+        ],
+        others: vec![place(other, inv.addr)],
+        beside: before
+            .into_iter()
+            .chain(behind)
+            .map(|addr| place(inv.substream, addr))
+            .collect(),
+    }
 }

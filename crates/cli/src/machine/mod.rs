@@ -78,8 +78,8 @@ pub(crate) struct Machine {
     pub(crate) queue: GuestQueue,
     pub(crate) software: Arc<Software>,
     pub(crate) devices: BTreeMap<StreamId, Arc<DeviceModel>>,
-    /// Held shared for each submission; whoever holds it alone disturbs nobody and is disturbed
-    /// by nobody.
+    /// Held shared for each submission and its check; whoever holds it alone disturbs nobody and
+    /// is disturbed by nobody.
     pub(crate) turn: RwLock<()>,
     side: Side,
 }
