@@ -21,6 +21,7 @@ pub mod config;
 pub mod decode;
 pub mod encode;
 pub mod fault;
+pub mod guard;
 pub mod guest_memory;
 pub mod ids;
 pub mod queue_index;

@@ -23,6 +23,12 @@ pub enum Site {
     ClaimAgain,
     /// The fence between storing an entry of the translation cache and checking that it is true.
     FillFence,
+    /// The fence between opening a guard and looking up.
+    GuardFence,
+    /// The release with which a guard is closed.
+    GuardClose,
+    /// The request to be woken that a SYNC leaves on a guard.
+    GuardWaited,
 }
 
 #[cfg(loom)]

@@ -11,6 +11,7 @@
 
 pub mod context;
 mod descriptor;
+pub mod generation;
 mod stage2;
 mod ste;
 pub mod stream_table;

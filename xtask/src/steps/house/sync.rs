@@ -11,6 +11,10 @@ const STD_THREADS: &[(&str, &str)] = &[
         "crates/vcmdq/src/seams.rs",
         "the VMM starts the threads, and they are those of std",
     ),
+    (
+        "crates/vcmdq/src/engine.rs",
+        "it joins the threads that the VMM started",
+    ),
 ];
 
 /// Only `crates/sync` names atomics and threads: what goes past it, loom does not see.
