@@ -1,5 +1,6 @@
 //! Requests of one VMID that go to a backend in one call.
 
+use crate::backend::WaiterId;
 use crate::invalidation::Invalidation;
 use arrayvec::ArrayVec;
 use smmu_core::Vmid;
@@ -15,6 +16,7 @@ pub const MAX_BATCH: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     vmid: Vmid,
+    waiter: WaiterId,
     requests: ArrayVec<Invalidation, MAX_BATCH>,
     origins: ArrayVec<u32, MAX_BATCH>,
 }
@@ -31,6 +33,17 @@ impl Batch {
         self.vmid = vmid;
         self.requests.clear();
         self.origins.clear();
+    }
+
+    /// Says whose next barrier covers the batch. Kept by [`restart`](Self::restart).
+    pub fn set_waiter(&mut self, waiter: WaiterId) {
+        self.waiter = waiter;
+    }
+
+    /// Whose next barrier covers the batch.
+    #[must_use]
+    pub fn waiter(&self) -> WaiterId {
+        self.waiter
     }
 
     /// Adds a request of the batch's VMID. `origin` is the earliest command that it serves, as a

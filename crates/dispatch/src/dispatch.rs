@@ -98,6 +98,8 @@ fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mu
 fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report) {
     let (request, origin) = (batch.requests()[0], batch.origin(0));
     let mut cause = cause;
+    let mut alone = Batch::new();
+    alone.set_waiter(batch.waiter());
     let rungs = [Some(request), request.widened()];
     for (rung, request) in rungs.into_iter().flatten().enumerate() {
         if rung > 0 {
@@ -105,7 +107,9 @@ fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report
         }
         // On the first rung the call that failed was the first try.
         let tries = if rung > 0 { TRIES } else { TRIES - 1 };
-        match attempt(backend, request, cause, tries, report) {
+        alone.restart(request.vmid);
+        alone.push(request, 0);
+        match attempt(backend, &alone, cause, tries, report) {
             Ok(()) => return,
             Err(Cause::DeviceTimedOut) => {
                 let earliest = report
@@ -128,14 +132,11 @@ fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report
 /// Submits one request alone until it is taken, cannot be, or `tries` are used up.
 fn attempt(
     backend: &dyn Backend,
-    request: Invalidation,
+    alone: &Batch,
     first: Cause,
     tries: u32,
     report: &mut Report,
 ) -> Result<(), Cause> {
-    let mut alone = Batch::new();
-    alone.restart(request.vmid);
-    alone.push(request, 0);
     let mut cause = first;
     for _ in 0..tries {
         if cause == Cause::DeviceTimedOut {
@@ -144,7 +145,7 @@ fn attempt(
         report.calls += 1;
         report.requests += 1;
         report.retries += 1;
-        match backend.submit(&alone) {
+        match backend.submit(alone) {
             Ok(()) => return Ok(()),
             Err(Rejected { cause: next, .. }) => cause = next,
         }

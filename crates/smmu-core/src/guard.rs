@@ -57,6 +57,13 @@ pub struct Use {
 const ADDRESS: u64 = (1 << 56) - 1;
 
 impl Use {
+    /// Of a stream whose addresses are not translated: nothing that an invalidation of
+    /// translations could match, but its configuration is used.
+    #[must_use]
+    pub fn untranslated(stream: StreamId, vmid: Vmid) -> Self {
+        Self { stream, vmid, asid: Some(Asid(0)), global: false, first: 4, last: 0 }
+    }
+
     /// Whether everything that `other` says is said here, too.
     #[must_use]
     #[inline]
@@ -92,18 +99,21 @@ pub struct Slot(u32);
 
 /// The mark of a ring on the guards that it has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(u32);
+pub struct Mark {
+    ring: u32,
+    bits: u64,
+}
 
 impl Mark {
+    /// The mark of nobody in particular: every ring's next SYNC waits for what has it, and so does
+    /// a control path.
+    pub const EVERYBODY: Self = Self { ring: 0, bits: u64::MAX };
+
     /// The mark of a ring, by its number. Rings whose numbers differ by a multiple of 64 share
     /// one, which makes them wait for each other's guards at most.
     #[must_use]
     pub fn of(ring: u32) -> Self {
-        Self(ring)
-    }
-
-    fn bit(self) -> u64 {
-        1 << (self.0 % 64)
+        Self { ring, bits: 1 << (ring % 64) }
     }
 }
 
@@ -150,6 +160,15 @@ impl Guards {
             used: AtomicU32::new(0),
             waiting: words(RINGS),
         }
+    }
+
+    /// Whether no slot has ever been leased: then nobody can have to be waited for.
+    #[must_use]
+    #[inline]
+    pub fn is_unused(&self) -> bool {
+        // Behind a full fence of the caller, or followed by one in `mark`: a slot that is opened
+        // later looks up behind the invalidation.
+        self.used.load(Ordering::Relaxed) == 0
     }
 
     /// Leases a slot: for a thread of a device model, or for one guard that outlives a call.
@@ -270,7 +289,7 @@ impl Guards {
             // lookups see the invalidation. Marking it by mistake makes a SYNC wait once too often.
             let same = line.state.load(Ordering::Relaxed) & !WAITED == state & !WAITED;
             if same && matches(&what) {
-                line.marks.fetch_or(mark.bit(), Ordering::AcqRel);
+                line.marks.fetch_or(mark.bits, Ordering::AcqRel);
             }
         }
     }
@@ -278,35 +297,41 @@ impl Guards {
     /// Rule 3: whether no open slot has the ring's mark. If one has, whoever closes it wakes the
     /// ring.
     pub fn quiesced(&self, mark: Mark) -> bool {
+        let ring = mark.ring as usize % RINGS;
         let used = self.used.load(Ordering::Acquire) as usize;
         let marked = |line: &&CachePadded<Line>| {
-            line.marks.load(Ordering::Acquire) & mark.bit() != 0
+            line.marks.load(Ordering::Acquire) & mark.bits != 0
                 && line.state.load(Ordering::Acquire) & OPEN != 0
         };
-        let Some(line) = self.lines[..used].iter().find(marked) else { return true };
-        let ring = mark.0 as usize % RINGS;
-        self.waiting[ring / 64].fetch_or(1 << (ring % 64), Ordering::AcqRel);
-        let mut state = line.state.load(Ordering::Relaxed);
-        while state & OPEN != 0 {
-            if !taken(Site::GuardWaited) {
+        while let Some(line) = self.lines[..used].iter().find(marked) {
+            self.waiting[ring / 64].fetch_or(1 << (ring % 64), Ordering::AcqRel);
+            if !taken(Site::GuardWaited) || Self::ask_to_be_woken(line) {
                 return false;
             }
-            // Release: whoever closes the slot and finds `WAITED` sees the ring noted above.
+            // Closed meanwhile: there may be another one.
+        }
+        true
+    }
+
+    /// Sets `WAITED` on an open slot; false if it has been closed.
+    fn ask_to_be_woken(line: &Line) -> bool {
+        let mut state = line.state.load(Ordering::Relaxed);
+        while state & OPEN != 0 {
+            // Release: whoever closes the slot and finds `WAITED` sees the ring noted as waiting.
             let waited = state | WAITED;
             match line.state.compare_exchange(state, waited, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return false,
+                Ok(_) => return true,
                 Err(now) => state = now,
             }
         }
-        // Closed meanwhile: the next one, if there is one, is found by asking again.
-        self.quiesced(mark)
+        false
     }
 
     /// Slots that are open and have the ring's mark, with what they use.
     pub fn overdue(&self, mark: Mark, mut tell: impl FnMut(&Use)) {
         let used = self.used.load(Ordering::Acquire) as usize;
         for line in &self.lines[..used] {
-            if line.marks.load(Ordering::Acquire) & mark.bit() != 0
+            if line.marks.load(Ordering::Acquire) & mark.bits != 0
                 && line.state.load(Ordering::Acquire) & OPEN != 0
             {
                 tell(&Self::read(line));

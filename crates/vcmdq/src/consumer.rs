@@ -8,7 +8,7 @@ use crate::fetch::Entries;
 use crate::first_pass::first_pass;
 use crate::frame::FrameShared;
 use crate::gerror::{CommandError, gerror_bits};
-use crate::instance::Instance;
+use crate::instance::{Instance, waiter};
 use crate::ring::Ring;
 use crate::window::{Desk, Effect, MAX_WINDOW, Stop};
 use dispatch::dispatch::dispatch;
@@ -157,6 +157,7 @@ impl Consumer {
             report,
         } = desk;
         report.clear();
+        batch.set_waiter(waiter(ring.index));
         if window.coalescer.is_empty() {
             return;
         }
@@ -232,6 +233,11 @@ impl Consumer {
         let host = &self.frame.host;
         match effect {
             Effect::Configuration(change) => {
+                for instance in &self.instances {
+                    instance
+                        .backend
+                        .configuration_changed(&change, waiter(ring.index));
+                }
                 for stream in streams.iter().filter(|stream| change.concerns(*stream)) {
                     host.configuration_changed(stream, &change);
                 }

@@ -32,12 +32,11 @@ pub(crate) fn first_pass(
                 Ok(command) => command,
                 Err(reason) => return Some(Stop::Illegal(reason)),
             };
-            // law6a: the entry is read again for its effect.
-            let command = if cfg!(break_law6a) {
-                let dw1 = load_le(&entry[1], Ordering::Relaxed);
-                decode(RawCommand { dw1, ..raw }, caps).unwrap_or(command)
-            } else {
-                command
+            // law6a: what was judged is read again to be executed, and may be nothing by then.
+            #[cfg(break_law6a)]
+            let Ok(command) = decode(again(entry), caps) else {
+                window.len += 1;
+                continue;
             };
             if let Some(effect) = take(window, raw, &command) {
                 return Some(Stop::Effect(effect));
@@ -46,6 +45,15 @@ pub(crate) fn first_pass(
         window.len += 1;
     }
     None
+}
+
+#[cfg(break_law6a)]
+fn again(entry: &[AtomicU64]) -> RawCommand {
+    let load = |word: &AtomicU64| load_le(word, Ordering::Relaxed);
+    RawCommand {
+        dw0: load(&entry[0]),
+        dw1: load(&entry[1]),
+    }
 }
 
 /// The last invalidation once more, one range further on: the usual case by far when memory is

@@ -159,6 +159,9 @@ impl Frame {
     pub fn update_memory(&self, memory: Arc<dyn GuestMemory>) {
         let mut control = self.control();
         control.memory = memory;
+        for instance in &control.instances {
+            instance.backend.memory_changed(control.memory.clone());
+        }
         for ring in &control.rings {
             // law9b: a ring that is being consumed is left for later.
             if cfg!(break_law9b) {

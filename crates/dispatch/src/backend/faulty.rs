@@ -2,7 +2,8 @@
 
 use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, WaiterId, Wake};
 use crate::batch::Batch;
-use smmu_core::StreamId;
+use smmu_core::command::Cfgi;
+use smmu_core::{GuestMemory, StreamId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use vcmdq_sync::atomic::{AtomicBool, Ordering};
@@ -101,6 +102,7 @@ impl<B: Backend> Backend for Faulty<B> {
             return self.inner.submit(batch);
         };
         let mut part = Batch::new();
+        part.set_waiter(batch.waiter());
         part.restart(batch.vmid());
         for (index, request) in batch.requests().iter().take(take).enumerate() {
             part.push(*request, batch.origin(index));
@@ -124,6 +126,14 @@ impl<B: Backend> Backend for Faulty<B> {
     fn attach(&self, wake: Arc<dyn Wake>) {
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake.clone());
         self.inner.attach(wake);
+    }
+
+    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
+        self.inner.configuration_changed(change, waiter);
+    }
+
+    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
+        self.inner.memory_changed(memory);
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {

@@ -1,7 +1,8 @@
 //! STAGE backend: what executes a batch.
 
 use crate::batch::Batch;
-use smmu_core::StreamId;
+use smmu_core::command::Cfgi;
+use smmu_core::{GuestMemory, StreamId};
 use std::sync::Arc;
 
 #[cfg(any(test, feature = "testing"))]
@@ -10,7 +11,7 @@ pub mod faulty;
 pub mod recorder;
 pub mod software;
 
-pub use software::{DeviceCache, DeviceTimeout, Software};
+pub use software::{DeviceCache, DeviceTimeout, Software, SoftwareSettings};
 
 /// Why a backend did not take the rest of a batch.
 ///
@@ -75,7 +76,7 @@ impl BackendCapabilities {
 }
 
 /// Names who waits for a barrier; means something to the caller only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WaiterId(pub u32);
 
 /// Told when a pending barrier is done.
@@ -113,6 +114,20 @@ pub trait Backend: Send + Sync {
     /// Gives the backend the callback for its pending barriers. Called once, before the first
     /// batch.
     fn attach(&self, wake: Arc<dyn Wake>);
+
+    /// A CFGI command of the ring of `waiter` has come: configuration that was read before is not
+    /// true any more, and the ring's next barrier waits for accesses that use it. In ring order.
+    /// Nothing to do for a backend that reads no configuration of the guest.
+    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
+        let _ = (change, waiter);
+    }
+
+    /// The map of guest memory has been exchanged. When it returns, the backend does not use the
+    /// old one any more (law 9). Control path: may wait. Nothing to do for a backend that
+    /// reads no guest memory.
+    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
+        let _ = memory;
+    }
 
     /// Last rung of the ladder (law 4): from now on accesses of `stream`, or of every stream, end
     /// in an abort, and nothing cached for them is used any more. Must not fail.

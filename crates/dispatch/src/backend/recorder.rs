@@ -2,7 +2,8 @@
 
 use super::{Backend, BackendCapabilities, Barrier, Rejected, WaiterId, Wake};
 use crate::batch::Batch;
-use smmu_core::StreamId;
+use smmu_core::command::Cfgi;
+use smmu_core::{GuestMemory, StreamId};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A backend in front of another one.
@@ -61,6 +62,14 @@ impl<B: Backend> Backend for Recorder<B> {
 
     fn attach(&self, wake: Arc<dyn Wake>) {
         self.inner.attach(wake);
+    }
+
+    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
+        self.inner.configuration_changed(change, waiter);
+    }
+
+    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
+        self.inner.memory_changed(memory);
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {

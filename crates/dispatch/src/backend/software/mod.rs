@@ -1,15 +1,33 @@
 //! The software SMMU as a backend: batches act on its translation cache and on the caches of
-//! the devices behind it.
+//! the devices behind it, and device models translate through its [`Port`]s.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the backend: batches, configuration, memory |
+//! | `port.rs` | a device's way in: guard, configuration, translation |
+//! | `context.rs` | the configuration that a port has read |
+//! | `quiesce.rs` | which guards a SYNC has to wait for |
+
+mod context;
+mod port;
+mod quiesce;
+
+pub use port::{Denied, Guarded, Output, OwnedGuard, Port};
 
 use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, WaiterId, Wake};
 use crate::batch::Batch;
 use crate::invalidation::{Invalidation, Scope, Stage};
+use smmu_core::command::Cfgi;
+use smmu_core::config::generation::ConfigGenerations;
+use smmu_core::guard::{Guards, Mark};
 use smmu_core::tlb::{Entry, FillTicket, Hit, Signature, Sweep, Tlb, TlbSettings};
-use smmu_core::{Asid, StreamId, SubstreamId, Vmid};
+use smmu_core::translate::Setup;
+use smmu_core::{Asid, GuestMemory, StreamId, SubstreamId, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
 
 /// A device model that keeps translations of its own (an ATC, as ATS devices do).
@@ -40,11 +58,42 @@ struct Closed {
     streams: BTreeSet<StreamId>,
 }
 
+/// What translations start from; exchanged whole.
+#[derive(Clone, Default)]
+struct World {
+    memory: Option<Arc<dyn GuestMemory>>,
+    setup: Option<Setup>,
+}
+
+/// Sizes of a software backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoftwareSettings {
+    /// The translation cache.
+    pub tlb: TlbSettings,
+    /// Guards that can be open at the same time, 1 to 4096: a port takes one. 128 bytes each.
+    pub guards: usize,
+}
+
+impl Default for SoftwareSettings {
+    fn default() -> Self {
+        Self {
+            tlb: TlbSettings::default(),
+            guards: 256,
+        }
+    }
+}
+
 /// The software backend of one instance.
 pub struct Software {
     tlb: Tlb,
+    config: ConfigGenerations,
+    guards: Guards,
     devices: Snapshot<Devices>,
     closed: Snapshot<Closed>,
+    world: Snapshot<World>,
+    /// Counts changes of `world` and `closed`; ports look whether it has moved.
+    version: AtomicU64,
+    wake: OnceLock<Arc<dyn Wake>>,
 }
 
 impl fmt::Debug for Software {
@@ -57,19 +106,62 @@ impl fmt::Debug for Software {
 
 impl Default for Software {
     fn default() -> Self {
-        Self::new(TlbSettings::default())
+        Self::with_settings(SoftwareSettings::default())
     }
 }
 
 impl Software {
     /// A translation core with an empty cache of the given size.
     #[must_use]
-    pub fn new(settings: TlbSettings) -> Self {
+    pub fn new(tlb: TlbSettings) -> Self {
+        Self::with_settings(SoftwareSettings {
+            tlb,
+            ..SoftwareSettings::default()
+        })
+    }
+
+    /// A translation core of the given sizes.
+    #[must_use]
+    pub fn with_settings(settings: SoftwareSettings) -> Self {
         Self {
-            tlb: Tlb::new(settings),
+            tlb: Tlb::new(settings.tlb),
+            config: ConfigGenerations::default(),
+            guards: Guards::new(settings.guards),
             devices: Snapshot::new(Devices::new()),
             closed: Snapshot::new(Closed::default()),
+            world: Snapshot::new(World::default()),
+            version: AtomicU64::new(0),
+            wake: OnceLock::new(),
         }
+    }
+
+    /// Sets what translation starts from: stream table, capabilities, CR2. With `None`, accesses
+    /// abort. When it returns, no access that began before is under way. Control path: waits
+    /// for open guards.
+    pub fn set_up(&self, setup: Option<Setup>) {
+        self.change_world(|world| world.setup = setup);
+    }
+
+    fn change_world(&self, change: impl FnOnce(&mut World)) {
+        let Ok(()) = self.world.replace(|old| {
+            let mut new = old.clone();
+            change(&mut new);
+            Ok::<_, Infallible>(new)
+        });
+        self.version_changed();
+        self.wait_for_all_guards();
+    }
+
+    /// Ports read everything anew from here on; the fence in `Guards::mark` orders this against
+    /// their guards.
+    fn version_changed(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    #[inline]
+    fn version(&self) -> u64 {
+        // Acquire: the world that goes with the version is there.
+        self.version.load(Ordering::Acquire)
     }
 
     /// Registers a device's own cache. From then on ATC_INVs of the stream reach it; a stream
@@ -128,6 +220,22 @@ impl Software {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.tlb.bytes()
+    }
+
+    #[inline]
+    fn execute(&self, batch: &Batch) -> Result<(), Rejected> {
+        let sweep = self.tlb.sweep(signature(batch));
+        for (index, request) in batch.requests().iter().enumerate() {
+            if request.stream().is_none() {
+                sweep_translations(&sweep, request);
+            } else if self.invalidate_device(request).is_err() {
+                return Err(Rejected {
+                    accepted: index,
+                    cause: Cause::DeviceTimedOut,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn invalidate_device(&self, request: &Invalidation) -> Result<(), DeviceTimeout> {
@@ -190,25 +298,28 @@ impl Backend for Software {
 
     #[inline]
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
-        let sweep = self.tlb.sweep(signature(batch));
-        for (index, request) in batch.requests().iter().enumerate() {
-            if request.stream().is_none() {
-                sweep_translations(&sweep, request);
-            } else if self.invalidate_device(request).is_err() {
-                return Err(Rejected {
-                    accepted: index,
-                    cause: Cause::DeviceTimedOut,
-                });
-            }
-        }
-        Ok(())
+        let executed = self.execute(batch);
+        self.mark_batch(batch);
+        executed
     }
 
-    fn barrier(&self, _waiter: WaiterId) -> Barrier {
-        Barrier::Done
+    fn barrier(&self, waiter: WaiterId) -> Barrier {
+        self.barrier_of(waiter)
     }
 
-    fn attach(&self, _wake: Arc<dyn Wake>) {}
+    fn attach(&self, wake: Arc<dyn Wake>) {
+        // A backend belongs to one engine; a second one would be woken by nobody.
+        let _first_wins = self.wake.set(wake);
+    }
+
+    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
+        self.config.invalidate(change);
+        self.mark_configuration(change, waiter);
+    }
+
+    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
+        self.change_world(|world| world.memory = Some(memory));
+    }
 
     fn fail_closed(&self, stream: Option<StreamId>) {
         let Ok(()) = self.closed.replace(|old| {
@@ -222,5 +333,9 @@ impl Backend for Software {
             Ok::<_, Infallible>(new)
         });
         self.tlb.sweep(Signature::default()).everything();
+        self.version_changed();
+        self.guards.mark(Mark::EVERYBODY, |used| {
+            stream.is_none_or(|s| s == used.stream)
+        });
     }
 }

@@ -1,0 +1,446 @@
+//! A device's way through the software SMMU: guard, configuration, translation.
+//!
+//! A [`Port`] belongs to one stream and is used by one thread at a time. It keeps what it has
+//! read of the stream's configuration, and a slot for its guard, so a translation that is
+//! cached writes nothing that another thread reads often, but for the guard itself.
+//!
+//! The order of a translation:
+//!
+//! 1. open the guard, saying what is going to be used as far as that is known;
+//! 2. look whether the kept configuration is still true, else read it anew;
+//! 3. look up, or walk and fill;
+//! 4. if what was found is more than the guard says (a global entry, a larger page, another
+//!    ASID), say so and go back to 2.
+
+use super::Software;
+use super::context::{Kept, Route};
+use smmu_core::access::{Access, Transaction};
+use smmu_core::config::Context;
+use smmu_core::fault::{Fault, FaultPolicy, FaultRules};
+use smmu_core::guard::{NoSlot, Slot, Use};
+use smmu_core::tlb::{Entry, PageClass, Space};
+use smmu_core::translate::{Failed, Translated};
+use smmu_core::walk::{Leaf, NoStage2, bypass_stage1, translate as walk_stage1};
+use smmu_core::{StreamId, SubstreamId, Vmid};
+use std::sync::Arc;
+
+/// Why an access may not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Aborted without a record: by the STE, or because the stream has been failed closed, or
+    /// because the SMMU is set to abort.
+    Aborted,
+    /// It faulted; the verdict says what the device gets.
+    Fault(Failed),
+}
+
+/// Where an access goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The output address of the access's first byte.
+    pub address: u64,
+    /// Bytes from there on that the same translation covers.
+    pub bytes: u64,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Port {
+    core: Arc<Software>,
+    stream: StreamId,
+    slot: Option<Slot>,
+    kept: Option<Kept>,
+}
+
+/// A translation in use: a SYNC waits for it if something before it removes it.
+#[derive(Debug)]
+pub struct Guarded<'p> {
+    port: &'p mut Port,
+    output: Output,
+}
+
+/// A translation in use that can be kept and sent to another thread, for asynchronous I/O.
+#[derive(Debug)]
+pub struct OwnedGuard {
+    port: Port,
+    output: Output,
+}
+
+impl Software {
+    /// A way in for one stream, for one thread at a time. Fails if the instance has no more guards.
+    pub fn port(self: &Arc<Self>, stream: StreamId) -> Result<Port, NoSlot> {
+        let slot = Some(self.guards.lease()?);
+        Ok(Port {
+            core: self.clone(),
+            stream,
+            slot,
+            kept: None,
+        })
+    }
+}
+
+impl Port {
+    /// The stream.
+    #[must_use]
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// The core that this is a port of.
+    #[must_use]
+    pub fn core(&self) -> &Arc<Software> {
+        &self.core
+    }
+
+    /// Translates an access of up to `bytes` from its address on, and holds the translation until
+    /// the guard is dropped. `faulted` is told of a fault *while the guard is open*, so that the
+    /// event is visible before a SYNC that waits for this access completes (law 3).
+    ///
+    /// Never blocks. Reads a bounded number of structures.
+    #[inline]
+    pub fn translate(
+        &mut self,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+        faulted: impl FnOnce(&Failed),
+    ) -> Result<Guarded<'_>, Denied> {
+        match self.enter(substream, access, bytes) {
+            Ok(output) => Ok(Guarded { port: self, output }),
+            Err(denied) => {
+                if let Denied::Fault(failed) = &denied {
+                    faulted(failed);
+                }
+                self.close();
+                Err(denied)
+            }
+        }
+    }
+
+    /// The same with a guard that owns the port.
+    pub fn translate_owned(
+        mut self,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+        faulted: impl FnOnce(&Failed),
+    ) -> Result<OwnedGuard, (Self, Denied)> {
+        let entered = self
+            .translate(substream, access, bytes, faulted)
+            .map(|guard| {
+                let output = guard.output;
+                // The guard stays open; it is the owned one's now.
+                std::mem::forget(guard);
+                output
+            });
+        match entered {
+            Ok(output) => Ok(OwnedGuard { port: self, output }),
+            Err(denied) => Err((self, denied)),
+        }
+    }
+
+    /// Opens the guard and finds the output. The guard is open afterwards, whatever the result.
+    #[inline]
+    fn enter(
+        &mut self,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+    ) -> Result<Output, Denied> {
+        let Some(slot) = &self.slot else {
+            return Err(Denied::Aborted);
+        };
+        let core = &self.core;
+        let mut said = expected(self.stream, self.kept.as_ref(), substream, &access, bytes);
+        core.guards.open(slot, &said);
+        let mut tries = 0;
+        loop {
+            if !self
+                .kept
+                .as_ref()
+                .is_some_and(|kept| kept.is_true(core, self.stream, substream))
+            {
+                self.kept = Kept::read(core, self.stream, substream)
+                    .map_err(|fault| unreadable(self.stream, substream, access, fault))?;
+            }
+            let Some(kept) = &self.kept else {
+                return Err(Denied::Aborted);
+            };
+            let (output, used) = kept.resolve(core, self.stream, substream, access, bytes)?;
+            if said.covers(&used) {
+                return Ok(output);
+            }
+            tries += 1;
+            said = if tries < 3 {
+                union(&said, &used)
+            } else {
+                anything(used.stream, used.vmid)
+            };
+            core.guards.restate(slot, &said);
+        }
+    }
+
+    #[inline]
+    fn close(&self) {
+        if let Some(slot) = &self.slot {
+            if self.core.guards.close(slot) {
+                self.core.wake_waiters();
+            }
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.core.guards.give_back(slot);
+        }
+    }
+}
+
+/// What a guard says before the context is known: the kept one's ASID, or any.
+#[inline]
+fn expected(
+    stream: StreamId,
+    kept: Option<&Kept>,
+    substream: Option<SubstreamId>,
+    access: &Access,
+    bytes: u64,
+) -> Use {
+    let (first, last) = span(access.address, bytes);
+    let Some(kept) = kept else {
+        return anything(stream, Vmid(0));
+    };
+    let vmid = kept.vmid();
+    match kept.route() {
+        Route::Stage1(context, vmid) if kept.is_of(substream) => {
+            let asid = Some(context.asid);
+            Use {
+                stream,
+                vmid: *vmid,
+                asid,
+                global: false,
+                first,
+                last,
+            }
+        }
+        Route::Bypass(_) => Use::untranslated(stream, vmid),
+        _ => anything(stream, vmid),
+    }
+}
+
+/// The 4 KiB pages of an access.
+#[inline]
+fn span(address: u64, bytes: u64) -> (u64, u64) {
+    let last = address.saturating_add(bytes.saturating_sub(1));
+    (address & !0xFFF, last | 0xFFF)
+}
+
+fn union(a: &Use, b: &Use) -> Use {
+    Use {
+        asid: if a.asid == b.asid { a.asid } else { None },
+        vmid: b.vmid,
+        global: a.global || b.global,
+        first: a.first.min(b.first),
+        last: a.last.max(b.last),
+        stream: a.stream,
+    }
+}
+
+fn anything(stream: StreamId, vmid: Vmid) -> Use {
+    Use {
+        stream,
+        vmid,
+        asid: None,
+        global: true,
+        first: 0,
+        last: u64::MAX,
+    }
+}
+
+/// A structure that could not be fetched: F_STE_FETCH or F_CD_FETCH, always an abort.
+#[cold]
+fn unreadable(
+    stream: StreamId,
+    substream: Option<SubstreamId>,
+    access: Access,
+    fault: Fault,
+) -> Denied {
+    let verdict = FaultPolicy::ABORT.verdict();
+    Denied::Fault(Failed {
+        fault,
+        transaction: Transaction {
+            stream,
+            substream,
+            access,
+        },
+        verdict,
+    })
+}
+
+impl Kept {
+    /// Where an access goes, and what it uses for that.
+    #[inline]
+    pub(super) fn resolve(
+        &self,
+        core: &Software,
+        stream: StreamId,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+    ) -> Result<(Output, Use), Denied> {
+        let access = self
+            .attributes()
+            .map_or(access, |attributes| attributes.apply(access));
+        let transaction = Transaction {
+            stream,
+            substream,
+            access,
+        };
+        let fail = |fault: Fault, policy| {
+            let rules = FaultRules {
+                stage1: policy,
+                stage2: FaultPolicy::ABORT,
+                record_bad_stream_id: self.setup().record_bad_stream_id,
+            };
+            Denied::Fault(Failed {
+                fault,
+                transaction,
+                verdict: fault.verdict(&rules),
+            })
+        };
+        let vmid = self.vmid();
+        match self.route() {
+            Route::Abort => Err(Denied::Aborted),
+            Route::Fault(fault, policy) => Err(fail(*fault, *policy)),
+            Route::Bypass(bits) => {
+                let address = bypass_stage1(access.address, *bits)
+                    .map_err(|fault| fail(fault, FaultPolicy::ABORT))?;
+                Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
+            }
+            Route::Stage1(context, vmid) => {
+                let leaf = self
+                    .stage1(core, *vmid, context, &transaction)
+                    .map_err(|fault| fail(fault, context.policy))?;
+                let first = access.address & !((1u64 << leaf.shift) - 1);
+                let last = first | ((1u64 << leaf.shift) - 1);
+                let (asid, global) = (Some(context.asid), leaf.global);
+                let used = Use {
+                    stream,
+                    vmid: *vmid,
+                    asid,
+                    global,
+                    first,
+                    last,
+                };
+                Ok((output(&leaf, access.address, bytes), used))
+            }
+            Route::Uncached => {
+                let memory = self.memory();
+                match self.setup().translate(memory, &transaction) {
+                    Ok(Translated::Aborted) => Err(Denied::Aborted),
+                    Ok(Translated::Bypassed(address)) => {
+                        Ok((Output { address, bytes }, anything(stream, vmid)))
+                    }
+                    Ok(Translated::Mapped(leaf)) => {
+                        Ok((output(&leaf, access.address, bytes), anything(stream, vmid)))
+                    }
+                    Err(failed) => Err(Denied::Fault(failed)),
+                }
+            }
+        }
+    }
+
+    /// Stage 1 alone, through the translation cache.
+    #[inline]
+    fn stage1(
+        &self,
+        core: &Software,
+        vmid: Vmid,
+        context: &Context,
+        transaction: &Transaction,
+    ) -> Result<Leaf, Fault> {
+        let access = &transaction.access;
+        context.admit(access)?;
+        if let Some(hit) = core.tlb.lookup(vmid, context.asid, access.address) {
+            if let Some(leaf) = Leaf::unpack(hit.payload) {
+                return if leaf.permissions.allow(access) {
+                    Ok(leaf)
+                } else {
+                    Err(Fault::Permission(smmu_core::fault::Place::Stage1))
+                };
+            }
+        }
+        let ticket = core.tlb.ticket(vmid, context.asid);
+        let leaf = walk_stage1(self.memory(), &NoStage2, context, access)?;
+        if let Some(class) = PageClass::of(leaf.granule, leaf.level) {
+            let space = if leaf.global {
+                Space::Global
+            } else {
+                Space::Asid(context.asid)
+            };
+            let entry = Entry {
+                vmid,
+                space,
+                va: access.address,
+                class,
+                payload: leaf.pack(),
+            };
+            core.tlb.fill(&entry, &ticket);
+        }
+        Ok(leaf)
+    }
+}
+
+#[inline]
+fn output(leaf: &Leaf, address: u64, bytes: u64) -> Output {
+    let offset = address & ((1u64 << leaf.shift) - 1);
+    Output {
+        address: leaf.output(address),
+        bytes: bytes.min((1u64 << leaf.shift) - offset),
+    }
+}
+
+impl Guarded<'_> {
+    /// Where the access goes.
+    #[must_use]
+    #[inline]
+    pub fn output(&self) -> Output {
+        self.output
+    }
+}
+
+impl Drop for Guarded<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.port.close();
+    }
+}
+
+impl OwnedGuard {
+    /// Where the access goes.
+    #[must_use]
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Ends the use and gives the port back.
+    #[must_use]
+    pub fn close(self) -> Port {
+        self.port.close();
+        let mut this = std::mem::ManuallyDrop::new(self);
+        let core = this.port.core.clone();
+        Port {
+            core,
+            stream: this.port.stream,
+            slot: this.port.slot.take(),
+            kept: this.port.kept.take(),
+        }
+    }
+}
+
+impl Drop for OwnedGuard {
+    fn drop(&mut self) {
+        self.port.close();
+    }
+}
