@@ -68,3 +68,55 @@ fn law3_tlb_fill_against_sweep() {
 fn tlb_fill_without_its_fence_is_found_out() {
     twin("tlb fill", Site::FillFence, 3, a_fill_and_a_sweep);
 }
+
+/// The same with the whole ASID removed: the entry is born with a counter, and who sees the new
+/// counter must see the new descriptor.
+fn a_fill_and_an_asid() {
+    let tlb = Arc::new(Tlb::new(TlbSettings {
+        log2_entries: 7,
+        log2_asids: 4,
+    }));
+    let descriptor = Arc::new(AtomicU64::new(1));
+    let device = {
+        let (tlb, descriptor) = (tlb.clone(), descriptor.clone());
+        thread::spawn(move || {
+            let ticket = tlb.ticket(Vmid(0), ASID);
+            let payload = [descriptor.load(Ordering::Relaxed), 0];
+            let (space, class) = (Space::Asid(ASID), PageClass::Page4K);
+            tlb.fill(
+                &Entry {
+                    vmid: Vmid(0),
+                    space,
+                    va: VA,
+                    class,
+                    payload,
+                },
+                &ticket,
+            );
+        })
+    };
+    descriptor.store(2, Ordering::Relaxed);
+    tlb.sweep(Signature::default()).asid(Vmid(0), ASID);
+    device.join().expect("device");
+    if let Some(hit) = tlb.lookup(Vmid(0), ASID, VA) {
+        assert_eq!(
+            hit.payload[0], 2,
+            "a stale translation survived its invalidation"
+        );
+    }
+}
+
+#[test]
+fn law3_tlb_fill_against_asid() {
+    model("tlb fill against asid", 3, a_fill_and_an_asid);
+}
+
+#[test]
+fn tlb_ticket_without_its_acquire_is_found_out() {
+    twin(
+        "tlb fill against asid",
+        Site::TicketAcquire,
+        3,
+        a_fill_and_an_asid,
+    );
+}

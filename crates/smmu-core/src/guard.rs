@@ -61,7 +61,14 @@ impl Use {
     /// translations could match, but its configuration is used.
     #[must_use]
     pub fn untranslated(stream: StreamId, vmid: Vmid) -> Self {
-        Self { stream, vmid, asid: Some(Asid(0)), global: false, first: 4, last: 0 }
+        Self {
+            stream,
+            vmid,
+            asid: Some(Asid(0)),
+            global: false,
+            first: 4,
+            last: 0,
+        }
     }
 
     /// Whether everything that `other` says is said here, too.
@@ -107,13 +114,19 @@ pub struct Mark {
 impl Mark {
     /// The mark of nobody in particular: every ring's next SYNC waits for what has it, and so does
     /// a control path.
-    pub const EVERYBODY: Self = Self { ring: 0, bits: u64::MAX };
+    pub const EVERYBODY: Self = Self {
+        ring: 0,
+        bits: u64::MAX,
+    };
 
     /// The mark of a ring, by its number. Rings whose numbers differ by a multiple of 64 share
     /// one, which makes them wait for each other's guards at most.
     #[must_use]
     pub fn of(ring: u32) -> Self {
-        Self { ring, bits: 1 << (ring % 64) }
+        Self {
+            ring,
+            bits: 1 << (ring % 64),
+        }
     }
 }
 
@@ -206,6 +219,9 @@ impl Guards {
     #[inline]
     pub fn open(&self, slot: &Slot, what: &Use) {
         let line = &self.lines[slot.0 as usize];
+        // Pairs with the acquire fence in `mark`: who reads what is written below and then still
+        // sees the slot in its last lap is wrong, and this makes it see that it was closed.
+        fence(Ordering::Release);
         line.marks.store(0, Ordering::Relaxed);
         Self::write(line, what);
         let lap = line.state.load(Ordering::Relaxed) + LAP;
@@ -228,7 +244,8 @@ impl Guards {
         let any = if what.asid.is_none() { ANY_ASID } else { 0 };
         let global = if what.global { GLOBAL } else { 0 };
         line.who.store(who, Ordering::Relaxed);
-        line.first.store(what.first & !3 | any | global, Ordering::Relaxed);
+        line.first
+            .store(what.first & !3 | any | global, Ordering::Relaxed);
         line.last.store(what.last, Ordering::Relaxed);
     }
 
@@ -287,7 +304,8 @@ impl Guards {
             fence(Ordering::Acquire);
             // A slot that was opened again meanwhile was opened after the fence above, so its
             // lookups see the invalidation. Marking it by mistake makes a SYNC wait once too often.
-            let same = line.state.load(Ordering::Relaxed) & !WAITED == state & !WAITED;
+            // Acquire again: if it was closed instead, what its user did is seen from here on.
+            let same = line.state.load(Ordering::Acquire) & !WAITED == state & !WAITED;
             if same && matches(&what) {
                 line.marks.fetch_or(mark.bits, Ordering::AcqRel);
             }
@@ -319,7 +337,10 @@ impl Guards {
         while state & OPEN != 0 {
             // Release: whoever closes the slot and finds `WAITED` sees the ring noted as waiting.
             let waited = state | WAITED;
-            match line.state.compare_exchange(state, waited, Ordering::AcqRel, Ordering::Relaxed) {
+            match line
+                .state
+                .compare_exchange(state, waited, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => state = now,
             }

@@ -23,12 +23,27 @@ pub enum Site {
     ClaimAgain,
     /// The fence between storing an entry of the translation cache and checking that it is true.
     FillFence,
+    /// The acquire with which a walk takes its ticket.
+    TicketAcquire,
     /// The fence between opening a guard and looking up.
     GuardFence,
     /// The release with which a guard is closed.
     GuardClose,
     /// The request to be woken that a SYNC leaves on a guard.
     GuardWaited,
+    /// The release with which a slot of the event queue is said to be written.
+    EventWritten,
+    /// The fence between saying so and looking whether the slots before are written.
+    EventBits,
+    /// The release of the event queue's PROD.
+    EventProd,
+    /// The fences between PROD and a look at CONS, and between CONS and a look at PROD.
+    EventEdge,
+    /// The release of the verdict on a stalled transaction.
+    StallVerdict,
+    /// The fences between leaving a record to others and looking whether the queue is writable,
+    /// and the other way round.
+    StallHeld,
 }
 
 #[cfg(loom)]

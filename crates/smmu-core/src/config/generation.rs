@@ -28,7 +28,12 @@ pub struct ConfigGenerations {
 impl Default for ConfigGenerations {
     fn default() -> Self {
         let zeros = || (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        Self { all: AtomicU64::new(0), stes: zeros(), tables: zeros(), contexts: zeros() }
+        Self {
+            all: AtomicU64::new(0),
+            stes: zeros(),
+            tables: zeros(),
+            contexts: zeros(),
+        }
     }
 }
 
@@ -63,7 +68,9 @@ impl ConfigGenerations {
         };
         match *change {
             Cfgi::Ste { stream, .. } => add(&self.stes[slot(stream, SubstreamId(0))]),
-            Cfgi::Cd { stream, substream, .. } => add(&self.contexts[slot(stream, substream)]),
+            Cfgi::Cd {
+                stream, substream, ..
+            } => add(&self.contexts[slot(stream, substream)]),
             Cfgi::CdAll { stream } => add(&self.tables[slot(stream, SubstreamId(0))]),
             // Streams of a short range have a counter each; a long one is everything.
             Cfgi::SteRange { stream, range } if range < 5 => {
@@ -92,7 +99,13 @@ mod tests {
         let counters = ConfigGenerations::default();
         let look = || {
             let of = |stream, substream| counters.context(stream, substream);
-            [counters.ste(A), of(A, ONE), of(A, TWO), counters.ste(B), of(B, ONE)]
+            [
+                counters.ste(A),
+                of(A, ONE),
+                of(A, TWO),
+                counters.ste(B),
+                of(B, ONE),
+            ]
         };
         let before = look();
         counters.invalidate(&change);
@@ -102,14 +115,47 @@ mod tests {
 
     #[test]
     fn each_command_invalidates_exactly_what_it_names() {
-        let ste = Cfgi::Ste { stream: A, leaf: true };
-        assert_eq!(gone(ste), [true, true, true, false, false], "an STE takes its CDs along");
-        let cd = Cfgi::Cd { stream: A, substream: ONE, leaf: true };
+        let ste = Cfgi::Ste {
+            stream: A,
+            leaf: true,
+        };
+        assert_eq!(
+            gone(ste),
+            [true, true, true, false, false],
+            "an STE takes its CDs along"
+        );
+        let cd = Cfgi::Cd {
+            stream: A,
+            substream: ONE,
+            leaf: true,
+        };
         assert_eq!(gone(cd), [false, true, false, false, false]);
-        assert_eq!(gone(Cfgi::CdAll { stream: A }), [false, true, true, false, false]);
+        assert_eq!(
+            gone(Cfgi::CdAll { stream: A }),
+            [false, true, true, false, false]
+        );
         assert_eq!(gone(Cfgi::All), [true; 5]);
-        assert_eq!(gone(Cfgi::SteRange { stream: A, range: 0 }), [true; 5], "8 and 9");
-        assert_eq!(gone(Cfgi::SteRange { stream: StreamId(6), range: 0 }), [false; 5]);
-        assert_eq!(gone(Cfgi::SteRange { stream: StreamId(6), range: 30 }), [true; 5]);
+        assert_eq!(
+            gone(Cfgi::SteRange {
+                stream: A,
+                range: 0
+            }),
+            [true; 5],
+            "8 and 9"
+        );
+        assert_eq!(
+            gone(Cfgi::SteRange {
+                stream: StreamId(6),
+                range: 0
+            }),
+            [false; 5]
+        );
+        assert_eq!(
+            gone(Cfgi::SteRange {
+                stream: StreamId(6),
+                range: 30
+            }),
+            [true; 5]
+        );
     }
 }

@@ -14,6 +14,7 @@ use crate::ids::{Asid, Vmid};
 use alloc::boxed::Box;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
+use vcmdq_sync::weak::{Site, order};
 
 /// Slots of VMID counters; VMIDs that fall together are invalidated together.
 #[cfg(not(loom))]
@@ -88,25 +89,33 @@ impl Generations {
         &self.asids[usize::from(spread) & (self.asids.len() - 1)]
     }
 
-    /// What an entry filled now would carry. Relaxed: the fence between publishing a guard and
-    /// looking up orders these loads against the additions (see the TLB's module docs).
+    /// What an entry filled now would carry. Relaxed is enough to look up: the fence between
+    /// publishing a guard and looking up orders these loads against the additions (see the
+    /// TLB's module docs).
     #[inline]
     pub(super) fn stamp(&self, vmid: Vmid, space: Space) -> u64 {
+        self.stamp_with(vmid, space, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn stamp_with(&self, vmid: Vmid, space: Space, order: Ordering) -> u64 {
         let counters = self.vmid(vmid);
-        let base = self.everything.load(Ordering::Relaxed) + counters.all.load(Ordering::Relaxed);
+        let base = self.everything.load(order) + counters.all.load(order);
         base + match space {
-            Space::Asid(asid) => self.asid(vmid, asid).load(Ordering::Relaxed),
-            Space::Global => counters.globals.load(Ordering::Relaxed),
+            Space::Asid(asid) => self.asid(vmid, asid).load(order),
+            Space::Global => counters.globals.load(order),
         }
     }
 
     pub(super) fn ticket(&self, vmid: Vmid, asid: Asid) -> FillTicket {
+        // Acquire pairs with the Release of the additions and of `begin_sweep`: a walk that starts
+        // with the new counters reads the descriptors that the guest wrote before it asked for
+        // that invalidation. Model: `tlb_fill_against_asid`.
+        let acquire = order(Site::TicketAcquire, Ordering::Acquire);
         FillTicket {
-            own: self.stamp(vmid, Space::Asid(asid)),
-            global: self.stamp(vmid, Space::Global),
-            // Acquire pairs with the Release in `begin_sweep`: a walk that starts after it reads
-            // the descriptors that the guest wrote before it asked for that sweep.
-            sweep: self.swept.load(Ordering::Acquire),
+            own: self.stamp_with(vmid, Space::Asid(asid), acquire),
+            global: self.stamp_with(vmid, Space::Global, acquire),
+            sweep: self.swept.load(acquire),
         }
     }
 

@@ -1,0 +1,118 @@
+//! Guards against SYNC (law 3): a SYNC completes only when nobody uses what was removed.
+#![cfg(loom)]
+
+use loom::sync::Arc;
+use loom::thread;
+use loom_tests::{model, twin};
+use smmu_core::guard::{Guards, Mark, Use};
+use smmu_core::{StreamId, Vmid};
+use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use vcmdq_sync::weak::Site;
+
+struct Shared {
+    guards: Guards,
+    /// What a lookup finds: true until the worker removes it.
+    cached: AtomicBool,
+    /// How many times the device has used it. Relaxed: a SYNC must make it visible.
+    used: AtomicU64,
+    /// Set when the worker is woken. Only read-modify-writes, as loom wants it.
+    woken: AtomicBool,
+    synced: AtomicBool,
+}
+
+fn shared() -> Arc<Shared> {
+    Arc::new(Shared {
+        guards: Guards::new(1),
+        cached: AtomicBool::new(true),
+        used: AtomicU64::new(0),
+        woken: AtomicBool::new(false),
+        synced: AtomicBool::new(false),
+    })
+}
+
+fn anything() -> Use {
+    let (stream, vmid) = (StreamId(1), Vmid(0));
+    Use {
+        stream,
+        vmid,
+        asid: None,
+        global: true,
+        first: 0,
+        last: u64::MAX,
+    }
+}
+
+/// A device opens its guard, looks up, uses what it finds, and closes, `times` over.
+fn device(shared: &Shared, times: u32) {
+    let slot = shared.guards.lease().expect("a slot");
+    for _ in 0..times {
+        shared.guards.open(&slot, &anything());
+        if shared.cached.load(Ordering::Relaxed) {
+            assert!(
+                !shared.synced.load(Ordering::Relaxed),
+                "used after its SYNC"
+            );
+            let used = shared.used.load(Ordering::Relaxed);
+            shared.used.store(used + 1, Ordering::Relaxed);
+        }
+        if shared.guards.close(&slot) {
+            shared.guards.wake(|_| {
+                shared.woken.swap(true, Ordering::AcqRel);
+            });
+        }
+    }
+    shared.guards.give_back(slot);
+}
+
+/// Removes, marks, waits as a ring does (asking again only when woken), and says that it is done.
+fn invalidate_and_sync(shared: &Shared) -> u64 {
+    shared.cached.store(false, Ordering::Relaxed);
+    shared.guards.mark(Mark::of(3), |_| true);
+    while !shared.guards.quiesced(Mark::of(3)) {
+        while !shared.woken.swap(false, Ordering::AcqRel) {
+            thread::yield_now();
+        }
+    }
+    shared.synced.store(true, Ordering::Relaxed);
+    shared.used.load(Ordering::Relaxed)
+}
+
+fn a_device_and_a_sync(times: u32) {
+    let shared = shared();
+    let other = {
+        let shared = shared.clone();
+        thread::spawn(move || device(&shared, times))
+    };
+    let seen = invalidate_and_sync(&shared);
+    other.join().expect("device");
+    let all = shared.used.load(Ordering::Relaxed);
+    assert_eq!(
+        seen, all,
+        "a use of what was removed came to light after the SYNC"
+    );
+}
+
+#[test]
+fn law3_guard_against_sync() {
+    model("guard", 3, || a_device_and_a_sync(1));
+}
+
+#[test]
+fn law3_guard_opened_again_against_sync() {
+    model("guard, twice", 2, || a_device_and_a_sync(2));
+}
+
+#[test]
+fn guard_without_its_fence_is_found_out() {
+    twin("guard", Site::GuardFence, 3, || a_device_and_a_sync(1));
+}
+
+#[test]
+fn guard_without_the_release_of_its_closing_is_found_out() {
+    twin("guard", Site::GuardClose, 3, || a_device_and_a_sync(1));
+}
+
+#[test]
+fn guard_that_nobody_asked_to_wake_is_found_out() {
+    twin("guard", Site::GuardWaited, 3, || a_device_and_a_sync(1));
+}
