@@ -22,9 +22,10 @@
 use crate::backend::BackendCapabilities;
 use crate::batch::{Batch, MAX_BATCH};
 use crate::invalidation::{Invalidation, Scope, Stage};
+use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
-use smmu_core::range::TlbiRange;
-use smmu_core::{StreamId, Vmid};
+use smmu_core::range::{Granule, TlbiRange};
+use smmu_core::{Asid, StreamId, Vmid};
 
 /// How many of the newest requests a new one is compared with. Producers on several CPUs
 /// interleave; each works through its own range.
@@ -44,7 +45,7 @@ pub struct Kept {
 pub struct Coalescer {
     ranges: bool,
     widen_above: u64,
-    translations: ArrayVec<Kept, MAX_BATCH>,
+    translations: ArrayVec<Packed, MAX_BATCH>,
     devices: ArrayVec<Kept, MAX_BATCH>,
     /// Something wide has been kept: new requests may be covered already.
     wide: bool,
@@ -106,98 +107,107 @@ impl Coalescer {
     /// Adds the invalidation of the command at `origin`. A window has at most [`MAX_BATCH`].
     #[inline]
     pub fn push(&mut self, request: Invalidation, origin: u32) {
-        self.newest = None;
         match request.scope {
-            Scope::Addresses { .. } => self.push_addresses(request, origin),
+            Scope::Addresses { asid, ref range } => {
+                self.push_addresses(request.vmid, request.stage, asid, range, origin);
+            }
             Scope::DeviceTlb { .. } | Scope::ContextTable { .. } => {
-                if !self
-                    .devices
-                    .iter()
-                    .rev()
-                    .take(LOOK_BACK)
-                    .any(|kept| kept.request == request)
-                {
+                self.newest = None;
+                let mut newest = self.devices.iter().rev().take(LOOK_BACK);
+                if !newest.any(|kept| kept.request == request) {
                     self.devices.push(Kept { request, origin });
                 }
             }
-            _ => self.push_wide(request, origin),
+            _ => {
+                self.newest = None;
+                self.push_wide(request, origin);
+            }
         }
     }
 
-    /// The last command has come again, `bytes` further on, at `addr`: lengthens the request that
-    /// took it. False if that cannot be said by lengthening, or if the request has grown to where
-    /// wider is cheaper; then the command has to be pushed.
-    #[inline]
-    pub fn extend(&mut self, addr: u64, bytes: u64) -> bool {
-        let Some(kept) = self.newest.and_then(|at| self.translations.get_mut(at)) else {
-            return false;
-        };
-        let Scope::Addresses { range, .. } = &mut kept.request.scope else {
-            return false;
-        };
-        let next = range.addr.wrapping_add(range.bytes);
-        let grows = self.ranges && range.granule.is_some() && range.bytes <= self.widen_above;
-        if !grows || next != addr {
-            return false;
-        }
-        range.bytes += bytes;
-        true
+    /// Whether the request that took the last command can be lengthened at its end, and that is
+    /// `end`; never at the top of the address space.
+    #[inline(always)]
+    #[must_use]
+    pub fn ends_at(&self, end: Option<u64>) -> bool {
+        let newest = self.newest.and_then(|at| self.translations.get(at));
+        newest.is_some_and(|kept| {
+            let own = kept.addr.checked_add(kept.bytes);
+            self.ranges && kept.key & key::GRANULE != 0 && own.is_some() && own == end
+        })
     }
 
-    #[inline]
-    fn push_addresses(&mut self, request: Invalidation, origin: u32) {
-        if self.wide
-            && self
-                .translations
-                .iter()
-                .any(|kept| covers(&kept.request, &request))
-        {
+    /// Lengthens the request of which [`ends_at`](Self::ends_at) has said that it can be, with
+    /// nothing pushed since: commands of the same kind have come that continue it by `bytes`.
+    #[inline(always)]
+    pub fn extend(&mut self, bytes: u64) {
+        debug_assert!(self.newest.is_some(), "ends_at has said that there is one");
+        if let Some(kept) = self.newest.and_then(|at| self.translations.get_mut(at)) {
+            kept.bytes = kept.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// [`push`](Self::push) of [`Scope::Addresses`], field by field: what passes here by the
+    /// hundred stays in registers.
+    #[inline(always)]
+    pub fn push_addresses(
+        &mut self,
+        vmid: Vmid,
+        stage: Stage,
+        asid: Option<Asid>,
+        range: &TlbiRange,
+        origin: u32,
+    ) {
+        let new = Packed {
+            key: key::of_addresses(vmid, stage, asid, range),
+            addr: range.addr,
+            bytes: range.bytes,
+            origin,
+        };
+        self.newest = None;
+        if self.wide && self.is_covered(&new.unpack()) {
             return;
         }
-        let ranges = self.ranges;
-        let newest = self
-            .translations
-            .iter_mut()
-            .enumerate()
-            .rev()
-            .take(LOOK_BACK);
-        for (at, kept) in newest {
-            if merge(&mut kept.request, &request, ranges) {
+        let oldest = self.translations.len().saturating_sub(LOOK_BACK);
+        for at in (oldest..self.translations.len()).rev() {
+            if merge(&mut self.translations[at], &new, self.ranges) {
                 self.newest = Some(at);
                 return;
             }
         }
         self.newest = Some(self.translations.len());
-        self.keep(request, origin);
+        self.keep(new);
+    }
+
+    #[cold]
+    fn is_covered(&self, request: &Invalidation) -> bool {
+        let mut kept = self.translations.iter();
+        kept.any(|kept| covers(&kept.unpack(), request))
     }
 
     fn push_wide(&mut self, request: Invalidation, origin: u32) {
-        if self
-            .translations
-            .iter()
-            .any(|kept| covers(&kept.request, &request))
-        {
+        if self.is_covered(&request) {
             return;
         }
         self.translations
-            .retain(|kept| !covers(&request, &kept.request));
+            .retain(|kept| !covers(&request, &kept.unpack()));
         self.wide = true;
-        self.keep(request, origin);
+        self.keep(Packed::wide(&request, origin));
     }
 
-    #[inline]
-    fn keep(&mut self, request: Invalidation, origin: u32) {
+    #[inline(always)]
+    fn keep(&mut self, new: Packed) {
         if let Some(first) = self.translations.first() {
-            self.mixed |= first.request.vmid != request.vmid;
+            self.mixed |= (first.key ^ new.key) & key::VMID != 0;
         }
-        self.translations.push(Kept { request, origin });
+        self.translations.push(new);
     }
 
     /// Ends the window: from now on batches can be taken.
     pub fn finish(&mut self) {
         if self.mixed {
             // Stable, so requests of one VMID keep their order.
-            self.translations.sort_by_key(|kept| kept.request.vmid);
+            self.translations.sort_by_key(|kept| kept.key & key::VMID);
         }
     }
 
@@ -207,10 +217,14 @@ impl Coalescer {
         let Some(first) = rest.first() else {
             return false;
         };
-        let vmid = first.request.vmid;
-        batch.restart(vmid);
-        for kept in rest.iter().take_while(|kept| kept.request.vmid == vmid) {
-            batch.push(self.affordable(kept.request), kept.origin);
+        let vmid = first.key & key::VMID;
+        batch.restart(key::vmid(first.key));
+        for kept in rest.iter().take_while(|kept| kept.key & key::VMID == vmid) {
+            if kept.key & key::KIND == key::ADDRESSES && kept.bytes <= self.widen_above {
+                batch.push(kept.addresses(), kept.origin);
+            } else {
+                batch.push(self.affordable(kept.unpack()), kept.origin);
+            }
         }
         self.taken += batch.len();
         true
@@ -280,41 +294,33 @@ fn covers(wide: &Invalidation, narrow: &Invalidation) -> bool {
 }
 
 /// Makes `kept` cover `new` as well, if one request of addresses can say both.
-#[inline]
-fn merge(kept: &mut Invalidation, new: &Invalidation, ranges: bool) -> bool {
-    let (
-        Scope::Addresses { asid, range: old },
-        Scope::Addresses {
-            asid: new_asid,
-            range,
-        },
-    ) = (&mut kept.scope, &new.scope)
-    else {
-        return false;
-    };
-    let same = kept.vmid == new.vmid && kept.stage == new.stage && asid == new_asid;
-    if !same || old.granule != range.granule {
+#[inline(always)]
+fn merge(kept: &mut Packed, new: &Packed, ranges: bool) -> bool {
+    if (kept.key ^ new.key) & key::IDENTITY != 0 {
         return false;
     }
     // law7b: neighbours of unknown granule become a range.
-    let known = old.granule.is_some() || cfg!(break_law7b);
+    let known = new.key & key::GRANULE != 0 || cfg!(break_law7b);
     // The very same addresses need neither a known granule nor a backend that knows ranges.
-    let identical = old.addr == range.addr && old.bytes == range.bytes;
-    if !identical && !(known && ranges && touch(old, range)) {
+    let identical = kept.addr == new.addr && kept.bytes == new.bytes;
+    let mergeable = known && ranges && touch(kept, new);
+    if !identical && !mergeable {
         return false;
     }
-    let end = old.last().max(range.last());
-    old.addr = old.addr.min(range.addr);
-    old.bytes = (end - old.addr).saturating_add(1);
-    old.ttl = if old.ttl == range.ttl { old.ttl } else { 0 };
-    old.leaf &= range.leaf;
+    let end = kept.last().max(new.last());
+    kept.addr = kept.addr.min(new.addr);
+    kept.bytes = (end - kept.addr).saturating_add(1);
+    if (kept.key ^ new.key) & key::TTL != 0 {
+        kept.key &= !key::TTL;
+    }
+    kept.key &= new.key | !key::LEAF;
     true
 }
 
 /// Whether two ranges overlap or lie side by side, so that their union is a range.
-#[inline]
-fn touch(a: &TlbiRange, b: &TlbiRange) -> bool {
-    let side_by_side = |low: &TlbiRange, high: &TlbiRange| {
+#[inline(always)]
+fn touch(a: &Packed, b: &Packed) -> bool {
+    let side_by_side = |low: &Packed, high: &Packed| {
         low.addr <= high.addr && high.addr <= low.last().saturating_add(1)
     };
     side_by_side(a, b) || side_by_side(b, a)

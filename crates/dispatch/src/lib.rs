@@ -18,6 +18,7 @@ pub mod batch;
 pub mod coalesce;
 pub mod dispatch;
 pub mod invalidation;
+mod packed;
 
 pub use backend::{Backend, BackendCapabilities, Barrier, Cause, Rejected, WaiterId, Wake};
 pub use batch::{Batch, MAX_BATCH};

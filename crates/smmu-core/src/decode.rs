@@ -131,13 +131,40 @@ fn never_legal(op: u8) -> Illegal {
 
 /// The VMID that a command carries: ignored, and zero here, unless the guest has stage 2
 /// (law 2; with S2P=0 the field is RES0 and not compared).
-#[inline]
+#[inline(always)]
 fn vmid(word: TlbiWord0, caps: &Capabilities) -> Vmid {
     // law2a: the guest's VMID counts even where it has no stage 2.
     if cfg!(break_law2a) || caps.idr0.s2p() {
         Vmid(word.vmid())
     } else {
         Vmid(0)
+    }
+}
+
+/// TLBI_NH_VA, the command that a guest's hot path consists of, in parts that stay in registers:
+/// exactly what [`decode`] says, or `None` where that is another command or an error.
+#[inline(always)]
+#[must_use]
+pub fn nh_va(raw: RawCommand, caps: &Capabilities) -> Option<(Vmid, Asid, TlbiRange)> {
+    if raw.opcode() != opcode::TLBI_NH_VA || !caps.idr0.s1p() {
+        return None;
+    }
+    let word = TlbiWord0::from_bits(raw.dw0);
+    let range = range(raw, caps).ok()?;
+    Some((vmid(word, caps), Asid(word.asid()), range))
+}
+
+/// SYNC's completion signal: exactly what [`decode`] says, or `None` where that is another command
+/// or an error.
+#[inline(always)]
+#[must_use]
+pub fn signal(raw: RawCommand, caps: &Capabilities) -> Option<Signal> {
+    if raw.opcode() != opcode::SYNC {
+        return None;
+    }
+    match sync(raw, caps) {
+        Ok(Command::Sync(signal)) => Some(signal),
+        _ => None,
     }
 }
 
@@ -197,7 +224,7 @@ fn tlbi_stage2(raw: RawCommand, caps: &Capabilities) -> Result<Tlbi, Illegal> {
 }
 
 /// The addresses of a TLBI (4.4.1): without IDR3.RIL the range fields are RES0 and ignored.
-#[inline]
+#[inline(always)]
 fn range(raw: RawCommand, caps: &Capabilities) -> Result<TlbiRange, Illegal> {
     let (low, high) = (TlbiWord0::from_bits(raw.dw0), TlbiWord1::from_bits(raw.dw1));
     let addr = high.page() << 12;
@@ -243,7 +270,7 @@ fn range(raw: RawCommand, caps: &Capabilities) -> Result<TlbiRange, Illegal> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn sync(raw: RawCommand, caps: &Capabilities) -> Result<Command, Illegal> {
     let (low, high) = (SyncWord0::from_bits(raw.dw0), SyncWord1::from_bits(raw.dw1));
     Ok(Command::Sync(match low.cs() {

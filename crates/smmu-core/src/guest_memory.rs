@@ -6,7 +6,7 @@
 //! Words in guest memory are little-endian: [`load_le`] and the `store_*` methods convert.
 
 use crate::ids::Gpa;
-use vcmdq_sync::atomic::{AtomicU64, Ordering};
+use vcmdq_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Why guest memory could not be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,13 @@ pub trait GuestMemory: Send + Sync {
     /// Stores one aligned 32-bit word, little-endian, as one single-copy-atomic access with
     /// `order`, and marks it dirty.
     fn store_u32(&self, at: Gpa, value: u32, order: Ordering) -> Result<(), MemoryError>;
+
+    /// The run of [`words`](Self::words) as little-endian 32-bit words, where the implementation can
+    /// show memory so. Whoever stores there reports it with [`mark_dirty`](Self::mark_dirty).
+    fn words32(&self, at: Gpa, count: usize) -> Option<&[AtomicU32]> {
+        let _ = (at, count);
+        None
+    }
 
     /// Says that the engine has written `len` bytes at `at` through [`words`](Self::words), so
     /// that they enter the dirty log.

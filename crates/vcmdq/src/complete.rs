@@ -13,6 +13,7 @@ use crate::seams::Line;
 use crate::window::{SyncPoint, Window};
 use dispatch::Barrier;
 use smmu_core::command::{Msi, Signal};
+use smmu_core::{Gpa, decode};
 use vcmdq_sync::atomic::Ordering;
 use vcmdq_sync::weak::{Site, taken};
 
@@ -49,18 +50,24 @@ pub(crate) fn complete(
         }
     }
     let lost_at = device_timed_out.or(std::mem::take(&mut consumer.lost_atc_inv).then_some(0));
-    for sync in &window.syncs {
+    let at_once = if lost_at.is_none() {
+        in_ring_messages(consumer, window)
+    } else {
+        0
+    };
+    for (done, sync) in window.syncs.iter().enumerate().skip(at_once) {
         let entries = consumer.entries;
         if lost_at.is_some_and(|lost| lost <= sync.at) {
             consumer.publish(ring, entries.geometry().advance(start, sync.at));
+            ring.counters.syncs.add(done as u64);
             ring.counters.atc_timeouts.add(1);
             consumer.stop(ring, CommandError::AtcInvSync);
             return Completed::Failed;
         }
         let behind = entries.geometry().advance(start, sync.at + 1);
         signal(consumer, ring, sync, behind);
-        ring.counters.syncs.add(1);
     }
+    ring.counters.syncs.add(window.syncs.len() as u64);
     // An unanswered ATC_INV that no SYNC of this window covers is charged to the next one.
     consumer.lost_atc_inv = lost_at.is_some();
     let behind = consumer.entries.geometry().advance(start, window.len);
@@ -82,6 +89,41 @@ fn quiesced(consumer: &Consumer, ring: &Ring) -> bool {
     consumer.instances.iter().fold(true, pending)
 }
 
+/// Linux's way: a message into the ring itself for every SYNC. The ring is looked up once, not once
+/// for each. Returns how many SYNCs of the window's beginning are done so.
+#[inline]
+fn in_ring_messages(consumer: &Consumer, window: &Window) -> usize {
+    // law4d: the word in the ring comes after CONS, like any other message.
+    if cfg!(break_law4d) || window.syncs.is_empty() {
+        return 0;
+    }
+    let (base, caps) = (consumer.entries.base(), &consumer.frame.settings.caps);
+    let count = consumer.entries.geometry().entries() as usize * 4;
+    let Some(words) = consumer.memory.words32(base, count) else {
+        return 0;
+    };
+    let (mut done, mut low, mut high) = (0, u64::MAX, 0);
+    for sync in &window.syncs {
+        let Some(Signal::Irq { msi: Some(msi) }) = decode::signal(sync.raw, caps) else {
+            break;
+        };
+        let offset = msi.addr.0.wrapping_sub(base.0);
+        let Some(word) = words.get((offset / 4) as usize) else {
+            break;
+        };
+        // Release: whoever sees the word sees what the commands before the SYNC did.
+        word.store(msi.data.to_le(), Ordering::Release);
+        (low, high) = (low.min(offset), high.max(offset));
+        done += 1;
+    }
+    if done > 0 {
+        // Too much may be reported, never too little.
+        let bytes = (high - low) as usize + 4;
+        consumer.memory.mark_dirty(Gpa(base.0 + low), bytes);
+    }
+    done
+}
+
 #[inline]
 fn signal(
     consumer: &mut Consumer,
@@ -89,7 +131,8 @@ fn signal(
     sync: &SyncPoint,
     behind: smmu_core::queue_index::QueueIndex,
 ) {
-    match sync.signal {
+    let caps = &consumer.frame.settings.caps;
+    match decode::signal(sync.raw, caps).unwrap_or(Signal::None) {
         // Whoever waits looks at CONS, which the end of the window publishes. A WFE event is what
         // any store to a watched line is.
         Signal::None | Signal::Sev => {}

@@ -114,11 +114,10 @@ impl Consumer {
         };
         let stop = self.take_window(desk, limit);
         self.dispatch_window(ring, desk);
-        let commands = desk.window.len + u32::from(stop.is_some());
-        ring.counters.window(commands);
-        ring.counters
-            .invalidations
-            .add(u64::from(desk.window.invalidations));
+        let invalidations = u64::from(desk.window.invalidations);
+        ring.counters.invalidations.add(invalidations);
+        let looked_at = desk.window.len + u32::from(stop.is_some());
+        let start = self.cons;
         let completed = complete(self, ring, &desk.window, desk.report.device_timed_out);
         self.waiting = completed == Completed::Waiting;
         let goes_on = match (completed, stop) {
@@ -126,7 +125,9 @@ impl Consumer {
             (Completed::All, Some(stop)) => self.end_window(ring, desk, stop),
             _ => false,
         };
-        (goes_on, commands)
+        let consumed = self.entries.geometry().published(start, self.cons);
+        ring.counters.window(consumed.unwrap_or(0));
+        (goes_on, looked_at)
     }
 
     /// Fetch, decode, first pass.

@@ -6,10 +6,10 @@
 //! before it, and before everything behind it.
 
 use crate::window::{Effect, Stop, Stride, SyncPoint, Window};
-use dispatch::Invalidation;
+use dispatch::{Invalidation, Stage};
 use smmu_core::Capabilities;
-use smmu_core::command::{Command, Tlbi};
-use smmu_core::decode::decode;
+use smmu_core::command::Command;
+use smmu_core::decode::{decode, nh_va, signal};
 use smmu_core::guest_memory::load_le;
 use smmu_core::spec::command::RawCommand;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
@@ -21,24 +21,20 @@ pub(crate) fn first_pass(
     entries: &[AtomicU64],
     caps: &Capabilities,
 ) -> Option<Stop> {
-    for entry in entries.chunks_exact(2) {
-        // Relaxed: PROD's acquire, before the first of them, makes them the published ones.
-        let raw = RawCommand {
-            dw0: load_le(&entry[0], Ordering::Relaxed),
-            dw1: load_le(&entry[1], Ordering::Relaxed),
-        };
-        if !continues(window, raw) {
+    let mut unread = entries.chunks_exact(2).map(read);
+    while let Some(raw) = follow(window, &mut unread) {
+        if !hot(window, raw, caps) {
             let command = match decode(raw, caps) {
                 Ok(command) => command,
                 Err(reason) => return Some(Stop::Illegal(reason)),
             };
             // law6a: what was judged is read again to be executed, and may be nothing by then.
             #[cfg(break_law6a)]
-            let Ok(command) = decode(again(entry), caps) else {
+            let Ok(command) = decode(again(entries, unread.len()), caps) else {
                 window.len += 1;
                 continue;
             };
-            if let Some(effect) = take(window, raw, &command) {
+            if let Some(effect) = take(window, &command, raw) {
                 return Some(Stop::Effect(effect));
             }
         }
@@ -47,51 +43,91 @@ pub(crate) fn first_pass(
     None
 }
 
-#[cfg(break_law6a)]
-fn again(entry: &[AtomicU64]) -> RawCommand {
-    let load = |word: &AtomicU64| load_le(word, Ordering::Relaxed);
+/// Relaxed: PROD's acquire, before the first of them, makes them the published ones.
+#[inline(always)]
+fn read(entry: &[AtomicU64]) -> RawCommand {
     RawCommand {
-        dw0: load(&entry[0]),
-        dw1: load(&entry[1]),
+        dw0: load_le(&entry[0], Ordering::Relaxed),
+        dw1: load_le(&entry[1], Ordering::Relaxed),
     }
 }
 
-/// The last invalidation once more, one range further on: the usual case by far when memory is
-/// unmapped, and legal because the last one was (legality does not depend on the address).
-#[inline]
-fn continues(window: &mut Window, raw: RawCommand) -> bool {
-    let stride = &mut window.stride;
-    if raw.dw0 != stride.dw0 || raw.dw1 != stride.dw1 || stride.step == 0 {
-        return false;
-    }
-    if !window.coalescer.extend(raw.dw1 & !0xFFF, stride.step) {
-        return false;
-    }
-    stride.dw1 = stride.dw1.wrapping_add(stride.step);
-    window.invalidations += 1;
-    true
+#[cfg(break_law6a)]
+fn again(entries: &[AtomicU64], unread: usize) -> RawCommand {
+    let at = entries.len() / 2 - unread - 1;
+    read(&entries[2 * at..])
 }
 
-#[inline]
-fn take(window: &mut Window, raw: RawCommand, command: &Command) -> Option<Effect> {
-    match *command {
-        Command::Tlbi(tlbi) => {
-            window
-                .coalescer
-                .push(Invalidation::from_tlbi(tlbi), window.len);
-            window.invalidations += 1;
-            window.stride = stride(raw, tlbi);
+/// Takes the last invalidation once more, and once more, each time one range further on: the usual
+/// case by far when memory is unmapped, and legal because the last one was (legality does not
+/// depend on the address). Returns the first command that is something else.
+#[inline(always)]
+fn follow(
+    window: &mut Window,
+    unread: &mut impl Iterator<Item = RawCommand>,
+) -> Option<RawCommand> {
+    let Stride { dw0, mut dw1, step } = window.stride;
+    let mut times = 0;
+    let other = loop {
+        match unread.next() {
+            // A step of zero is "nothing follows"; an address below the step has wrapped round the
+            // top of the address space, where a range ends.
+            Some(raw) if raw.dw1 == dw1 && raw.dw0 == dw0 && step != 0 && dw1 >= step => {
+                times += 1;
+                dw1 = dw1.wrapping_add(step);
+            }
+            other => break other,
         }
-        Command::Sync(signal) => window.syncs.push(SyncPoint {
+    };
+    if times > 0 {
+        window.coalescer.extend(u64::from(times) * step);
+        window.stride.dw1 = dw1;
+        window.invalidations += times;
+        window.len += times;
+    }
+    other
+}
+
+/// The two commands that hot paths consist of, without the detour through a [`Command`] in memory.
+#[inline(always)]
+fn hot(window: &mut Window, raw: RawCommand, caps: &Capabilities) -> bool {
+    if cfg!(break_law6a) {
+        return false;
+    }
+    if let Some((vmid, asid, range)) = nh_va(raw, caps) {
+        let coalescer = &mut window.coalescer;
+        coalescer.push_addresses(vmid, Stage::One, Some(asid), &range, window.len);
+        window.invalidations += 1;
+        window.stride = Stride::default();
+        if range.granule.is_some() && coalescer.ends_at(range.addr.checked_add(range.bytes)) {
+            let dw1 = raw.dw1.wrapping_add(range.bytes);
+            window.stride = Stride {
+                dw0: raw.dw0,
+                dw1,
+                step: range.bytes,
+            };
+        }
+        return true;
+    }
+    if signal(raw, caps).is_some() {
+        window.syncs.push(SyncPoint {
             at: window.len,
-            signal,
+            raw,
+        });
+        return true;
+    }
+    false
+}
+
+#[inline]
+fn take(window: &mut Window, command: &Command, raw: RawCommand) -> Option<Effect> {
+    match *command {
+        Command::Tlbi(tlbi) => invalidate(window, Invalidation::from_tlbi(tlbi)),
+        Command::AtcInv(ref inv) => invalidate(window, Invalidation::from_atc_inv(inv)),
+        Command::Sync(_) => window.syncs.push(SyncPoint {
+            at: window.len,
+            raw,
         }),
-        Command::AtcInv(ref inv) => {
-            window
-                .coalescer
-                .push(Invalidation::from_atc_inv(inv), window.len);
-            window.invalidations += 1;
-        }
         Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => {}
         Command::Cfgi(_)
         | Command::Resume { .. }
@@ -101,20 +137,9 @@ fn take(window: &mut Window, raw: RawCommand, command: &Command) -> Option<Effec
     None
 }
 
-/// What the command would look like one range further on; nothing if its granule is unknown.
-#[inline]
-fn stride(raw: RawCommand, tlbi: Tlbi) -> Stride {
-    let (Tlbi::NhVa { range, .. } | Tlbi::NhVaa { range, .. }) = tlbi else {
-        return Stride::default();
-    };
-    let step = if range.granule.is_some() {
-        range.bytes
-    } else {
-        0
-    };
-    Stride {
-        dw0: raw.dw0,
-        dw1: raw.dw1.wrapping_add(step),
-        step,
-    }
+/// The request that the last stride would lengthen is not the newest one any more.
+fn invalidate(window: &mut Window, request: Invalidation) {
+    window.stride = Stride::default();
+    window.coalescer.push(request, window.len);
+    window.invalidations += 1;
 }

@@ -55,11 +55,12 @@ counters! {
     windows,
     /// PRODs that lay beyond the ring, and were not followed.
     bad_prods,
-    /// Invalidations among the commands.
+    /// Invalidations executed. Those behind a SYNC that waits are executed again when it is done.
     invalidations,
     /// Other commands with an effect (CFGI, RESUME, STALL_TERM, PRI_RESP).
     effects,
-    /// Invalidations and configuration commands that named a stream nobody bound; dropped.
+    /// Commands of effect on one stream, and invalidations of one, that named a stream nobody
+    /// bound; dropped.
     unbound,
     /// Requests that were left after coalescing.
     requests,
@@ -106,9 +107,12 @@ impl Counter {
 }
 
 impl Counters {
-    /// Counts a window of `len` commands.
+    /// Counts a window of which `len` commands were consumed; none, if it stopped at its first.
     #[inline]
     pub(crate) fn window(&self, len: u32) {
+        if len == 0 {
+            return;
+        }
         self.commands.add(u64::from(len));
         self.windows.add(1);
         let bucket = (u32::BITS - len.saturating_sub(1).leading_zeros()) as usize;

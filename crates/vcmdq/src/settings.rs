@@ -13,6 +13,10 @@ pub struct Settings {
     /// worker awake costs no system call; one that finds it asleep a wake-up (tens of
     /// microseconds on many hosts).
     pub spin: Duration,
+    /// How long of that time it keeps its processor to itself. After it, every look is followed by a
+    /// `sched_yield`: where vCPUs and workers share processors, the vCPU that the worker is
+    /// waiting for gets its turn.
+    pub yield_after: Duration,
     /// How long a worker that serves rings with a shared page sleeps at most: nobody wakes it
     /// when a guest stores into such a page. Zero is "never sleeps".
     pub doze: Duration,
@@ -27,6 +31,7 @@ impl Default for Settings {
         Self {
             workers: 1,
             spin: Duration::from_micros(50),
+            yield_after: Duration::from_micros(2),
             doze: Duration::from_micros(100),
             max_rings: 1024,
             slice: 1024,

@@ -5,7 +5,7 @@
 )]
 
 use smmu_core::{Gpa, GuestMemory, MemoryError};
-use vcmdq_sync::atomic::{AtomicU64, Ordering};
+use vcmdq_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
@@ -68,6 +68,17 @@ impl<M: GuestMemoryBackend + Send + Sync> GuestMemory for VmMemory<M> {
         region
             .store(value.to_le(), offset, order)
             .map_err(|_| MemoryError::NotBacked(at))
+    }
+
+    #[inline]
+    fn words32(&self, at: Gpa, count: usize) -> Option<&[AtomicU32]> {
+        let words = self.words(at, count.div_ceil(2)).ok()?;
+        // SAFETY: the same memory in halves: an AtomicU32 needs less alignment than an AtomicU64,
+        // the run is as long, and the lifetime is that of `self`.
+        let halves = unsafe {
+            std::slice::from_raw_parts(words.as_ptr().cast::<AtomicU32>(), words.len() * 2)
+        };
+        halves.get(..count.min(halves.len()))
     }
 
     fn mark_dirty(&self, at: Gpa, len: usize) {

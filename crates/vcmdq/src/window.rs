@@ -4,8 +4,9 @@ use arrayvec::ArrayVec;
 use dispatch::coalesce::Coalescer;
 use dispatch::dispatch::Report;
 use dispatch::{BackendCapabilities, Batch, MAX_BATCH};
-use smmu_core::command::{Cfgi, Command, PriResponse, ResumeAction, Signal};
+use smmu_core::command::{Cfgi, Command, PriResponse, ResumeAction};
 use smmu_core::decode::Illegal;
+use smmu_core::spec::command::RawCommand;
 use smmu_core::{Stag, StreamId, SubstreamId};
 
 /// The most commands in a window.
@@ -15,7 +16,8 @@ pub(crate) const MAX_WINDOW: u32 = MAX_BATCH as u32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SyncPoint {
     pub(crate) at: u32,
-    pub(crate) signal: Signal,
+    /// The command, as it was read once (law 6); legal.
+    pub(crate) raw: RawCommand,
 }
 
 /// Why a window ends before its last published command.

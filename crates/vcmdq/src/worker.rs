@@ -94,8 +94,13 @@ impl Worker {
                     return self.shared.count_idle(looks, false);
                 }
             }
-            if self.shared.clock.now().saturating_sub(start) >= self.shared.settings.spin {
+            let idle = self.shared.clock.now().saturating_sub(start);
+            if idle >= self.shared.settings.spin {
                 break;
+            }
+            // Whoever is going to ring may be waiting for this very processor.
+            if idle >= self.shared.settings.yield_after {
+                vcmdq_sync::thread::yield_now();
             }
         }
         let polls = self.index == 0 && self.rings.iter().any(|ring| polled(ring));

@@ -337,3 +337,48 @@ fn peers_row9_prefetches_are_consumed() {
     rig.send(&[encode(&config), encode(&addr), sync()]);
     assert_eq!((rig.cons(), rig.stopped()), (3, false));
 }
+
+/// The last page and then page zero are no range: a range ends at the top of the address space.
+#[test]
+fn law7_a_run_of_pages_does_not_go_on_behind_the_top() {
+    let mut rig = Rig::new();
+    rig.cache(0);
+    rig.cache(1);
+    rig.send(&[tlbi(0xF_FFFF_FFFF_FFFF), tlbi(0), tlbi(1), sync()]);
+    assert!(!rig.cached(0) && !rig.cached(1));
+}
+
+/// What comes between two pages of a run must not make the second one vanish.
+#[test]
+fn law7_a_run_of_pages_with_anything_in_between_is_removed_whole() {
+    let between = [
+        sync(),
+        atc_inv(),
+        encode(&Command::Tlbi(smmu_core::command::Tlbi::NhAsid {
+            vmid: smmu_core::Vmid(0),
+            asid: smmu_core::Asid(9),
+        })),
+        encode(&Command::PrefetchConfig {
+            stream: STREAM,
+            substream: None,
+        }),
+        encode(&Command::Cfgi(Cfgi::All)),
+        tlbi(40),
+    ];
+    for other in between {
+        let mut rig = Rig::new();
+        (0..6).for_each(|page| rig.cache(page));
+        rig.send(&[
+            tlbi(0),
+            tlbi(1),
+            other,
+            tlbi(2),
+            tlbi(3),
+            other,
+            tlbi(4),
+            sync(),
+        ]);
+        let left: Vec<_> = (0..6).filter(|page| rig.cached(*page)).collect();
+        assert_eq!(left, [5], "with {other:x?} in between");
+    }
+}

@@ -40,7 +40,7 @@ use vcmdq_sync::atomic::{AtomicU32, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlbSettings {
     /// log2 of the number of entries, 7 to 24. The default, 16 (64 Ki entries), takes
-    /// 2.5 MiB.
+    /// 2.5 MiB: 8 bytes of tag and 32 of leaf each.
     pub log2_entries: u8,
     /// log2 of the number of ASID generations, 4 to 16. With 16 (512 KiB), the default, ASIDs
     /// of one VMID never share one; with fewer, invalidating an ASID may remove a

@@ -21,7 +21,6 @@ use super::tag::{Matcher, State, Tag};
 use super::{PageClass, Space};
 use crate::ids::Vmid;
 use alloc::boxed::Box;
-use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU64, Ordering, fence};
 use vcmdq_sync::weak::{Site, full_fence};
 
@@ -36,10 +35,16 @@ const BANKS: u64 = 2;
 
 #[derive(Debug)]
 pub(super) struct Table {
-    tags: Box<[CachePadded<[AtomicU64; WAYS]>]>,
+    tags: Box<[Set]>,
     leaves: Box<[Slot]>,
     bank_mask: u64,
 }
+
+/// The tags of a set: one cache line. Not padded to two, as what one thread writes often is:
+/// that doubles what an invalidation finds outside of the second-level cache.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Set([AtomicU64; WAYS]);
 
 /// The part of an entry that is read only when the tag matches.
 #[derive(Debug)]
@@ -75,7 +80,7 @@ impl Table {
         };
         Self {
             tags: (0..sets)
-                .map(|_| CachePadded::new(core::array::from_fn(|_| zero())))
+                .map(|_| Set(core::array::from_fn(|_| zero())))
                 .collect(),
             leaves: (0..sets * WAYS).map(|_| slot()).collect(),
             bank_mask: sets as u64 / BANKS - 1,
@@ -120,7 +125,7 @@ impl Table {
     pub(super) fn find(&self, vmid: Vmid, tag: Tag) -> Option<Leaf> {
         let set = self.home(vmid, tag);
         let wanted = tag.with(State::Valid);
-        let tags = &self.tags[set];
+        let tags = &self.tags[set].0;
         let way = tags
             .iter()
             .position(|t| t.load(Ordering::Relaxed) == wanted)?;
@@ -158,7 +163,7 @@ impl Table {
     ) -> bool {
         let set = self.home(vmid, tag);
         let way = self.victim(set, tag, stamp);
-        let (word, slot) = (&self.tags[set][way], &self.leaves[set * WAYS + way]);
+        let (word, slot) = (&self.tags[set].0[way], &self.leaves[set * WAYS + way]);
         let version = slot.version.load(Ordering::Relaxed);
         if version & BUSY != 0 {
             return false;
@@ -198,7 +203,7 @@ impl Table {
 
     /// The same entry's slot, an empty one, or one that the new entry's numbers choose.
     fn victim(&self, set: usize, tag: Tag, stamp: u64) -> usize {
-        let tags = &self.tags[set];
+        let tags = &self.tags[set].0;
         let find = |word: u64| tags.iter().position(|t| t.load(Ordering::Relaxed) == word);
         find(tag.with(State::Valid))
             .or_else(|| find(0))
@@ -235,7 +240,7 @@ impl Table {
 
     #[inline]
     fn take_in(&self, set: usize, matcher: &Matcher) {
-        for word in self.tags[set].iter() {
+        for word in &self.tags[set].0 {
             if matcher.takes(word.load(Ordering::Relaxed)) {
                 // No comparison: if a filler has moved on meanwhile, its entry goes too, which is
                 // allowed; rule 1 keeps the leaf whole. A swap, because it cannot fall between a
