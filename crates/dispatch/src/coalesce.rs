@@ -24,7 +24,7 @@ use crate::batch::{Batch, MAX_BATCH};
 use crate::invalidation::{Invalidation, Scope, Stage};
 use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
-use smmu_core::range::{Granule, TlbiRange};
+use smmu_core::range::TlbiRange;
 use smmu_core::{Asid, StreamId, Vmid};
 
 /// How many of the newest requests a new one is compared with. Producers on several CPUs

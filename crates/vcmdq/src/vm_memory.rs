@@ -7,84 +7,187 @@
 use smmu_core::{Gpa, GuestMemory, MemoryError};
 use vcmdq_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use vm_memory::bitmap::Bitmap;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 /// A vm-memory map as the engine's guest memory.
 ///
 /// The map must stay mapped as long as this value lives, which every backend of vm-memory but
 /// Xen's on-demand grants does. A backing file that shrinks underneath is a SIGBUS for the
-/// VMM. What the engine writes enters the map's dirty bitmap.
+/// VMM. What the engine writes enters the map's dirty bitmap, if it has one.
 #[derive(Clone, Debug)]
-pub struct VmMemory<M>(M);
+pub struct VmMemory<M> {
+    map: M,
+    /// Where each region lies, looked up once: a worker asks for every window.
+    regions: Vec<Region>,
+}
+
+/// A region's place in the guest and in this process.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    start: u64,
+    bytes: u64,
+    host: *const u8,
+}
+
+// SAFETY: `host` is only ever turned into references to atomics, which any thread may use, and the
+// map that keeps it valid is owned by the same value.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn of(region: &impl GuestMemoryRegion) -> Option<Self> {
+        let slice = region.as_volatile_slice().ok()?;
+        let host = slice.ptr_guard().as_ptr();
+        Some(Self {
+            start: region.start_addr().0,
+            bytes: region.len(),
+            host,
+        })
+    }
+
+    /// How far into the region an address lies, and how many bytes follow.
+    #[inline]
+    fn find(&self, at: Gpa) -> Option<(u64, u64)> {
+        let offset = at.0.wrapping_sub(self.start);
+        (offset < self.bytes).then(|| (offset, self.bytes - offset))
+    }
+}
 
 impl<M: GuestMemoryBackend> VmMemory<M> {
-    /// Takes a map; clone it first to keep one (maps are cheap to clone).
+    /// Takes a map; clone it first to keep one (maps are cheap to clone). Regions that are not
+    /// mapped into this process count as not backed.
     pub fn new(map: M) -> Self {
-        Self(map)
+        let regions = map.iter().filter_map(|region| Region::of(region)).collect();
+        Self { map, regions }
     }
 
     /// The map.
     pub fn map(&self) -> &M {
-        &self.0
+        &self.map
     }
 
-    fn region(&self, at: Gpa) -> Result<(&M::R, MemoryRegionAddress), MemoryError> {
-        self.0
-            .to_region_addr(GuestAddress(at.0))
-            .ok_or(MemoryError::NotBacked(at))
+    /// `at` in this process, and how many bytes from there on lie in one piece.
+    #[inline]
+    fn host(&self, at: Gpa, align: u64) -> Result<(*const u8, u64), MemoryError> {
+        let found = self.regions.iter().find_map(|region| {
+            let (offset, left) = region.find(at)?;
+            // In bounds of the mapping: `offset` is less than its length.
+            Some((
+                region.host.wrapping_add(usize::try_from(offset).ok()?),
+                left,
+            ))
+        });
+        let (host, left) = found.ok_or(MemoryError::NotBacked(at))?;
+        if host as u64 % align != 0 || at.0 % align != 0 {
+            return Err(MemoryError::Misaligned(at, align));
+        }
+        if left < align {
+            return Err(MemoryError::NotBacked(at));
+        }
+        Ok((host, left))
     }
 }
 
 impl<M: GuestMemoryBackend + Send + Sync> GuestMemory for VmMemory<M> {
     #[inline]
     fn words(&self, at: Gpa, count: usize) -> Result<&[AtomicU64], MemoryError> {
-        if at.0 % 8 != 0 {
-            return Err(MemoryError::Misaligned(at, 8));
-        }
-        let (region, offset) = self.region(at)?;
-        let room = usize::try_from((region.len() - offset.0) / 8).unwrap_or(usize::MAX);
-        let count = count.min(room);
-        let slice = region
-            .get_slice(offset, count * 8)
-            .map_err(|_| MemoryError::NotBacked(at))?;
-        let first = slice.ptr_guard_mut().as_ptr().cast::<AtomicU64>();
-        if count == 0 {
-            return Err(MemoryError::NotBacked(at));
-        }
-        if !first.is_aligned() {
-            return Err(MemoryError::Misaligned(at, 8));
-        }
-        // SAFETY: `get_slice` has checked that `count * 8` bytes from `first` lie in one mapping,
-        // which lives as long as `self` (see the type's contract); `first` is aligned; every
-        // bit pattern is an AtomicU64; and all accesses of the engine to them are atomic.
-        Ok(unsafe { std::slice::from_raw_parts(first, count) })
-    }
-
-    fn store_u32(&self, at: Gpa, value: u32, order: Ordering) -> Result<(), MemoryError> {
-        if at.0 % 4 != 0 {
-            return Err(MemoryError::Misaligned(at, 4));
-        }
-        let (region, offset) = self.region(at)?;
-        region
-            .store(value.to_le(), offset, order)
-            .map_err(|_| MemoryError::NotBacked(at))
+        let (host, left) = self.host(at, 8)?;
+        let count = count.min(usize::try_from(left / 8).unwrap_or(usize::MAX));
+        // SAFETY: `host` has checked that the words from there on, `left` bytes of them, lie in one
+        // mapping, which lives as long as `self` (see the type's contract), and that the first is
+        // aligned; every bit pattern is an AtomicU64; and all accesses of the engine are atomic.
+        Ok(unsafe { std::slice::from_raw_parts(host.cast::<AtomicU64>(), count) })
     }
 
     #[inline]
     fn words32(&self, at: Gpa, count: usize) -> Option<&[AtomicU32]> {
-        let words = self.words(at, count.div_ceil(2)).ok()?;
-        // SAFETY: the same memory in halves: an AtomicU32 needs less alignment than an AtomicU64,
-        // the run is as long, and the lifetime is that of `self`.
-        let halves = unsafe {
-            std::slice::from_raw_parts(words.as_ptr().cast::<AtomicU32>(), words.len() * 2)
-        };
-        halves.get(..count.min(halves.len()))
+        let (host, left) = self.host(at, 4).ok()?;
+        let count = count.min(usize::try_from(left / 4).unwrap_or(usize::MAX));
+        // SAFETY: as in `words`, in halves.
+        Some(unsafe { std::slice::from_raw_parts(host.cast::<AtomicU32>(), count) })
     }
 
+    #[inline]
+    fn store_u32(&self, at: Gpa, value: u32, order: Ordering) -> Result<(), MemoryError> {
+        let (host, _) = self.host(at, 4)?;
+        // SAFETY: as in `words`, one half of one.
+        let word = unsafe { &*host.cast::<AtomicU32>() };
+        word.store(value.to_le(), order);
+        self.mark_dirty(at, 4);
+        Ok(())
+    }
+
+    #[inline]
     fn mark_dirty(&self, at: Gpa, len: usize) {
-        if let Ok((region, offset)) = self.region(at) {
-            let offset = usize::try_from(offset.0).unwrap_or(usize::MAX);
-            region.bitmap().mark_dirty(offset, len);
+        // A map without a log has a bitmap of no size: then there is nothing to look up.
+        if size_of::<<M::R as GuestMemoryRegion>::B>() == 0 {
+            return;
         }
+        if let Some((region, MemoryRegionAddress(offset))) =
+            self.map.to_region_addr(GuestAddress(at.0))
+        {
+            region
+                .bitmap()
+                .mark_dirty(usize::try_from(offset).unwrap_or(usize::MAX), len);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::bitmap::AtomicBitmap;
+    use vm_memory::{Bytes, GuestMemoryMmap};
+
+    fn map() -> VmMemory<GuestMemoryMmap<AtomicBitmap>> {
+        let ranges = [
+            (GuestAddress(0x1000), 0x2000),
+            (GuestAddress(0x8000), 0x1000),
+        ];
+        VmMemory::new(GuestMemoryMmap::from_ranges(&ranges).expect("anonymous memory"))
+    }
+
+    #[test]
+    fn words_end_where_the_region_ends() {
+        let memory = map();
+        assert_eq!(memory.words(Gpa(0x2FF0), 8).map(<[_]>::len), Ok(2));
+        assert_eq!(memory.words(Gpa(0x8000), 8).map(<[_]>::len), Ok(8));
+        let nothing = |at| memory.words(Gpa(at), 1).err();
+        assert_eq!(nothing(0), Some(MemoryError::NotBacked(Gpa(0))));
+        assert_eq!(nothing(0x3000), Some(MemoryError::NotBacked(Gpa(0x3000))));
+        assert_eq!(
+            nothing(0x1004),
+            Some(MemoryError::Misaligned(Gpa(0x1004), 8))
+        );
+        assert_eq!(
+            nothing(u64::MAX - 7),
+            Some(MemoryError::NotBacked(Gpa(u64::MAX - 7)))
+        );
+    }
+
+    #[test]
+    fn what_the_engine_writes_is_there_and_in_the_dirty_log() {
+        let memory = map();
+        memory
+            .store_u32(Gpa(0x8004), 0x1234_5678, Ordering::Release)
+            .expect("backed");
+        let seen: u32 = memory.map().read_obj(GuestAddress(0x8004)).expect("backed");
+        assert_eq!(seen, 0x1234_5678);
+        assert_eq!(
+            memory.words(Gpa(0x8000), 1).expect("backed")[0].load(Ordering::Relaxed) >> 32,
+            0x1234_5678
+        );
+        let (region, _) = memory
+            .map()
+            .to_region_addr(GuestAddress(0x8000))
+            .expect("backed");
+        assert!(region.bitmap().dirty_at(4));
+        let (other, _) = memory
+            .map()
+            .to_region_addr(GuestAddress(0x1000))
+            .expect("backed");
+        assert!(!other.bitmap().dirty_at(4), "and nothing else is");
+        assert!(memory.store_u32(Gpa(0x3000), 0, Ordering::Relaxed).is_err());
     }
 }
