@@ -206,8 +206,10 @@ impl Coalescer {
     /// Ends the window: from now on batches can be taken.
     pub fn finish(&mut self) {
         if self.mixed {
-            // Stable, so requests of one VMID keep their order.
-            self.translations.sort_by_key(|kept| kept.key & key::VMID);
+            // Origins differ, so requests of one VMID keep their order; and unlike a stable sort
+            // this one allocates nothing.
+            self.translations
+                .sort_unstable_by_key(|kept| (kept.key & key::VMID, kept.origin));
         }
     }
 
