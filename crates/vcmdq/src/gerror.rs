@@ -10,6 +10,8 @@ use vcmdq_sync::atomic::{AtomicU32, Ordering};
 pub mod gerror_bits {
     /// A command queue has stopped at a command.
     pub const CMDQ_ERR: u32 = 1 << 0;
+    /// The event queue lies where there is no memory.
+    pub const EVENTQ_ABT_ERR: u32 = 1 << 2;
     /// A SYNC's message went nowhere.
     pub const MSI_CMDQ_ABT_ERR: u32 = 1 << 4;
 }
