@@ -24,7 +24,7 @@ use crate::batch::{Batch, MAX_BATCH};
 use crate::invalidation::{Invalidation, Scope, Stage};
 use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
-use smmu_core::range::TlbiRange;
+use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, StreamId, Vmid};
 
 /// How many of the newest requests a new one is compared with. Producers on several CPUs
@@ -222,11 +222,14 @@ impl Coalescer {
         let vmid = first.key & key::VMID;
         batch.restart(key::vmid(first.key));
         for kept in rest.iter().take_while(|kept| kept.key & key::VMID == vmid) {
-            if kept.key & key::KIND == key::ADDRESSES && kept.bytes <= self.widen_above {
-                batch.push(kept.addresses(), kept.origin);
+            let request = if kept.key & key::KIND != key::ADDRESSES {
+                kept.unpack()
+            } else if self.affords(kept) {
+                kept.addresses()
             } else {
-                batch.push(self.affordable(kept.unpack()), kept.origin);
-            }
+                wider(&kept.addresses())
+            };
+            batch.push(request, kept.origin);
         }
         self.taken += batch.len();
         true
@@ -248,20 +251,40 @@ impl Coalescer {
         self.taken = 0;
     }
 
-    fn affordable(&self, request: Invalidation) -> Invalidation {
-        let Scope::Addresses { asid, range } = request.scope else {
-            return request;
-        };
-        if range.bytes <= self.widen_above || request.stage != Stage::One {
-            return request;
-        }
-        let scope = match asid {
-            // law7a: an ASID alone, which leaves the globals that addresses would take.
-            Some(asid) if cfg!(break_law7a) => Scope::Context(asid),
-            Some(asid) => Scope::ContextAndGlobals(asid),
-            None => Scope::Vmid,
-        };
-        Invalidation { scope, ..request }
+    /// Whether the backend takes a request of addresses as it is: short enough to be cheaper than
+    /// something wider, and a single page where it knows no ranges.
+    #[inline]
+    fn affords(&self, kept: &Packed) -> bool {
+        let page = key::granule(kept.key).map_or(4096, Granule::bytes);
+        kept.bytes <= self.widen_above && (self.ranges || kept.bytes <= page)
+    }
+}
+
+/// What covers a request of addresses without naming them.
+fn wider(request: &Invalidation) -> Invalidation {
+    let Scope::Addresses { asid, .. } = request.scope else {
+        return *request;
+    };
+    match asid {
+        // Stage 2 alone has no request of its own for a whole VMID.
+        _ if request.stage != Stage::One => Invalidation {
+            stage: Stage::Both,
+            scope: Scope::Vmid,
+            ..*request
+        },
+        // law7a: an ASID alone, which leaves the globals that addresses would take.
+        Some(asid) if cfg!(break_law7a) => Invalidation {
+            scope: Scope::Context(asid),
+            ..*request
+        },
+        Some(asid) => Invalidation {
+            scope: Scope::ContextAndGlobals(asid),
+            ..*request
+        },
+        None => Invalidation {
+            scope: Scope::Vmid,
+            ..*request
+        },
     }
 }
 

@@ -301,3 +301,23 @@ fn a_device_is_asked_after_every_translation_has_gone() {
     );
     assert!(!coalescer.device_batch(&mut batch, |_| false));
 }
+
+#[test]
+fn law7_a_range_that_a_backend_cannot_name_becomes_wider() {
+    let range = TlbiRange {
+        addr: 0x1000,
+        bytes: 0x3000,
+        granule: Some(Granule::K4),
+        ttl: 3,
+        leaf: true,
+    };
+    let kept = coalesced(&[va(1, range)], &capabilities(false, u64::MAX));
+    assert_eq!(kept[0].scope, Scope::ContextAndGlobals(Asid(1)));
+    let ipas = Invalidation {
+        vmid: Vmid(0),
+        stage: Stage::Two,
+        scope: Scope::Addresses { asid: None, range },
+    };
+    let kept = coalesced(&[ipas], &capabilities(false, u64::MAX));
+    assert_eq!((kept[0].stage, kept[0].scope), (Stage::Both, Scope::Vmid));
+}

@@ -6,6 +6,7 @@ use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use vcmdq_sync::atomic::{AtomicBool, Ordering};
 
 /// What one call is to do.
@@ -121,6 +122,10 @@ impl<B: Backend> Backend for Faulty<B> {
             return Barrier::Pending;
         }
         self.inner.barrier(waiter)
+    }
+
+    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
+        self.inner.overdue(waiter, waited)
     }
 
     fn attach(&self, wake: Arc<dyn Wake>) {

@@ -4,6 +4,7 @@ use crate::batch::Batch;
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
@@ -110,6 +111,15 @@ pub trait Backend: Send + Sync {
     /// Whether accesses that began before the invalidations submitted so far have ended
     /// (law 3). If not, `waiter` is woken when they have, and this is asked again.
     fn barrier(&self, waiter: WaiterId) -> Barrier;
+
+    /// A barrier of `waiter` has been pending for `waited`: time to tell whoever delays it.
+    /// Returns how long the waiter must have waited before this is to be called again, `None` for
+    /// "not again". So the first call, with zero, asks for the first limit. Never completes anything:
+    /// the barrier stays pending.
+    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
+        let _ = (waiter, waited);
+        None
+    }
 
     /// Gives the backend the callback for its pending barriers. Called once, before the first
     /// batch.

@@ -5,6 +5,7 @@ use crate::batch::Batch;
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// A backend in front of another one.
 #[derive(Debug)]
@@ -58,6 +59,10 @@ impl<B: Backend> Backend for Recorder<B> {
 
     fn barrier(&self, waiter: WaiterId) -> Barrier {
         self.inner.barrier(waiter)
+    }
+
+    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
+        self.inner.overdue(waiter, waited)
     }
 
     fn attach(&self, wake: Arc<dyn Wake>) {

@@ -6,8 +6,9 @@ use smmu_core::config::{Context, Stage1Config, StreamAttributes, StreamConfig};
 use smmu_core::fault::{Fault, FaultPolicy};
 use smmu_core::translate::Setup;
 use smmu_core::walk::NoStage2;
-use smmu_core::{GuestMemory, StreamId, SubstreamId, Vmid};
+use smmu_core::{Gpa, GuestMemory, MemoryError, StreamId, SubstreamId, Vmid};
 use std::sync::Arc;
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
 /// How a stream's transactions go, with or without a given substream.
 #[derive(Clone, Copy, Debug)]
@@ -150,4 +151,19 @@ impl Kept {
     pub(super) fn memory(&self) -> &dyn GuestMemory {
         &*self.memory
     }
+}
+
+/// Guest memory without any: what a port that has translated nothing shows.
+pub(super) struct Nowhere;
+
+impl GuestMemory for Nowhere {
+    fn words(&self, at: Gpa, _count: usize) -> Result<&[AtomicU64], MemoryError> {
+        Err(MemoryError::NotBacked(at))
+    }
+
+    fn store_u32(&self, at: Gpa, _value: u32, _order: Ordering) -> Result<(), MemoryError> {
+        Err(MemoryError::NotBacked(at))
+    }
+
+    fn mark_dirty(&self, _at: Gpa, _len: usize) {}
 }

@@ -5,21 +5,31 @@
 //! |---|---|
 //! | `mod.rs` | the backend: batches, configuration, memory |
 //! | `port.rs` | a device's way in: guard, configuration, translation |
+//! | `owned.rs` | a guard that can be kept and sent |
+//! | `watch.rs` | a translation that is kept without a guard |
+//! | `overdue.rs` | guards that are open for too long |
 //! | `context.rs` | the configuration that a port has read |
 //! | `quiesce.rs` | which guards a SYNC has to wait for |
 
 mod context;
+mod overdue;
+mod owned;
 mod port;
 mod quiesce;
+mod watch;
 
-pub use port::{Denied, Guarded, Output, OwnedGuard, Port};
+pub use overdue::Overdue;
+pub use owned::OwnedGuard;
+pub use port::{Denied, Guarded, Output, Port};
+pub use watch::{Stale, Watched};
 
 use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, WaiterId, Wake};
 use crate::batch::Batch;
 use crate::invalidation::{Invalidation, Scope, Stage};
+use overdue::Patience;
 use smmu_core::command::Cfgi;
 use smmu_core::config::generation::ConfigGenerations;
-use smmu_core::guard::{Guards, Mark};
+use smmu_core::guard::{Guards, Mark, Use};
 use smmu_core::tlb::{Entry, FillTicket, Hit, Signature, Sweep, Tlb, TlbSettings};
 use smmu_core::translate::Setup;
 use smmu_core::{Asid, GuestMemory, StreamId, SubstreamId, Vmid};
@@ -27,8 +37,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
+use watch::Watches;
 
 /// A device model that keeps translations of its own (an ATC, as ATS devices do).
 pub trait DeviceCache: Send + Sync {
@@ -72,6 +84,11 @@ pub struct SoftwareSettings {
     pub tlb: TlbSettings,
     /// Guards that can be open at the same time, 1 to 4096: a port takes one. 128 bytes each.
     pub guards: usize,
+    /// How long a SYNC waits for a guard until the device is told ([`Port::on_overdue`]).
+    pub guard_age: Duration,
+    /// How long until the VMM is told, too ([`Software::set_overdue_host`]). Linux gives up a
+    /// SYNC after one second of its own clock.
+    pub guard_age_host: Duration,
 }
 
 impl Default for SoftwareSettings {
@@ -79,6 +96,8 @@ impl Default for SoftwareSettings {
         Self {
             tlb: TlbSettings::default(),
             guards: 256,
+            guard_age: Duration::from_millis(100),
+            guard_age_host: Duration::from_millis(500),
         }
     }
 }
@@ -93,6 +112,8 @@ pub struct Software {
     world: Snapshot<World>,
     /// Counts changes of `world` and `closed`; ports look whether it has moved.
     version: AtomicU64,
+    watches: Watches,
+    patience: Patience,
     wake: OnceLock<Arc<dyn Wake>>,
 }
 
@@ -131,6 +152,8 @@ impl Software {
             closed: Snapshot::new(Closed::default()),
             world: Snapshot::new(World::default()),
             version: AtomicU64::new(0),
+            watches: Watches::default(),
+            patience: Patience::new(settings.guard_age, settings.guard_age_host),
             wake: OnceLock::new(),
         }
     }
@@ -307,6 +330,10 @@ impl Backend for Software {
         self.barrier_of(waiter)
     }
 
+    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
+        self.tell_overdue(waiter, waited)
+    }
+
     fn attach(&self, wake: Arc<dyn Wake>) {
         // A backend belongs to one engine; a second one would be woken by nobody.
         let _first_wins = self.wake.set(wake);
@@ -334,8 +361,8 @@ impl Backend for Software {
         });
         self.tlb.sweep(Signature::default()).everything();
         self.version_changed();
-        self.guards.mark(Mark::EVERYBODY, |used| {
-            stream.is_none_or(|s| s == used.stream)
-        });
+        let concerned = |used: &Use| stream.is_none_or(|s| s == used.stream);
+        self.guards.mark(Mark::EVERYBODY, concerned);
+        self.watches.tell(concerned);
     }
 }

@@ -13,7 +13,8 @@
 //!    ASID), say so and go back to 2.
 
 use super::Software;
-use super::context::{Kept, Route};
+use super::context::{Kept, Nowhere, Route};
+use super::overdue::{Complaint, Overdue};
 use smmu_core::access::{Access, Transaction};
 use smmu_core::config::Context;
 use smmu_core::fault::{Fault, FaultPolicy, FaultRules};
@@ -21,7 +22,7 @@ use smmu_core::guard::{NoSlot, Slot, Use};
 use smmu_core::tlb::{Entry, PageClass, Space};
 use smmu_core::translate::{Failed, Translated};
 use smmu_core::walk::{Leaf, NoStage2, bypass_stage1, translate as walk_stage1};
-use smmu_core::{StreamId, SubstreamId, Vmid};
+use smmu_core::{GuestMemory, StreamId, SubstreamId, Vmid};
 use std::sync::Arc;
 
 /// Why an access may not go on.
@@ -43,6 +44,9 @@ pub struct Output {
     pub bytes: u64,
 }
 
+/// How often a translation is begun anew because what it uses has changed.
+const MAX_TRIES: u32 = 16;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Port {
@@ -50,19 +54,13 @@ pub struct Port {
     stream: StreamId,
     slot: Option<Slot>,
     kept: Option<Kept>,
+    complaint: Option<Complaint>,
 }
 
 /// A translation in use: a SYNC waits for it if something before it removes it.
 #[derive(Debug)]
 pub struct Guarded<'p> {
     port: &'p mut Port,
-    output: Output,
-}
-
-/// A translation in use that can be kept and sent to another thread, for asynchronous I/O.
-#[derive(Debug)]
-pub struct OwnedGuard {
-    port: Port,
     output: Output,
 }
 
@@ -75,6 +73,7 @@ impl Software {
             stream,
             slot,
             kept: None,
+            complaint: None,
         })
     }
 }
@@ -90,6 +89,12 @@ impl Port {
     #[must_use]
     pub fn core(&self) -> &Arc<Software> {
         &self.core
+    }
+
+    /// Registers who is told when a guard of this stream has kept a SYNC waiting for too long; in
+    /// the place of whoever was registered through this port before. Control path.
+    pub fn on_overdue(&mut self, tell: Arc<dyn Overdue>) {
+        self.complaint = Some(Complaint::new(&self.core, self.stream, tell));
     }
 
     /// Translates an access of up to `bytes` from its address on, and holds the translation until
@@ -117,28 +122,6 @@ impl Port {
         }
     }
 
-    /// The same with a guard that owns the port.
-    pub fn translate_owned(
-        mut self,
-        substream: Option<SubstreamId>,
-        access: Access,
-        bytes: u64,
-        faulted: impl FnOnce(&Failed),
-    ) -> Result<OwnedGuard, (Self, Denied)> {
-        let entered = self
-            .translate(substream, access, bytes, faulted)
-            .map(|guard| {
-                let output = guard.output;
-                // The guard stays open; it is the owned one's now.
-                std::mem::forget(guard);
-                output
-            });
-        match entered {
-            Ok(output) => Ok(OwnedGuard { port: self, output }),
-            Err(denied) => Err((self, denied)),
-        }
-    }
-
     /// Opens the guard and finds the output. The guard is open afterwards, whatever the result.
     #[inline]
     fn enter(
@@ -151,7 +134,7 @@ impl Port {
             return Err(Denied::Aborted);
         };
         let core = &self.core;
-        let mut said = expected(self.stream, self.kept.as_ref(), substream, &access, bytes);
+        let mut said = expected(self.stream, self.kept.as_ref(), substream, &access);
         core.guards.open(slot, &said);
         let mut tries = 0;
         loop {
@@ -171,6 +154,10 @@ impl Port {
                 return Ok(output);
             }
             tries += 1;
+            if tries > MAX_TRIES {
+                // Every round is a change of the stream's VMID under its traffic.
+                return Err(Denied::Aborted);
+            }
             said = if tries < 3 {
                 union(&said, &used)
             } else {
@@ -180,8 +167,26 @@ impl Port {
         }
     }
 
+    /// The map of guest memory by which the open guard has translated.
     #[inline]
-    fn close(&self) {
+    pub(super) fn memory(&self) -> &dyn GuestMemory {
+        self.kept.as_ref().map_or(&Nowhere, Kept::memory)
+    }
+
+    /// Looks up once more, under the open guard: the output, and what it uses.
+    pub(super) fn resolve(
+        &self,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+    ) -> Result<(Output, Use), Denied> {
+        let kept = self.kept.as_ref().ok_or(Denied::Aborted)?;
+        kept.resolve(&self.core, self.stream, substream, access, bytes)
+    }
+
+    /// Ends the use, if there is one.
+    #[inline]
+    pub(super) fn close(&self) {
         if let Some(slot) = &self.slot {
             if self.core.guards.close(slot) {
                 self.core.wake_waiters();
@@ -192,6 +197,8 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
+        // A guard that was leaked must not keep SYNCs waiting for ever.
+        self.close();
         if let Some(slot) = self.slot.take() {
             self.core.guards.give_back(slot);
         }
@@ -205,9 +212,8 @@ fn expected(
     kept: Option<&Kept>,
     substream: Option<SubstreamId>,
     access: &Access,
-    bytes: u64,
 ) -> Use {
-    let (first, last) = span(access.address, bytes);
+    let (first, last) = page(access.address);
     let Some(kept) = kept else {
         return anything(stream, Vmid(0));
     };
@@ -229,11 +235,11 @@ fn expected(
     }
 }
 
-/// The 4 KiB pages of an access.
+/// The 4 KiB page of an address: the least that a translation covers. Not more, however long the
+/// access is: a guard is for one translation, and pages further on may lie beyond the top byte.
 #[inline]
-fn span(address: u64, bytes: u64) -> (u64, u64) {
-    let last = address.saturating_add(bytes.saturating_sub(1));
-    (address & !0xFFF, last | 0xFFF)
+fn page(address: u64) -> (u64, u64) {
+    (address & !0xFFF, address | 0xFFF)
 }
 
 fn union(a: &Use, b: &Use) -> Use {
@@ -247,7 +253,7 @@ fn union(a: &Use, b: &Use) -> Use {
     }
 }
 
-fn anything(stream: StreamId, vmid: Vmid) -> Use {
+pub(super) fn anything(stream: StreamId, vmid: Vmid) -> Use {
     Use {
         stream,
         vmid,
@@ -316,6 +322,11 @@ impl Kept {
             Route::Bypass(bits) => {
                 let address = bypass_stage1(access.address, *bits)
                     .map_err(|fault| fail(fault, FaultPolicy::ABORT))?;
+                // Beyond the last address that fits, an access faults on its own.
+                let room = 1u64
+                    .checked_shl(*bits)
+                    .map_or(u64::MAX, |end| end - address);
+                let bytes = bytes.min(room);
                 Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
             }
             Route::Stage1(context, vmid) => {
@@ -392,6 +403,13 @@ impl Kept {
     }
 }
 
+/// Bytes from a bypassed address on that fit as it does: what lies beyond faults on its own.
+#[inline]
+fn room(address: u64, bits: u32) -> u64 {
+    1u64.checked_shl(bits)
+        .map_or(u64::MAX, |end| end - address)
+}
+
 #[inline]
 fn output(leaf: &Leaf, address: u64, bytes: u64) -> Output {
     let offset = address & ((1u64 << leaf.shift) - 1);
@@ -408,38 +426,28 @@ impl Guarded<'_> {
     pub fn output(&self) -> Output {
         self.output
     }
+
+    /// The map of guest memory that belongs to the translation. Nothing of it may be used when the
+    /// guard is closed (law 9).
+    #[must_use]
+    #[inline]
+    pub fn memory(&self) -> &dyn GuestMemory {
+        self.port.memory()
+    }
+
+    /// Looks up once more: the output, and what it uses.
+    pub(super) fn resolve(
+        &self,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+    ) -> Result<(Output, Use), Denied> {
+        self.port.resolve(substream, access, bytes)
+    }
 }
 
 impl Drop for Guarded<'_> {
     #[inline]
-    fn drop(&mut self) {
-        self.port.close();
-    }
-}
-
-impl OwnedGuard {
-    /// Where the access goes.
-    #[must_use]
-    pub fn output(&self) -> Output {
-        self.output
-    }
-
-    /// Ends the use and gives the port back.
-    #[must_use]
-    pub fn close(self) -> Port {
-        self.port.close();
-        let mut this = std::mem::ManuallyDrop::new(self);
-        let core = this.port.core.clone();
-        Port {
-            core,
-            stream: this.port.stream,
-            slot: this.port.slot.take(),
-            kept: this.port.kept.take(),
-        }
-    }
-}
-
-impl Drop for OwnedGuard {
     fn drop(&mut self) {
         self.port.close();
     }

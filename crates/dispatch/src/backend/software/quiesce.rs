@@ -26,7 +26,8 @@ fn could_match(request: &Invalidation, used: &Use) -> bool {
 }
 
 impl Software {
-    /// After a batch: marks the guards that its ring's next SYNC has to wait for.
+    /// After a batch: marks the guards that its ring's next SYNC has to wait for, and tells the
+    /// watches.
     #[inline]
     pub(super) fn mark_batch(&self, batch: &Batch) {
         // The sweep's own fence, or the one in `mark`, orders this look against a first lease.
@@ -37,11 +38,14 @@ impl Software {
         self.guards.mark(mark, |used| {
             batch.requests().iter().any(|r| could_match(r, used))
         });
+        self.watches
+            .tell(|used| batch.requests().iter().any(|r| could_match(r, used)));
     }
 
     pub(super) fn mark_configuration(&self, change: &Cfgi, waiter: WaiterId) {
         self.guards
             .mark(Mark::of(waiter.0), |used| change.concerns(used.stream));
+        self.watches.tell(|used| change.concerns(used.stream));
     }
 
     pub(super) fn barrier_of(&self, waiter: WaiterId) -> Barrier {
@@ -56,6 +60,7 @@ impl Software {
     pub(super) fn wait_for_all_guards(&self) {
         let mark = Mark::EVERYBODY;
         self.guards.mark(mark, |_| true);
+        self.watches.tell(|_| true);
         while !self.guards.quiesced(mark) {
             vcmdq_sync::thread::yield_now();
         }
