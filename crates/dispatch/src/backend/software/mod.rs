@@ -9,6 +9,7 @@
 //! | `watch.rs` | a translation that is kept without a guard |
 //! | `overdue.rs` | guards that are open for too long |
 //! | `context.rs` | the configuration that a port has read |
+//! | `resolve.rs` | from there to an output: bypass, cache, walk |
 //! | `quiesce.rs` | which guards a SYNC has to wait for |
 
 mod context;
@@ -16,6 +17,7 @@ mod overdue;
 mod owned;
 mod port;
 mod quiesce;
+mod resolve;
 mod watch;
 
 pub use overdue::Overdue;

@@ -16,12 +16,9 @@ use super::Software;
 use super::context::{Kept, Nowhere, Route};
 use super::overdue::{Complaint, Overdue};
 use smmu_core::access::{Access, Transaction};
-use smmu_core::config::Context;
-use smmu_core::fault::{Fault, FaultPolicy, FaultRules};
+use smmu_core::fault::{Fault, FaultPolicy};
 use smmu_core::guard::{NoSlot, Slot, Use};
-use smmu_core::tlb::{Entry, PageClass, Space};
-use smmu_core::translate::{Failed, Translated};
-use smmu_core::walk::{Leaf, NoStage2, bypass_stage1, translate as walk_stage1};
+use smmu_core::translate::Failed;
 use smmu_core::{GuestMemory, StreamId, SubstreamId, Vmid};
 use std::sync::Arc;
 
@@ -282,141 +279,6 @@ fn unreadable(
         },
         verdict,
     })
-}
-
-impl Kept {
-    /// Where an access goes, and what it uses for that.
-    #[inline]
-    pub(super) fn resolve(
-        &self,
-        core: &Software,
-        stream: StreamId,
-        substream: Option<SubstreamId>,
-        access: Access,
-        bytes: u64,
-    ) -> Result<(Output, Use), Denied> {
-        let access = self
-            .attributes()
-            .map_or(access, |attributes| attributes.apply(access));
-        let transaction = Transaction {
-            stream,
-            substream,
-            access,
-        };
-        let fail = |fault: Fault, policy| {
-            let rules = FaultRules {
-                stage1: policy,
-                stage2: FaultPolicy::ABORT,
-                record_bad_stream_id: self.setup().record_bad_stream_id,
-            };
-            Denied::Fault(Failed {
-                fault,
-                transaction,
-                verdict: fault.verdict(&rules),
-            })
-        };
-        let vmid = self.vmid();
-        match self.route() {
-            Route::Abort => Err(Denied::Aborted),
-            Route::Fault(fault, policy) => Err(fail(*fault, *policy)),
-            Route::Bypass(bits) => {
-                let address = bypass_stage1(access.address, *bits)
-                    .map_err(|fault| fail(fault, FaultPolicy::ABORT))?;
-                // Beyond the last address that fits, an access faults on its own.
-                let room = 1u64
-                    .checked_shl(*bits)
-                    .map_or(u64::MAX, |end| end - address);
-                let bytes = bytes.min(room);
-                Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
-            }
-            Route::Stage1(context, vmid) => {
-                let leaf = self
-                    .stage1(core, *vmid, context, &transaction)
-                    .map_err(|fault| fail(fault, context.policy))?;
-                let first = access.address & !((1u64 << leaf.shift) - 1);
-                let last = first | ((1u64 << leaf.shift) - 1);
-                let (asid, global) = (Some(context.asid), leaf.global);
-                let used = Use {
-                    stream,
-                    vmid: *vmid,
-                    asid,
-                    global,
-                    first,
-                    last,
-                };
-                Ok((output(&leaf, access.address, bytes), used))
-            }
-            Route::Uncached => {
-                let memory = self.memory();
-                match self.setup().translate(memory, &transaction) {
-                    Ok(Translated::Aborted) => Err(Denied::Aborted),
-                    Ok(Translated::Bypassed(address)) => {
-                        Ok((Output { address, bytes }, anything(stream, vmid)))
-                    }
-                    Ok(Translated::Mapped(leaf)) => {
-                        Ok((output(&leaf, access.address, bytes), anything(stream, vmid)))
-                    }
-                    Err(failed) => Err(Denied::Fault(failed)),
-                }
-            }
-        }
-    }
-
-    /// Stage 1 alone, through the translation cache.
-    #[inline]
-    fn stage1(
-        &self,
-        core: &Software,
-        vmid: Vmid,
-        context: &Context,
-        transaction: &Transaction,
-    ) -> Result<Leaf, Fault> {
-        let access = &transaction.access;
-        context.admit(access)?;
-        if let Some(hit) = core.tlb.lookup(vmid, context.asid, access.address) {
-            if let Some(leaf) = Leaf::unpack(hit.payload) {
-                return if leaf.permissions.allow(access) {
-                    Ok(leaf)
-                } else {
-                    Err(Fault::Permission(smmu_core::fault::Place::Stage1))
-                };
-            }
-        }
-        let ticket = core.tlb.ticket(vmid, context.asid);
-        let leaf = walk_stage1(self.memory(), &NoStage2, context, access)?;
-        if let Some(class) = PageClass::of(leaf.granule, leaf.level) {
-            let space = if leaf.global {
-                Space::Global
-            } else {
-                Space::Asid(context.asid)
-            };
-            let entry = Entry {
-                vmid,
-                space,
-                va: access.address,
-                class,
-                payload: leaf.pack(),
-            };
-            core.tlb.fill(&entry, &ticket);
-        }
-        Ok(leaf)
-    }
-}
-
-/// Bytes from a bypassed address on that fit as it does: what lies beyond faults on its own.
-#[inline]
-fn room(address: u64, bits: u32) -> u64 {
-    1u64.checked_shl(bits)
-        .map_or(u64::MAX, |end| end - address)
-}
-
-#[inline]
-fn output(leaf: &Leaf, address: u64, bytes: u64) -> Output {
-    let offset = address & ((1u64 << leaf.shift) - 1);
-    Output {
-        address: leaf.output(address),
-        bytes: bytes.min((1u64 << leaf.shift) - offset),
-    }
 }
 
 impl Guarded<'_> {

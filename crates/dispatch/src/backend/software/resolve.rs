@@ -1,0 +1,148 @@
+//! From a kept configuration and an address to an output: bypass, cache, walk.
+
+use super::Software;
+use super::context::{Kept, Route};
+use super::port::{Denied, Output, anything};
+use smmu_core::access::{Access, Transaction};
+use smmu_core::config::Context;
+use smmu_core::fault::{Fault, FaultPolicy, FaultRules, Place};
+use smmu_core::guard::Use;
+use smmu_core::tlb::{Entry, PageClass, Space};
+use smmu_core::translate::{Failed, Translated};
+use smmu_core::walk::{Leaf, NoStage2, bypass_stage1, translate as walk_stage1};
+use smmu_core::{StreamId, SubstreamId, Vmid};
+
+impl Kept {
+    /// Where an access goes, and what it uses for that.
+    #[inline]
+    pub(super) fn resolve(
+        &self,
+        core: &Software,
+        stream: StreamId,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+    ) -> Result<(Output, Use), Denied> {
+        let access = self
+            .attributes()
+            .map_or(access, |attributes| attributes.apply(access));
+        let transaction = Transaction {
+            stream,
+            substream,
+            access,
+        };
+        let vmid = self.vmid();
+        match self.route() {
+            Route::Abort => Err(Denied::Aborted),
+            Route::Fault(fault, policy) => Err(self.denied(*fault, transaction, *policy)),
+            Route::Bypass(bits) => {
+                let address = bypass_stage1(access.address, *bits)
+                    .map_err(|fault| self.denied(fault, transaction, FaultPolicy::ABORT))?;
+                let bytes = bytes.min(room(address, *bits));
+                Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
+            }
+            Route::Stage1(context, vmid) => {
+                let leaf = self
+                    .stage1(core, *vmid, context, &transaction)
+                    .map_err(|fault| self.denied(fault, transaction, context.policy))?;
+                let used = Use {
+                    stream,
+                    vmid: *vmid,
+                    asid: Some(context.asid),
+                    global: leaf.global,
+                    first: access.address & !((1u64 << leaf.shift) - 1),
+                    last: access.address | ((1u64 << leaf.shift) - 1),
+                };
+                Ok((output(&leaf, access.address, bytes), used))
+            }
+            Route::Uncached => {
+                let output = self.uncached(&transaction, bytes)?;
+                Ok((output, anything(stream, vmid)))
+            }
+        }
+    }
+
+    #[cold]
+    fn denied(&self, fault: Fault, transaction: Transaction, policy: FaultPolicy) -> Denied {
+        let rules = FaultRules {
+            stage1: policy,
+            stage2: FaultPolicy::ABORT,
+            record_bad_stream_id: self.setup().record_bad_stream_id,
+        };
+        Denied::Fault(Failed {
+            fault,
+            transaction,
+            verdict: fault.verdict(&rules),
+        })
+    }
+
+    /// With a stage 2 of the guest's: from the stream table on, each time.
+    fn uncached(&self, transaction: &Transaction, bytes: u64) -> Result<Output, Denied> {
+        let address = transaction.access.address;
+        match self.setup().translate(self.memory(), transaction) {
+            Ok(Translated::Aborted) => Err(Denied::Aborted),
+            Ok(Translated::Bypassed(address)) => {
+                let bytes = bytes.min(room(address, self.setup().caps.oas_bits()));
+                Ok(Output { address, bytes })
+            }
+            Ok(Translated::Mapped(leaf)) => Ok(output(&leaf, address, bytes)),
+            Err(failed) => Err(Denied::Fault(failed)),
+        }
+    }
+
+    /// Stage 1 alone, through the translation cache.
+    #[inline]
+    fn stage1(
+        &self,
+        core: &Software,
+        vmid: Vmid,
+        context: &Context,
+        transaction: &Transaction,
+    ) -> Result<Leaf, Fault> {
+        let access = &transaction.access;
+        context.admit(access)?;
+        if let Some(hit) = core.tlb.lookup(vmid, context.asid, access.address) {
+            if let Some(leaf) = Leaf::unpack(hit.payload) {
+                return if leaf.permissions.allow(access) {
+                    Ok(leaf)
+                } else {
+                    Err(Fault::Permission(Place::Stage1))
+                };
+            }
+        }
+        let ticket = core.tlb.ticket(vmid, context.asid);
+        let leaf = walk_stage1(self.memory(), &NoStage2, context, access)?;
+        if let Some(class) = PageClass::of(leaf.granule, leaf.level) {
+            let space = if leaf.global {
+                Space::Global
+            } else {
+                Space::Asid(context.asid)
+            };
+            let entry = Entry {
+                vmid,
+                space,
+                va: access.address,
+                class,
+                payload: leaf.pack(),
+            };
+            core.tlb.fill(&entry, &ticket);
+        }
+        Ok(leaf)
+    }
+}
+
+/// Bytes from a bypassed address on that fit as it does: what lies beyond faults on its own.
+#[inline]
+fn room(address: u64, bits: u32) -> u64 {
+    1u64.checked_shl(bits)
+        .map_or(u64::MAX, |end| end.saturating_sub(address).max(1))
+}
+
+#[inline]
+fn output(leaf: &Leaf, address: u64, bytes: u64) -> Output {
+    let offset = address & ((1u64 << leaf.shift) - 1);
+    Output {
+        address: leaf.output(address),
+        bytes: bytes.min((1u64 << leaf.shift) - offset),
+    }
+}
