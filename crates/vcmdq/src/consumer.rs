@@ -246,9 +246,11 @@ impl Consumer {
                 self.forward_configuration(ring, desk, &change);
             }
             Effect::Resume(stream, stag, action) if streams.is_bound(stream) => {
+                self.frame.events.resume_access(stream, stag, action);
                 host.resume(stream, stag, action);
             }
             Effect::TerminateStalls(stream) if streams.is_bound(stream) => {
+                self.frame.events.terminate_stalls(stream);
                 host.terminate_stalls(stream);
             }
             Effect::PageResponse(stream, substream, group, response)

@@ -1,5 +1,6 @@
 //! What can go wrong between a VMM and the engine. What a guest does wrong is never here.
 
+use crate::events::SinkRestoreError;
 use crate::instance::{InstanceId, Placement};
 use smmu_core::StreamId;
 
@@ -107,6 +108,9 @@ pub enum RestoreError {
     /// Other identification registers (law 10).
     #[error("the saved frame advertises other capabilities; create this one with the same")]
     Capabilities,
+    /// The events could not be put back.
+    #[error(transparent)]
+    Events(#[from] SinkRestoreError),
     /// Another number of rings.
     #[error("the saved frame has {saved} rings, this one {here}")]
     Rings {

@@ -4,6 +4,7 @@ use crate::consumer::Consumer;
 use crate::doorbell::Bell;
 use crate::engine::EngineShared;
 use crate::error::{BindError, RestoreError, RingError};
+use crate::events::EventSink;
 use crate::fetch::Entries;
 use crate::instance::{Instance, InstanceId, Placement};
 use crate::ring::{DoorbellMode, Ring};
@@ -24,6 +25,7 @@ pub(crate) struct FrameShared {
     pub(crate) settings: FrameSettings,
     pub(crate) interrupts: Arc<dyn Interrupts>,
     pub(crate) host: Arc<dyn StreamHost>,
+    pub(crate) events: EventSink,
     pub(crate) streams: Snapshot<Streams>,
 }
 
@@ -66,6 +68,11 @@ impl Wake for WakeRing {
 impl Frame {
     pub(crate) fn new(settings: FrameSettings, seams: Seams, engine: Arc<EngineShared>) -> Self {
         let shared = FrameShared {
+            events: EventSink::new(
+                &settings.caps,
+                seams.memory.clone(),
+                seams.interrupts.clone(),
+            ),
             settings,
             interrupts: seams.interrupts,
             host: seams.streams,
@@ -155,10 +162,20 @@ impl Frame {
         self.control().rings.clone()
     }
 
+    /// Where faults of the frame's devices go: the event queue and the stalled transactions.
+    #[must_use]
+    pub fn events(&self) -> &EventSink {
+        &self.shared.events
+    }
+
     /// Exchanges the whole map of guest memory. When it returns, nothing uses the old one (law 9).
     pub fn update_memory(&self, memory: Arc<dyn GuestMemory>) {
         let mut control = self.control();
         control.memory = memory;
+        self.shared
+            .events
+            .queue()
+            .update_memory(control.memory.clone());
         for instance in &control.instances {
             instance.backend.memory_changed(control.memory.clone());
         }
@@ -177,15 +194,18 @@ impl Frame {
         }
     }
 
-    /// Stops consumption. When it returns, no thread of the engine touches guest memory for this
-    /// frame until [`resume`](Self::resume) (law 10).
+    /// Stops consumption and the event queue. When it returns, no worker touches guest memory for
+    /// this frame until [`resume`](Self::resume), and no event is written (law 10). DMA of device
+    /// models is the VMM's to stop.
     pub fn pause(&self) {
         self.control().rings.iter().for_each(|ring| ring.pause());
+        self.shared.events.queue().pause();
     }
 
     /// Goes on after [`pause`](Self::pause) or [`restore`](Self::restore). PRODs that came meanwhile
     /// are consumed.
     pub fn resume(&self) {
+        self.shared.events.resume();
         self.control().rings.iter().for_each(|ring| ring.resume());
     }
 
@@ -203,6 +223,7 @@ impl Frame {
         FrameState {
             caps: self.shared.settings.caps.into(),
             rings,
+            events: self.shared.events.save(),
         }
     }
 
@@ -224,6 +245,8 @@ impl Frame {
             ring.validate(&self.shared.settings.caps)
                 .map_err(|what| RestoreError::Malformed { ring: index, what })?;
         }
+        // Last of what can refuse: it changes nothing if it does.
+        self.shared.events.restore(&state.events)?;
         for (ring, state) in control.rings.iter().zip(&state.rings) {
             state.put(ring);
         }

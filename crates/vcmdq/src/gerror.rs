@@ -72,7 +72,7 @@ impl ErrorLatch {
         self.gerrorn.load(Ordering::Acquire)
     }
 
-    /// Whether any of `bits` is active. Acquire pairs with [`acknowledge`](Self::acknowledge): what
+    /// Whether any of `bits` is active. Acquire pairs with the Release in `acknowledge`: what
     /// the guest rewrote before it acknowledged is seen behind it.
     #[must_use]
     #[inline]

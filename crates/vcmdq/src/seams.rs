@@ -2,7 +2,7 @@
 //!
 //! | seam | called from | may block | may call the engine |
 //! |---|---|---|---|
-//! | [`Interrupts`] | workers | no | [`Ring::doorbell`](crate::Ring::doorbell) only |
+//! | [`Interrupts`] | workers, threads whose DMA faults, and vCPUs in register writes | no | [`Ring::doorbell`](crate::Ring::doorbell) only |
 //! | [`StreamHost`] | workers | briefly (an ioctl) | as above |
 //! | [`Threads`] | the thread that starts the engine | yes | no |
 //! | [`Clock`] | workers | no | no |
@@ -53,7 +53,9 @@ pub trait StreamHost: Send + Sync {
         let _ = (stream, change);
     }
 
-    /// RESUME. Without effect if no such transaction is stalled.
+    /// RESUME. Without effect if no such transaction is stalled. Those of the frame's own
+    /// [`events`](crate::Frame::events) have been told already; this is for transactions that are
+    /// stalled elsewhere, such as in a host's fault queue.
     fn resume(&self, stream: StreamId, stag: Stag, action: ResumeAction) {
         let _ = (stream, stag, action);
     }

@@ -5,6 +5,7 @@
 //! Nothing that was fetched survives: consumption begins by reading the entry at CONS.
 
 use crate::consumer::Consumer;
+use crate::events::EventSinkState;
 use crate::fetch::Entries;
 use crate::gerror::CommandError;
 use crate::ring::Ring;
@@ -19,6 +20,8 @@ pub struct FrameState {
     pub caps: SavedCaps,
     /// Its rings, in the order in which they were added.
     pub rings: Vec<RingState>,
+    /// The event queue and the stalled transactions.
+    pub events: EventSinkState,
 }
 
 /// IDR0, IDR1, IDR3 and IDR5.

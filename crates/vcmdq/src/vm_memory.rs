@@ -58,7 +58,7 @@ impl<M: GuestMemoryBackend> VmMemory<M> {
     /// Takes a map; clone it first to keep one (maps are cheap to clone). Regions that are not
     /// mapped into this process count as not backed.
     pub fn new(map: M) -> Self {
-        let regions = map.iter().filter_map(|region| Region::of(region)).collect();
+        let regions = map.iter().filter_map(Region::of).collect();
         Self { map, regions }
     }
 

@@ -262,3 +262,29 @@ proptest! {
         prop_assert_eq!(run(Some(stop_after)), run(None));
     }
 }
+
+/// Events are part of the frame: its memory, its pause, its state.
+#[test]
+fn law10_events_are_part_of_a_frames_state() {
+    use smmu_core::spec::event::EventRecord;
+    let rig = Rig::new();
+    let events = rig.frame.events();
+    events.queue().configure(Gpa(0x4000), 4).unwrap();
+    events.enable();
+    events.record(&EventRecord::default()).unwrap();
+    assert_eq!(events.queue().prod(), 1);
+    let state = rig.frame.save();
+    assert!(
+        events.record(&EventRecord::default()).is_err(),
+        "a paused frame writes no event"
+    );
+
+    let new = Rig::new();
+    new.frame.pause();
+    new.frame.update_memory(rig.memory.clone());
+    new.frame.restore(&state).unwrap();
+    new.frame.resume();
+    assert_eq!(new.frame.events().queue().prod(), 1);
+    new.frame.events().record(&EventRecord::default()).unwrap();
+    assert_eq!(new.frame.events().queue().prod(), 2);
+}

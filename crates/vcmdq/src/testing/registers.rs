@@ -10,7 +10,7 @@ pub trait QueueRegisters: Send + Sync {
     /// before is visible to whoever sees the value (release).
     fn write_prod(&self, raw: u32);
 
-    /// CMDQ_CONS: RD in \[19:0\], ERR in [30:24]. What the consumer wrote to guest memory before
+    /// CMDQ_CONS: RD in \[19:0\], ERR in \[30:24\]. What the consumer wrote to guest memory before
     /// it published RD is visible to the caller (acquire).
     fn read_cons(&self) -> u32;
 
