@@ -119,7 +119,10 @@ impl Consumer {
         let looked_at = desk.window.len + u32::from(stop.is_some());
         let start = self.cons;
         let completed = complete(self, ring, &desk.window, desk.report.device_timed_out);
-        self.waiting = completed == Completed::Waiting;
+        if self.waiting != (completed == Completed::Waiting) {
+            self.waiting = !self.waiting;
+            ring.set_waiting(self.waiting);
+        }
         let goes_on = match (completed, stop) {
             (Completed::All, None) => true,
             (Completed::All, Some(stop)) => self.end_window(ring, desk, stop),

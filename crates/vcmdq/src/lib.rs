@@ -81,6 +81,7 @@ mod streams;
 pub mod testing;
 #[cfg(all(feature = "vm-memory", not(loom)))]
 mod vm_memory;
+mod waits;
 mod window;
 mod worker;
 

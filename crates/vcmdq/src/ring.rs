@@ -5,6 +5,7 @@ use crate::doorbell::Bell;
 use crate::error::ConfigureError;
 use crate::fetch::Entries;
 use crate::gerror::{CommandError, ErrorLatch};
+use crate::instance::{Instance, waiter};
 use crate::metrics::{Counters, RingMetrics};
 use crate::ring_page::{GuestWords, PageView, RingPage};
 use crate::seams::{Interrupts, Line};
@@ -12,8 +13,9 @@ use crate::settings::RingSettings;
 use smmu_core::queue_index::{Geometry, QueueIndex};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use vcmdq_sync::CachePadded;
-use vcmdq_sync::atomic::{AtomicU32, Ordering};
+use vcmdq_sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use vcmdq_sync::claim::{Claim, ClaimCell};
 use vcmdq_sync::weak::{Site, order};
 
@@ -62,6 +64,8 @@ pub struct Ring {
     /// CONS with ERR, as a trapped read sees it.
     cons: CachePadded<AtomicU32>,
     control: CachePadded<Control>,
+    /// CONS stands at a SYNC that waits for an access under way. Written by the owner.
+    waiting: AtomicBool,
     seen: Seen,
     cmdq_cap: u8,
     pub(crate) latch: ErrorLatch,
@@ -91,6 +95,7 @@ impl Ring {
             prod: CachePadded::new(AtomicU32::new(0)),
             cons: CachePadded::new(AtomicU32::new(0)),
             control: CachePadded::default(),
+            waiting: AtomicBool::new(false),
             seen: Seen::default(),
             cmdq_cap,
             latch: ErrorLatch::new(),
@@ -189,6 +194,7 @@ impl Ring {
         }
         let cons = consumer.entries.geometry().pointer(cons);
         consumer.waiting = false;
+        self.set_waiting(false);
         consumer.publish(self, cons);
     }
 
@@ -235,6 +241,26 @@ impl Ring {
     #[must_use]
     pub fn metrics(&self) -> RingMetrics {
         self.counters.read()
+    }
+
+    /// Whether a SYNC of the ring waits for accesses that use what was removed before it.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Tells the ring's backends how long its SYNC has waited; the shortest wait after which that
+    /// is to be done again.
+    pub(crate) fn overdue(&self, waited: Duration) -> Option<Duration> {
+        self.with_consumer(|consumer| {
+            let tell =
+                |instance: &Arc<Instance>| instance.backend.overdue(waiter(self.index), waited);
+            consumer.instances.iter().filter_map(tell).min()
+        })
     }
 
     fn want(&self, change: impl Fn(u32) -> u32) {

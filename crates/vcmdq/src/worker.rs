@@ -3,6 +3,7 @@
 use crate::consumer::Progress;
 use crate::engine::EngineShared;
 use crate::ring::{DoorbellMode, Ring};
+use crate::waits::Waits;
 use crate::window::Desk;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(crate) struct Worker {
     rings: Vec<Arc<Ring>>,
     version: u64,
     desk: Desk,
+    waits: Waits,
     last: u32,
 }
 
@@ -33,6 +35,7 @@ impl Worker {
             rings,
             version,
             desk: Desk::new(),
+            waits: Waits::new(),
             last: 0,
         }
     }
@@ -66,6 +69,9 @@ impl Worker {
             }
             if let Some(ring) = self.rings.get(index as usize) {
                 worked |= serve(ring, &mut self.desk, self.shared.settings.slice);
+                if ring.is_waiting() {
+                    self.waits.note(ring, self.shared.clock.now());
+                }
             }
         }
         worked
@@ -77,6 +83,9 @@ impl Worker {
         if self.index == 0 {
             for ring in self.rings.iter().filter(|ring| polled(ring)) {
                 worked |= poll(ring, &mut self.desk, self.shared.settings.slice);
+                if ring.is_waiting() {
+                    self.waits.note(ring, self.shared.clock.now());
+                }
             }
         }
         worked
@@ -85,6 +94,7 @@ impl Worker {
     /// Nothing to do: goes on looking for a while, then sleeps.
     fn rest(&mut self) {
         let start = self.shared.clock.now();
+        self.waits.check(start);
         let mut looks = 0;
         loop {
             for _ in 0..ROUNDS {
@@ -104,7 +114,9 @@ impl Worker {
             }
         }
         let polls = self.index == 0 && self.rings.iter().any(|ring| polled(ring));
-        let limit = polls.then_some(self.shared.settings.doze);
+        let doze = polls.then_some(self.shared.settings.doze);
+        let told = self.waits.next(self.shared.clock.now());
+        let limit = doze.into_iter().chain(told).min();
         let slept = limit != Some(Duration::ZERO)
             && self.shared.bell.sleep(self.index, limit, || self.changed());
         self.shared.count_idle(looks, slept);
