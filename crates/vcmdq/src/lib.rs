@@ -58,6 +58,7 @@
 
 mod complete;
 mod consumer;
+pub mod dma;
 mod doorbell;
 mod engine;
 mod error;
