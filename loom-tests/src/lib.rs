@@ -10,6 +10,6 @@
 mod rig;
 
 pub use rig::{Flag, Rig, raw_sync, raw_sync_to, raw_tlbi};
-pub use run::{model, twin};
+pub use run::{model, twin, wrong};
 
 mod run;

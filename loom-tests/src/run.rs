@@ -26,11 +26,20 @@ pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'st
 
 /// Explores the model with one place weakened and demands that it fails.
 pub fn twin(name: &str, site: Site, preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
-    let found = catch_unwind(AssertUnwindSafe(|| {
+    let without = format!("{name} without {site:?}");
+    let explored = catch_unwind(AssertUnwindSafe(|| {
         weakened(site, || explore(preemptions, body));
     }));
-    match found {
-        Err(_) => println!("{name} without {site:?}: found out, as it must be"),
-        Ok(()) => panic!("{name} without {site:?} passes: the model cannot see it"),
-    }
+    demand_failure(&without, explored.is_err());
+}
+
+/// Explores a variant of a model that does something wrong and demands that it fails.
+pub fn wrong(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+    let explored = catch_unwind(AssertUnwindSafe(|| explore(preemptions, body)));
+    demand_failure(name, explored.is_err());
+}
+
+fn demand_failure(name: &str, failed: bool) {
+    assert!(failed, "{name} passes: the model cannot see it");
+    println!("{name}: found out, as it must be");
 }

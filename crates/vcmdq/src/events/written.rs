@@ -56,7 +56,7 @@ impl Written {
 
     fn place(&self, at: QueueIndex) -> (&AtomicU64, u64) {
         let slot = self.ring.slot(at);
-        (&self.words[(slot / BITS) as usize], 1 << (slot % BITS))
+        (&self.words[(slot / BITS) as usize], 1 << (slot & (BITS - 1)))
     }
 }
 

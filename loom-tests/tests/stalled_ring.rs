@@ -1,0 +1,201 @@
+//! A stalled access and, in one ring, the TLBI of what it wanted, a SYNC and its own RESUME (law 3).
+#![cfg(loom)]
+
+use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
+use loom::sync::Arc as LoomArc;
+use loom::thread;
+use loom_tests::{model, raw_sync, raw_tlbi, wrong};
+use smmu_core::access::{Access, Operation, Transaction};
+use smmu_core::command::{Command, ResumeAction};
+use smmu_core::encode::encode;
+use smmu_core::fault::{Fault, FaultPolicy, Place};
+use smmu_core::guard::{Guards, Mark, Use};
+use smmu_core::guest_memory::store_u64;
+use smmu_core::translate::Failed;
+use smmu_core::{Capabilities, Gpa, StreamId, Vmid};
+use std::sync::{Arc, OnceLock};
+use vcmdq::events::{Answer, Resumption};
+use vcmdq::stepping::Stepper;
+use vcmdq::testing::HeapMemory;
+use vcmdq::{
+    Binding, DoorbellMode, Engine, FrameSettings, Placement, RingSettings, Seams, Settings,
+};
+use vcmdq_sync::atomic::Ordering;
+
+const STREAM: StreamId = StreamId(1);
+const BASE: Gpa = Gpa(0x1000);
+
+/// A backend that removes nothing, but waits for guards as the software one does.
+struct Guarding {
+    guards: Guards,
+    wake: OnceLock<Arc<dyn Wake>>,
+}
+
+impl Guarding {
+    fn close(&self, slot: &smmu_core::guard::Slot) {
+        if self.guards.close(slot) {
+            let wake = self.wake.get().expect("attached");
+            self.guards.wake(|ring| wake.wake(WaiterId(ring)));
+        }
+    }
+}
+
+impl Backend for Guarding {
+    fn capabilities(&self) -> BackendCapabilities {
+        BackendCapabilities {
+            ranges: false,
+            caches_contexts: false,
+            may_block: false,
+            widen_above: u64::MAX,
+        }
+    }
+
+    fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
+        self.guards.mark(Mark::of(batch.waiter().0), |_| true);
+        Ok(())
+    }
+
+    fn barrier(&self, waiter: WaiterId) -> Barrier {
+        if self.guards.quiesced(Mark::of(waiter.0)) {
+            Barrier::Done
+        } else {
+            Barrier::Pending
+        }
+    }
+
+    fn attach(&self, wake: Arc<dyn Wake>) {
+        assert!(self.wake.set(wake).is_ok());
+    }
+
+    fn fail_closed(&self, _stream: Option<StreamId>) {}
+}
+
+fn failed() -> Failed {
+    let access = Access {
+        address: 0x5000,
+        operation: Operation::Read,
+        privileged: false,
+    };
+    let policy = FaultPolicy {
+        abort: true,
+        record: true,
+        stall: true,
+    };
+    Failed {
+        fault: Fault::Translation(Place::Stage1),
+        transaction: Transaction {
+            stream: STREAM,
+            substream: None,
+            access,
+        },
+        verdict: policy.verdict(),
+    }
+}
+
+fn anything() -> Use {
+    Use {
+        stream: STREAM,
+        vmid: Vmid(0),
+        asid: None,
+        global: true,
+        first: 0,
+        last: u64::MAX,
+    }
+}
+
+/// The access faults, gives its guard up (or, wrongly, does not) and waits for the guest, whose
+/// RESUME stands behind a SYNC in the same ring; then it translates anew under a new guard.
+fn stalled_access(keeps_its_guard: bool) {
+    let mut caps = Capabilities::default();
+    caps.idr0.set_stall_model(0);
+    caps.idr5.set_stall_max(1);
+    let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 64)]));
+    let settings = Settings {
+        max_rings: 1,
+        ..Settings::default()
+    };
+    let engine = Engine::without_workers(settings).expect("settings");
+    let seams = Seams::new(memory.clone());
+    let frame = LoomArc::new(engine.add_frame(
+        FrameSettings {
+            caps,
+            ..FrameSettings::default()
+        },
+        seams,
+    ));
+    let backend = Arc::new(Guarding {
+        guards: Guards::new(1),
+        wake: OnceLock::new(),
+    });
+    let instance = frame.add_instance(backend.clone(), Placement::default());
+    frame
+        .bind(
+            STREAM,
+            Binding {
+                instance,
+                placement: Placement::default(),
+            },
+        )
+        .expect("free");
+    let ring = frame.add_ring(DoorbellMode::Trap).expect("room");
+    ring.configure(RingSettings {
+        base: BASE,
+        log2size: 2,
+    })
+    .expect("disabled");
+    ring.enable();
+
+    let slot = backend.guards.lease().expect("a slot");
+    backend.guards.open(&slot, &anything());
+    if !keeps_its_guard {
+        backend.close(&slot);
+    }
+    let Answer::Stalled(handle) = frame.events().fault(&failed()) else {
+        panic!("no stall")
+    };
+    let resume = Command::Resume {
+        stream: STREAM,
+        stag: handle.stag(),
+        action: ResumeAction::Retry,
+    };
+    for (n, raw) in (0u64..).zip([raw_tlbi(5), raw_sync(), encode(&resume)]) {
+        let at = Gpa(BASE.0 + n * 16);
+        store_u64(&*memory, at, raw.dw0, Ordering::Relaxed).expect("backed");
+        store_u64(&*memory, Gpa(at.0 + 8), raw.dw1, Ordering::Relaxed).expect("backed");
+    }
+    let device = thread::spawn(move || {
+        // Looks instead of sleeping, as the worker below: a deadlock is then too many looks, which
+        // loom can report from any thread.
+        let verdict = loop {
+            if let Some(verdict) = handle.poll() {
+                break verdict;
+            }
+            thread::yield_now();
+        };
+        if !keeps_its_guard {
+            backend.guards.open(&slot, &anything());
+        }
+        backend.close(&slot);
+        verdict
+    });
+    let mut stepper = Stepper::default();
+    ring.doorbell(3);
+    while ring.cons() != 3 {
+        if engine.take_ready().is_some() {
+            stepper.serve(&ring);
+        } else {
+            thread::yield_now();
+        }
+    }
+    assert_eq!(device.join().expect("device"), Resumption::Retry);
+}
+
+#[test]
+fn law3_a_stalled_access_does_not_hold_up_the_sync_before_its_resume() {
+    model("stalled access", 2, || stalled_access(false));
+}
+
+#[test]
+fn a_stalled_access_that_keeps_its_guard_is_found_out() {
+    wrong("stalled access with its guard", 2, || stalled_access(true));
+}
