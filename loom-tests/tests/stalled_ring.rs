@@ -2,7 +2,6 @@
 #![cfg(loom)]
 
 use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
-use loom::sync::Arc as LoomArc;
 use loom::thread;
 use loom_tests::{model, raw_sync, raw_tlbi, wrong};
 use smmu_core::access::{Access, Operation, Transaction};
@@ -12,13 +11,14 @@ use smmu_core::fault::{Fault, FaultPolicy, Place};
 use smmu_core::guard::{Guards, Mark, Use};
 use smmu_core::guest_memory::store_u64;
 use smmu_core::translate::Failed;
-use smmu_core::{Capabilities, Gpa, StreamId, Vmid};
+use smmu_core::{Capabilities, Gpa, Stag, StreamId, Vmid};
 use std::sync::{Arc, OnceLock};
 use vcmdq::events::{Answer, Resumption};
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{
-    Binding, DoorbellMode, Engine, FrameSettings, Placement, RingSettings, Seams, Settings,
+    Binding, DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings, Seams,
+    Settings,
 };
 use vcmdq_sync::atomic::Ordering;
 
@@ -103,9 +103,16 @@ fn anything() -> Use {
     }
 }
 
-/// The access faults, gives its guard up (or, wrongly, does not) and waits for the guest, whose
-/// RESUME stands behind a SYNC in the same ring; then it translates anew under a new guard.
-fn stalled_access(keeps_its_guard: bool) {
+/// A frame that stalls, with a ring of four entries and one guard.
+struct Rig {
+    engine: Engine,
+    frame: Frame,
+    ring: Arc<Ring>,
+    backend: Arc<Guarding>,
+    memory: Arc<HeapMemory>,
+}
+
+fn rig() -> Rig {
     let mut caps = Capabilities::default();
     caps.idr0.set_stall_model(0);
     caps.idr5.set_stall_max(1);
@@ -115,14 +122,11 @@ fn stalled_access(keeps_its_guard: bool) {
         ..Settings::default()
     };
     let engine = Engine::without_workers(settings).expect("settings");
-    let seams = Seams::new(memory.clone());
-    let frame = LoomArc::new(engine.add_frame(
-        FrameSettings {
-            caps,
-            ..FrameSettings::default()
-        },
-        seams,
-    ));
+    let settings = FrameSettings {
+        caps,
+        ..FrameSettings::default()
+    };
+    let frame = engine.add_frame(settings, Seams::new(memory.clone()));
     let backend = Arc::new(Guarding {
         guards: Guards::new(1),
         wake: OnceLock::new(),
@@ -144,28 +148,61 @@ fn stalled_access(keeps_its_guard: bool) {
     })
     .expect("disabled");
     ring.enable();
+    Rig {
+        engine,
+        frame,
+        ring,
+        backend,
+        memory,
+    }
+}
 
+impl Rig {
+    /// TLBI, SYNC, RESUME.
+    fn write_commands(&self, stag: Stag) {
+        let resume = Command::Resume {
+            stream: STREAM,
+            stag,
+            action: ResumeAction::Retry,
+        };
+        for (n, raw) in (0u64..).zip([raw_tlbi(5), raw_sync(), encode(&resume)]) {
+            let at = Gpa(BASE.0 + n * 16);
+            for (at, word) in [(at, raw.dw0), (Gpa(at.0 + 8), raw.dw1)] {
+                store_u64(&*self.memory, at, word, Ordering::Relaxed).expect("backed");
+            }
+        }
+    }
+
+    /// Looks instead of sleeping, as the device below: a deadlock is then too many looks, which
+    /// loom can report from any thread.
+    fn consume(&self, commands: u32) {
+        let mut stepper = Stepper::default();
+        self.ring.doorbell(commands);
+        while self.ring.cons() != commands {
+            if self.engine.take_ready().is_some() {
+                stepper.serve(&self.ring);
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+/// The access faults, gives its guard up (or, wrongly, does not) and waits for the guest, whose
+/// RESUME stands behind a SYNC in the same ring; then it translates anew under a new guard.
+fn stalled_access(keeps_its_guard: bool) {
+    let rig = rig();
+    let backend = rig.backend.clone();
     let slot = backend.guards.lease().expect("a slot");
     backend.guards.open(&slot, &anything());
     if !keeps_its_guard {
         backend.close(&slot);
     }
-    let Answer::Stalled(handle) = frame.events().fault(&failed()) else {
+    let Answer::Stalled(handle) = rig.frame.events().fault(&failed()) else {
         panic!("no stall")
     };
-    let resume = Command::Resume {
-        stream: STREAM,
-        stag: handle.stag(),
-        action: ResumeAction::Retry,
-    };
-    for (n, raw) in (0u64..).zip([raw_tlbi(5), raw_sync(), encode(&resume)]) {
-        let at = Gpa(BASE.0 + n * 16);
-        store_u64(&*memory, at, raw.dw0, Ordering::Relaxed).expect("backed");
-        store_u64(&*memory, Gpa(at.0 + 8), raw.dw1, Ordering::Relaxed).expect("backed");
-    }
+    rig.write_commands(handle.stag());
     let device = thread::spawn(move || {
-        // Looks instead of sleeping, as the worker below: a deadlock is then too many looks, which
-        // loom can report from any thread.
         let verdict = loop {
             if let Some(verdict) = handle.poll() {
                 break verdict;
@@ -178,15 +215,7 @@ fn stalled_access(keeps_its_guard: bool) {
         backend.close(&slot);
         verdict
     });
-    let mut stepper = Stepper::default();
-    ring.doorbell(3);
-    while ring.cons() != 3 {
-        if engine.take_ready().is_some() {
-            stepper.serve(&ring);
-        } else {
-            thread::yield_now();
-        }
-    }
+    rig.consume(3);
     assert_eq!(device.join().expect("device"), Resumption::Retry);
 }
 
