@@ -7,7 +7,8 @@
 //! The order of a translation:
 //!
 //! 1. open the guard, saying what is going to be used as far as that is known;
-//! 2. look whether the kept configuration is still true, else read it anew;
+//! 2. look whether the kept configuration is still true, else read it anew and, now that more is
+//!    known, go back to 1;
 //! 3. look up, or walk and fill;
 //! 4. if what was found is more than the guard says (a global entry, a larger page, another
 //!    ASID), say so and go back to 2.
@@ -43,6 +44,8 @@ pub struct Output {
 
 /// How often a translation is begun anew because what it uses has changed.
 const MAX_TRIES: u32 = 16;
+/// How often a guard tries to say exactly what it uses, before it says "anything".
+const NARROWED: u32 = 4;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -142,6 +145,16 @@ impl Port {
             {
                 self.kept = Kept::read(core, self.stream, substream)
                     .map_err(|fault| unreadable(self.stream, substream, access, fault))?;
+                tries += 1;
+                let known = expected(self.stream, self.kept.as_ref(), substream, &access);
+                if known != said && tries < NARROWED {
+                    // Now it is known what is going to be used: SYNCs of others need not wait. A
+                    // guard that is open is never narrowed, so it is opened anew.
+                    self.close();
+                    said = known;
+                    self.core.guards.open(slot, &said);
+                    continue;
+                }
             }
             let Some(kept) = &self.kept else {
                 return Err(Denied::Aborted);
@@ -155,7 +168,7 @@ impl Port {
                 // Every round is a change of the stream's VMID under its traffic.
                 return Err(Denied::Aborted);
             }
-            said = if tries < 3 {
+            said = if tries < NARROWED {
                 union(&said, &used)
             } else {
                 anything(used.stream, used.vmid)
