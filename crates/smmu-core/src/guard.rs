@@ -210,7 +210,10 @@ impl Guards {
     }
 
     /// Gives a closed slot back.
-    #[expect(clippy::needless_pass_by_value, reason = "whoever gives it back has it no more")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever gives it back has it no more"
+    )]
     pub fn give_back(&self, slot: Slot) {
         let Slot(slot) = slot;
         self.leased[slot as usize / 64].fetch_and(!(1 << (slot % 64)), Ordering::Release);

@@ -56,7 +56,10 @@ impl Written {
 
     fn place(&self, at: QueueIndex) -> (&AtomicU64, u64) {
         let slot = self.ring.slot(at);
-        (&self.words[(slot / BITS) as usize], 1 << (slot & (BITS - 1)))
+        (
+            &self.words[(slot / BITS) as usize],
+            1 << (slot & (BITS - 1)),
+        )
     }
 }
 

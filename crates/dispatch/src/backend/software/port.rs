@@ -47,7 +47,7 @@ const MAX_TRIES: u32 = 16;
 /// How often a guard tries to say exactly what it uses, before it says "anything".
 const NARROWED: u32 = 4;
 
-/// See the [module](self).
+/// See the head of this file.
 #[derive(Debug)]
 pub struct Port {
     core: Arc<Software>,
