@@ -80,10 +80,18 @@ fn law3_a_route_is_told_before_the_sync_completes() {
 fn a_route_is_told_of_what_could_change_it_and_of_nothing_else() {
     type Change = fn(&mut World);
     let changes: [(&str, bool, u64, Change); 12] = [
-        ("its page", true, 0, |w| w.send(&[tlbi(1, VA), sync()])),
-        ("its ASID", true, 0, |w| w.send(&[tlbi_asid(1), sync()])),
-        ("its STE", true, 0, |w| w.send(&[cfgi_ste(1)])),
-        ("its CD", true, 0, |w| w.send(&[cfgi_cd(1, 0)])),
+        ("its page", true, 0, |w| {
+            w.send(&[tlbi(1, VA), sync()]);
+        }),
+        ("its ASID", true, 0, |w| {
+            w.send(&[tlbi_asid(1), sync()]);
+        }),
+        ("its STE", true, 0, |w| {
+            w.send(&[cfgi_ste(1)]);
+        }),
+        ("its CD", true, 0, |w| {
+            w.send(&[cfgi_cd(1, 0)]);
+        }),
         ("the registers", true, 0, |w| w.core.set_up(None)),
         ("the map", true, 0, |w| {
             w.core.memory_changed(Arc::new(HeapMemory::new(RAM)));
@@ -95,11 +103,17 @@ fn a_route_is_told_of_what_could_change_it_and_of_nothing_else() {
             w.send(&[tlbi(2, VA + 0x1000), sync()]);
         }),
         ("another page", false, 0, |w| {
-            w.send(&[tlbi(1, VA + 0x2000)])
+            w.send(&[tlbi(1, VA + 0x2000)]);
         }),
-        ("another ASID", false, 0, |w| w.send(&[tlbi_asid(2)])),
-        ("another stream", false, 0, |w| w.send(&[cfgi_ste(2)])),
-        ("a SYNC", false, 0, |w| w.send(&[sync()])),
+        ("another ASID", false, 0, |w| {
+            w.send(&[tlbi_asid(2)]);
+        }),
+        ("another stream", false, 0, |w| {
+            w.send(&[cfgi_ste(2)]);
+        }),
+        ("a SYNC", false, 0, |w| {
+            w.send(&[sync()]);
+        }),
     ];
     for (what, expected, offset, change) in changes {
         let (mut world, _) = world();

@@ -169,8 +169,11 @@ impl Faults {
 /// A doorbell page above RAM that remembers what is written and answers reads with ones.
 #[derive(Default)]
 pub(crate) struct Doorbells {
-    pub(crate) written: Mutex<Vec<(StreamId, u32, Gpa, Vec<u8>)>>,
+    pub(crate) written: Mutex<Vec<Written>>,
 }
+
+/// Who wrote what where.
+pub(crate) type Written = (StreamId, u32, Gpa, Vec<u8>);
 
 pub(crate) const DOORBELL: u64 = 0xFE00_0000;
 

@@ -1,0 +1,295 @@
+//! vm-memory's trait over a stream: device models that know nothing of an SMMU.
+#![cfg(feature = "vm-memory")]
+
+mod dma_world;
+
+use dispatch::Backend;
+use dispatch::backend::Software;
+use dma_world::*;
+use smmu_core::{Capabilities, Gpa, StreamId};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use vcmdq::VmMemory;
+use vcmdq::dma::{DeviceSeams, DmaError, StreamMemory};
+use vcmdq::events::EventSink;
+use vcmdq::seams::NoInterrupts;
+use vcmdq::{Binding, DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings};
+use vcmdq::{Seams, Settings, StdThreads};
+use vm_memory::bitmap::{AtomicBitmap, Bitmap};
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap,
+    GuestMemoryRegion, Permissions,
+};
+
+type Map = GuestMemoryMmap<AtomicBitmap>;
+
+const VA: u64 = 0x40_0000;
+const DATA: u64 = 0x40_0000;
+
+struct Vm {
+    guest: Guest<VmMemory<Map>>,
+    core: Arc<Software>,
+    faults: Arc<Faults>,
+    space: Space,
+    frame: Frame,
+    ring: Arc<Ring>,
+    _engine: Engine,
+}
+
+fn map() -> Arc<VmMemory<Map>> {
+    // Two regions side by side: a run ends between them.
+    let ranges = [
+        (GuestAddress(0), DATA as usize + 0x800),
+        (GuestAddress(DATA + 0x800), 0x3F_F800),
+    ];
+    Arc::new(VmMemory::new(Map::from_ranges(&ranges).unwrap()))
+}
+
+fn vm(caps: Capabilities) -> Vm {
+    let memory = map();
+    let engine = Engine::start(Settings::default(), Arc::new(StdThreads)).unwrap();
+    let settings = FrameSettings {
+        caps,
+        ..FrameSettings::default()
+    };
+    let frame = engine.add_frame(settings, Seams::new(memory.clone()));
+    let core = Arc::new(Software::with_settings(small()));
+    let placement = Placement::default();
+    let instance = frame.add_instance(core.clone(), placement);
+    frame
+        .bind(
+            StreamId(1),
+            Binding {
+                instance,
+                placement,
+            },
+        )
+        .unwrap();
+    core.memory_changed(memory.clone());
+    core.set_up(Some(setup(caps)));
+    let ring = frame.add_ring(DoorbellMode::Trap).unwrap();
+    let log2size = LOG2SIZE;
+    ring.configure(RingSettings {
+        base: RING,
+        log2size,
+    })
+    .unwrap();
+    ring.enable();
+    let sink = EventSink::new(&caps, memory.clone(), Arc::new(NoInterrupts));
+    sink.queue().configure(EVENTS, 6).unwrap();
+    sink.enable();
+    let guest = Guest::new(memory);
+    let space = guest.space(1);
+    guest.attach(1, &space);
+    guest.map(&space, VA, DATA, PAGE);
+    guest.map(&space, VA + 0x1000, DATA + 0x5000, PAGE);
+    guest.map(&space, VA + 0x2000, DATA + 0x6000, PAGE | READ_ONLY);
+    let seen = Mutex::default();
+    Vm {
+        guest,
+        core,
+        faults: Arc::new(Faults { seen, sink }),
+        space,
+        frame,
+        ring,
+        _engine: engine,
+    }
+}
+
+impl Vm {
+    fn stream(&self) -> StreamMemory<Map> {
+        let seams = DeviceSeams::new(self.faults.clone());
+        StreamMemory::new(&self.core, requester(1), seams, self.guest.memory.clone())
+    }
+
+    /// TLBI of a page and SYNC, at the beginning of an empty ring.
+    fn invalidate(&self, va: u64) {
+        for (slot, raw) in (0..).zip([tlbi(1, va), sync()]) {
+            self.guest.set(RING.0 + slot * 16, raw.dw0);
+            self.guest.set(RING.0 + slot * 16 + 8, raw.dw1);
+        }
+        self.ring.doorbell(2);
+    }
+
+    fn dirty(&self, at: u64) -> bool {
+        let (region, offset) = self
+            .guest
+            .memory
+            .map()
+            .to_region_addr(GuestAddress(at))
+            .unwrap();
+        region.bitmap().dirty_at(offset.0 as usize)
+    }
+
+    fn clean(&self) {
+        for region in GuestMemoryBackend::iter(self.guest.memory.map()) {
+            std::ops::Deref::deref(region).bitmap().reset();
+        }
+    }
+}
+
+fn within(limit: Duration, mut what: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < limit {
+        if what() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+#[test]
+fn bytes_and_objects_follow_the_translation() {
+    let vm = vm(Capabilities::default());
+    let stream = vm.stream();
+    vm.clean();
+    let data: Vec<u8> = (0..0x1000u32).map(|n| n as u8 ^ 0x5A).collect();
+    stream.write_slice(&data, GuestAddress(VA + 0x401)).unwrap();
+    assert_eq!(vm.guest.bytes(DATA + 0x401, 0xBFF), data[..0xBFF]);
+    assert_eq!(vm.guest.bytes(DATA + 0x5000, 0x401), data[0xBFF..]);
+    // By guest-physical address, and nothing else.
+    assert!(vm.dirty(DATA) && vm.dirty(DATA + 0x800) && vm.dirty(DATA + 0x5000));
+    assert!(!vm.dirty(DATA + 0x2000) && !vm.dirty(DATA + 0x6000));
+    let mut back = vec![0; data.len()];
+    stream
+        .read_slice(&mut back, GuestAddress(VA + 0x401))
+        .unwrap();
+    assert_eq!(back, data);
+    stream
+        .store(0x1234u16, GuestAddress(VA + 0x1002), Ordering::Release)
+        .unwrap();
+    assert_eq!(
+        stream
+            .load::<u16>(GuestAddress(VA + 0x1002), Ordering::Acquire)
+            .unwrap(),
+        0x1234
+    );
+    assert_eq!(vm.guest.bytes(DATA + 0x5002, 2), [0x34, 0x12]);
+    assert!(stream.physical_memory().is_none());
+}
+
+#[test]
+fn what_is_not_mapped_is_an_error_that_says_why() {
+    let vm = vm(Capabilities::default());
+    let stream = vm.stream();
+    let error = stream
+        .write_slice(&[1], GuestAddress(VA + 0x2000))
+        .unwrap_err();
+    let GuestMemoryError::IOError(error) = error else {
+        panic!("{error}");
+    };
+    let cause = error.get_ref().unwrap().downcast_ref::<DmaError>();
+    assert!(matches!(cause, Some(DmaError::Fault(_))), "{cause:?}");
+    // As far as it goes, as the trait wants it.
+    assert_eq!(
+        stream
+            .read(&mut [0; 0x2000], GuestAddress(VA + 0x2800))
+            .unwrap(),
+        0x800
+    );
+    assert_eq!(vm.faults.take().len(), 2);
+    assert_eq!(vm.faults.sink.queue().prod(), 2);
+    let check = |va, count, access| stream.check_range(GuestAddress(va), count, access);
+    assert!(check(VA, 0x3000, Permissions::Read) && check(VA, 0x2000, Permissions::ReadWrite));
+    assert!(!check(VA, 0x2001, Permissions::Write) && !check(VA, 0x3001, Permissions::Read));
+    assert!(check(0, 0, Permissions::Read));
+    assert!(vm.faults.take().is_empty(), "a question is no transaction");
+    // Beyond the map.
+    vm.guest.map(&vm.space, VA + 0x3000, RAM, PAGE);
+    assert!(
+        stream
+            .read_slice(&mut [0], GuestAddress(VA + 0x3000))
+            .is_err()
+    );
+    assert!(!check(VA + 0x3000, 1, Permissions::Read));
+}
+
+/// Users collect slices and use them when the iterator is gone; parts and copies outlive the whole.
+#[test]
+fn law3_a_sync_waits_for_the_last_copy_of_a_slice() {
+    let vm = vm(Capabilities::default());
+    let stream = vm.stream();
+    let slices: Vec<_> = stream
+        .get_slices(GuestAddress(VA), 0x1800, Permissions::Write)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    // Cut where a region ends, and where a translation does.
+    let lengths: Vec<_> = slices.iter().map(|slice| slice.len()).collect();
+    assert_eq!(lengths, [0x800, 0x800, 0x800]);
+    vm.invalidate(VA);
+    let part = slices[0].subslice(0x10, 8).unwrap();
+    drop(slices);
+    assert!(!within(Duration::from_millis(50), || vm.ring.cons() == 2));
+    vm.clean();
+    part.write_slice(&[9; 8], 0).unwrap();
+    assert_eq!(vm.guest.bytes(DATA + 0x10, 8), [9; 8]);
+    assert!(vm.dirty(DATA));
+    drop(part);
+    assert!(within(SOON, || vm.ring.cons() == 2));
+}
+
+#[test]
+fn slices_of_other_pages_are_not_waited_for() {
+    let vm = vm(Capabilities::default());
+    let stream = vm.stream();
+    let mut slices = stream
+        .get_slices(GuestAddress(VA), 8, Permissions::Read)
+        .unwrap();
+    let held = slices.next().unwrap().unwrap();
+    assert!(slices.next().is_none());
+    vm.invalidate(VA + 0x1000);
+    assert!(within(SOON, || vm.ring.cons() == 2));
+    assert_eq!(held.len(), 8);
+}
+
+#[test]
+fn law9_a_map_that_was_exchanged_is_not_used_any_more() {
+    let vm = vm(Capabilities::default());
+    let stream = vm.stream();
+    stream.write_slice(&[1], GuestAddress(VA)).unwrap();
+    let new = map();
+    let copy = Guest::new(new.clone());
+    (0..0x4_0000)
+        .step_by(8)
+        .for_each(|at| copy.set(at, vm.guest.get(at)));
+    vm.frame.update_memory(new.clone());
+    assert!(stream.write_slice(&[2], GuestAddress(VA)).is_err());
+    assert_eq!(vm.guest.bytes(DATA, 1), [1]);
+    let seams = DeviceSeams::new(vm.faults.clone());
+    let again = StreamMemory::new(&vm.core, requester(1), seams, new);
+    again.write_slice(&[3], GuestAddress(VA)).unwrap();
+    assert_eq!(copy.bytes(DATA, 1), [3]);
+}
+
+/// The thread of the device waits, without a guard, until the guest has mapped the page.
+#[test]
+fn a_stalled_slice_waits_for_the_guest() {
+    let vm = vm(lenient());
+    let cd = vm.guest.page();
+    vm.guest.cd(cd, &vm.space, CD | CD_STALL);
+    vm.guest.ste(1, [0xB | cd, 0]);
+    let mut stream = vm.stream();
+    let missing = GuestAddress(VA + 0x3000);
+    std::thread::scope(|scope| {
+        let device = scope.spawn(|| stream.write_slice(&[5], missing));
+        assert!(within(SOON, || vm.faults.sink.queue().prod() == 1));
+        // The SYNC does not wait for it.
+        vm.invalidate(missing.0);
+        assert!(within(SOON, || vm.ring.cons() == 2));
+        vm.guest.map(&vm.space, missing.0, DATA + 0x7000, PAGE);
+        let stag = (vm.guest.get(EVENTS.0 + 8) & 0xFFFF) as u16;
+        let retry = smmu_core::command::ResumeAction::Retry;
+        vm.faults
+            .sink
+            .resume_access(StreamId(1), smmu_core::Stag(stag), retry);
+        device.join().unwrap().unwrap();
+    });
+    assert_eq!(vm.guest.bytes(DATA + 0x7000, 1), [5]);
+    stream.set_stall_limit(Duration::ZERO);
+    assert!(stream.write_slice(&[5], GuestAddress(VA + 0x4000)).is_err());
+    assert_eq!(vm.faults.sink.stalls().unwrap().in_use(), 0);
+    assert_eq!(Gpa(missing.0).0, VA + 0x3000);
+}
