@@ -107,9 +107,10 @@ fn exercise(world: &mut World, iova: u64, len: usize, substream: Option<u32>, pr
     drop(results);
     world.send(&[cfgi_ste(3), tlbi_asid(1), sync()]);
     assert!(world.done(), "a guard was left open");
-    if let Ok(Some(route)) = route {
+    if let Ok(Some(route)) = &route {
         assert!(route.is_stale());
     }
+    drop(route);
     let stalls = world.faults.sink.stalls().unwrap().in_use();
     assert_eq!(stalls, 0, "every stalled access has been given up");
 }
