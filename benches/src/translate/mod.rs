@@ -1,0 +1,23 @@
+//! What the bench of translations measures with: a guest's tables, baselines, a second thread.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`world`] | stream table, contexts and page tables in guest memory, a software backend over them |
+//! | [`array`] | the least that a lookup can cost: one slot, one comparison |
+//! | [`hash`] | a cache as a hash table behind a mutex, scanned to invalidate |
+//! | [`chain`] | lookups each of which needs the one before |
+//! | [`partner`] | a thread on the other core that does something while it is wanted |
+//! | [`goals`] | rows of the table of goals |
+//! | [`hits`], [`guards`], [`threads`], [`invalidations`], [`syncs`] | what is measured |
+
+pub mod array;
+pub mod chain;
+pub mod goals;
+pub mod guards;
+pub mod hash;
+pub mod hits;
+pub mod invalidations;
+pub mod partner;
+pub mod syncs;
+pub mod threads;
+pub mod world;
