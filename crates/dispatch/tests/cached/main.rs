@@ -1,0 +1,25 @@
+//! The cached core, as device models use it, against an SMMU that is written to be obvious:
+//! configuration and translations in plain lists, from which a command removes exactly what
+//! the architecture demands (IHI 0070, 4.3 and 4.4).
+//!
+//! | file | what |
+//! |---|---|
+//! | `memory.rs` | guest memory, in which something can happen in the middle of a walk |
+//! | `naive.rs` | the walker without caches, shared with the tests of `smmu-core` |
+//! | `obvious.rs` | what could be cached, as lists |
+//! | `world.rs` | tables, contexts and streams, and random changes of them |
+//! | `commands.rs` | random commands |
+//! | `rig.rs` | both SMMUs over one memory, step by step |
+//! | `law7.rs` | random runs |
+//! | `exact.rs` | by hand: what a command takes, and what it leaves |
+//! | `peers.rs` | by hand: bugs that other emulations had |
+
+mod commands;
+mod exact;
+mod law7;
+mod memory;
+mod naive;
+mod obvious;
+mod peers;
+mod rig;
+mod world;

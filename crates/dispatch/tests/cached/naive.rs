@@ -1,0 +1,13 @@
+//! The naive walker of `smmu-core`'s tests, over our memory. It shares no code with the crates.
+
+#[path = "../../../smmu-core/tests/naive/configuration.rs"]
+pub(crate) mod configuration;
+#[path = "../../../smmu-core/tests/naive/model.rs"]
+pub(crate) mod model;
+#[path = "../../../smmu-core/tests/naive/second.rs"]
+pub(crate) mod second;
+#[path = "../../../smmu-core/tests/naive/tables.rs"]
+mod tables;
+
+// What the walker calls memory.
+use crate::memory::View as Ram;
