@@ -5,7 +5,7 @@
 //! | [`world`] | stream table, contexts and page tables in guest memory, a software backend over them |
 //! | [`array`] | the least that a lookup can cost: one slot, one comparison |
 //! | [`hash`] | a cache as a hash table behind a mutex, scanned to invalidate |
-//! | [`chain`] | lookups each of which needs the one before |
+//! | [`chain`] | lookups of random numbers, each of which needs the one before or not |
 //! | [`partner`] | a thread on the other core that does something while it is wanted |
 //! | [`goals`] | rows of the table of goals |
 //! | [`hits`], [`guards`], [`threads`], [`invalidations`], [`syncs`] | what is measured |
