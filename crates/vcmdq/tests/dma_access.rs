@@ -3,7 +3,7 @@
 mod dma_world;
 
 use dma_world::*;
-use smmu_core::access::Operation;
+use smmu_core::access::{Access, Operation};
 use smmu_core::fault::{Fault, Place};
 use smmu_core::{Gpa, StreamId, SubstreamId};
 use vcmdq::dma::{DmaError, Incomplete, Segment};
@@ -229,7 +229,16 @@ fn bypass_reaches_memory_as_far_as_addresses_go() {
         matches!(stopped, Incomplete { done: 12, cause: DmaError::NotBacked(at) }
         if at == Gpa(RAM))
     );
-    // 48 bits are all that an address has.
+    // 48 bits are all that an address has; what lies beyond is not part of the same translation.
+    let last = Access {
+        address: (1 << 48) - 8,
+        operation: Operation::Read,
+        privileged: false,
+    };
+    let mut port = world.core.port(StreamId(3)).unwrap();
+    let guard = port.translate(None, last, 64, |_| ()).unwrap();
+    assert_eq!(guard.output().bytes, 8);
+    drop(guard);
     let beyond = device.read(1 << 48, &mut [0]).unwrap_err();
     assert!(matches!(beyond.cause, DmaError::Fault(failed) if failed.fault == Fault::InputSize));
 }

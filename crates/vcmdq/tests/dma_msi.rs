@@ -157,6 +157,15 @@ fn messages_that_go_nowhere_have_no_route() {
     assert!(matches!(odd, DmaError::Misaligned(at, 4) if at == VA + 2));
 }
 
+/// Stops the device however the test ends.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A route is asked for while the page is remapped over and over: whenever a SYNC is done, no route
 /// that is not stale shows what was removed before it.
 #[test]
@@ -166,6 +175,7 @@ fn law3_no_route_survives_the_removal_of_its_page() {
     let routes: Mutex<Vec<(MsiRoute, Arc<Route>)>> = Mutex::default();
     let mut device = world.device(1);
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let told = Arc::new(Route::default());
@@ -189,6 +199,5 @@ fn law3_no_route_survives_the_removal_of_its_page() {
                 assert!(told.told.load(Ordering::SeqCst) > 0);
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
