@@ -36,8 +36,9 @@ pub(crate) enum Command {
 /// What every measured run can be told.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Producer threads, as many as the guest has CPUs that insert commands.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Producer threads, as many as the guest has CPUs that insert commands. By default one less than
+    /// there are CPUs here: the worker needs one, too.
+    #[arg(long, value_name = "N", default_value_t = beside_a_worker(), value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) vcpus: u32,
     /// How often each recorded stream is replayed.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
@@ -184,4 +185,12 @@ mod tests {
             assert!(bad.parse::<Caps>().is_err(), "{bad}");
         }
     }
+}
+
+/// Producers that leave a CPU to the worker.
+fn beside_a_worker() -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cpus.saturating_sub(1))
+        .unwrap_or(1)
+        .clamp(1, 64)
 }
