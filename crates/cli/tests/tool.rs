@@ -48,6 +48,8 @@ fn file(name: &str, bytes: &[u8]) -> String {
 #[test]
 fn the_main_job_is_done_and_told() {
     let output = tool(&[
+        "--vcpus",
+        "2",
         "--repeat",
         "1",
         "--ops",
