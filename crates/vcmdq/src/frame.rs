@@ -99,6 +99,7 @@ impl Frame {
         let mut control = self.control();
         let id = InstanceId(control.instances.len() as u32);
         let wake = Arc::new(WakeRing(self.engine.bell.clone()));
+        backend.memory_changed(control.memory.clone());
         control
             .instances
             .push(Arc::new(Instance::new(id, placement, backend, wake)));

@@ -3,10 +3,11 @@
 mod common;
 
 use common::*;
+use dispatch::Backend as _;
 use dispatch::backend::Software;
 use dispatch::{BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
 use proptest::prelude::*;
-use smmu_core::guest_memory::store_u64;
+use smmu_core::guest_memory::{GuestMemory, store_u64};
 use smmu_core::spec::command::RawCommand;
 use smmu_core::tlb::TlbSettings;
 use smmu_core::{Gpa, StreamId};
@@ -287,4 +288,44 @@ fn law10_events_are_part_of_a_frames_state() {
     assert_eq!(new.frame.events().queue().prod(), 1);
     new.frame.events().record(&EventRecord::default()).unwrap();
     assert_eq!(new.frame.events().queue().prod(), 2);
+}
+
+/// Counts the maps that it is given.
+#[derive(Default)]
+struct Mapped(std::sync::Mutex<Vec<Arc<dyn GuestMemory>>>);
+
+impl dispatch::Backend for Mapped {
+    fn capabilities(&self) -> BackendCapabilities {
+        backend().capabilities()
+    }
+
+    fn submit(&self, _batch: &Batch) -> Result<(), Rejected> {
+        Ok(())
+    }
+
+    fn barrier(&self, _waiter: WaiterId) -> Barrier {
+        Barrier::Done
+    }
+
+    fn attach(&self, _wake: Arc<dyn Wake>) {}
+
+    fn fail_closed(&self, _stream: Option<StreamId>) {}
+
+    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
+        self.0.lock().unwrap().push(memory);
+    }
+}
+
+#[test]
+fn law9_a_backend_has_the_map_from_its_first_day_on() {
+    let rig = Rig::new();
+    let mapped = Arc::new(Mapped::default());
+    rig.frame
+        .add_instance(mapped.clone(), Placement { smmu: 9, stage2: 9 });
+    rig.frame.update_memory(Arc::new(HeapMemory::new(0x1000)));
+    assert_eq!(
+        mapped.0.lock().unwrap().len(),
+        2,
+        "the present one, then the new one"
+    );
 }
