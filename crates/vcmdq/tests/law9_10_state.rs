@@ -3,7 +3,6 @@
 mod common;
 
 use common::*;
-use dispatch::Backend as _;
 use dispatch::backend::Software;
 use dispatch::{BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
 use proptest::prelude::*;
