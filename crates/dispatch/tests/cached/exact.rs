@@ -365,3 +365,41 @@ fn law7_peers_row28_a_range_of_streams_is_aligned_and_whole() {
     assert_eq!(read_again(range(0x60, 30)), [ONE, TWO, TWIN, OTHER_VMID]);
     assert_eq!(read_again(range(0, 31)), [ONE, TWO, TWIN, OTHER_VMID]);
 }
+
+/// Ring order is the order in which CFGI and TLBI take effect: a walk that has read its context
+/// before both may go on, with a guard, but must not leave behind what the TLBI has removed.
+#[test]
+fn law3_a_walk_by_an_outdated_context_is_not_cached() {
+    let hand = Hand::new();
+    hand.memory.set(0x5_0000, 0x5_1003);
+    hand.memory.set(0x5_1008, 0x5_2003);
+    let leaf = 0x5_2000 + 8 * (PAGE >> 12 & 0x1ff);
+    hand.memory.set(leaf, 2 << 32 | PAGE | OWN);
+    let cfgi_cd = [0x05 | 4 << 32 | 1 << 12, 1];
+    // An STE, a CD and a walk are eleven looks at memory; the table's address is read in the fifth.
+    for moment in 1..=11 {
+        hand.memory.set(CDS + 64 + 8, TABLES);
+        hand.execute(&[cfgi_cd, [0x30, 0]]);
+        let mut port = hand.core.port(StreamId(4)).expect("a guard");
+        let access = Access {
+            address: PAGE,
+            operation: Operation::Read,
+            privileged: true,
+        };
+        let mut ask = || {
+            let result = port.translate(Some(SubstreamId(1)), access, 1, |_| ());
+            result.expect("mapped").output().address >> 32
+        };
+        assert_eq!(ask(), 1);
+        hand.execute(&[cfgi_cd, [0x30, 0]]);
+        let (memory, core, caps) = (hand.memory.clone(), hand.core.clone(), hand.caps);
+        let moved = Box::new(move || {
+            memory.set(CDS + 64 + 8, 0x5_0000);
+            execute(&core, &caps, &[cfgi_cd, [0x11 | asid(1), 0]], false);
+        });
+        hand.memory.interrupt(moment, moved);
+        ask();
+        assert!(hand.memory.has_happened());
+        assert_eq!(ask(), 2, "outdated at the look at memory number {moment}");
+    }
+}

@@ -167,7 +167,9 @@ impl Obvious {
             .configured
             .iter()
             .filter(|c| c.stream == request.stream && c.substream == request.substream);
-        for words in mine.map(|configured| &configured.words).chain([&present]) {
+        let mine = mine.map(|configured| configured.words.clone());
+        let still_true: Vec<Reading> = mine.chain([present.clone()]).collect();
+        for words in &still_true {
             if !readings.contains(words) {
                 readings.push(words.clone());
             }
@@ -184,7 +186,10 @@ impl Obvious {
             }
             if let Some(context) = self.context(&self.view(words), &request) {
                 self.use_kept(&context, &request, &mut flight.kept);
-                self.keep(&context, words, &request);
+                // What a command has named since may still be used, but leaves nothing behind.
+                if still_true.contains(words) {
+                    self.keep(&context, words, &request);
+                }
             }
         }
         flight.readings = readings;

@@ -111,6 +111,10 @@ impl Kept {
             }
         }
         let ticket = core.tlb.ticket(vmid, context.asid);
+        // A CFGI, and a TLBI behind it, may have come since the context was read: that TLBI is older
+        // than the ticket, so nothing would take away again what the old context leads to. The
+        // ticket acquires: who has seen the TLBI sees the CFGI.
+        let may_stay = self.is_true(core, transaction.stream, transaction.substream);
         let leaf = walk_stage1(self.memory(), &NoStage2, context, access)?;
         if let Some(class) = PageClass::of(leaf.granule, leaf.level) {
             let space = if leaf.global {
@@ -125,7 +129,9 @@ impl Kept {
                 class,
                 payload: leaf.pack(),
             };
-            core.tlb.fill(&entry, &ticket);
+            if may_stay {
+                core.tlb.fill(&entry, &ticket);
+            }
         }
         Ok(leaf)
     }
