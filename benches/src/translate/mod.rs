@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`world`] | stream table, contexts and page tables in guest memory, a software backend over them |
-//! | [`array`] | the least that a lookup can cost: one slot, one comparison |
+//! | [`mod@array`] | the least that a lookup can cost: one slot, one comparison |
 //! | [`hash`] | a cache as a hash table behind a mutex, scanned to invalidate |
 //! | [`chain`] | lookups of random numbers, each of which needs the one before or not |
 //! | [`partner`] | a thread on the other core that does something while it is wanted |

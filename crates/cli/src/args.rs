@@ -152,6 +152,14 @@ fn number(word: &str) -> Option<u32> {
     }
 }
 
+/// Producers that leave a CPU to the worker.
+fn beside_a_worker() -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cpus.saturating_sub(1))
+        .unwrap_or(1)
+        .clamp(1, 64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,12 +193,4 @@ mod tests {
             assert!(bad.parse::<Caps>().is_err(), "{bad}");
         }
     }
-}
-
-/// Producers that leave a CPU to the worker.
-fn beside_a_worker() -> u32 {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cpus.saturating_sub(1))
-        .unwrap_or(1)
-        .clamp(1, 64)
 }
