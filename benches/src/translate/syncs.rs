@@ -133,14 +133,14 @@ pub fn at_the_backend(pins: Pins, rounds: usize, goals: &mut Goals) {
     let mut port = world.port(DEVICES);
     let partner = Partner::new(pins, move |work, wanted| device(&mut port, work, wanted));
     let (mut with, mut without) = (Tail::new(), Tail::new());
-    let mut waiting = Tail::new();
+    let mut longest = Vec::new();
     for _ in 0..rounds {
         let run = || syncs(&software, OWN, 20_000, clock_cost);
         without.add(&partner.beside(NOTHING, run).0);
         with.add(&partner.beside(GUARDS, run).0);
         // A guard of a page that the invalidation does not match ends at once.
         let own = || syncs(&software, DEVICES, 2 * PAGES, clock_cost);
-        waiting.add(&partner.beside(GUARDS, own).0);
+        longest.push(partner.beside(GUARDS, own).0.max());
     }
     goal(
         "TLBI and SYNC at the backend",
@@ -148,13 +148,14 @@ pub fn at_the_backend(pins: Pins, rounds: usize, goals: &mut Goals) {
         &mut without,
         goals,
     );
-    let longest = waiting.all.max();
+    longest.sort_unstable();
+    let longest = longest[longest.len() / 2];
     assert!(
         longest > 100_000,
-        "a SYNC of the same ASID waits: {longest} ns"
+        "a SYNC of the device's ASID waits: {longest} ns"
     );
     goals.row(
-        "  of the device's own ASID: the longest one waits for the guard",
+        "  of the device's own ASID, which waits: a round's longest",
         ns(longest as f64),
         String::new(),
         "",
