@@ -119,7 +119,7 @@ impl Tlb {
     /// Looks an address up for an ASID: its own entries, then the VMID's global ones.
     ///
     /// Writes nothing. The caller holds a guard (see the [module](self)).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn lookup(&self, vmid: Vmid, asid: Asid, va: u64) -> Option<Hit> {
         let present = self.present.load(Ordering::Relaxed);
@@ -141,7 +141,7 @@ impl Tlb {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, vmid: Vmid, tag: Tag) -> Option<Hit> {
         let leaf = self.table.find(vmid, tag)?;
         (leaf.stamp == self.generations.stamp(vmid, tag.space())).then(|| Hit {

@@ -88,6 +88,7 @@ impl Leaf {
 
     /// What [`pack`](Self::pack) made two words of; `None` of other words.
     #[must_use]
+    #[inline]
     pub fn unpack([base, rest]: [u64; 2]) -> Option<Self> {
         Some(Self {
             base,
