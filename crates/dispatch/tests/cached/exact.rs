@@ -2,13 +2,15 @@
 //! changing the tables behind the SMMU's back: an old answer can only come from a cache.
 
 use crate::memory::Memory;
-use crate::rig::execute;
+use crate::rig::{WAITER, execute};
 use dispatch::Backend;
+use dispatch::Barrier;
 use dispatch::backend::Software;
 use dispatch::backend::software::Denied;
 use smmu_core::access::{Access, Operation};
 use smmu_core::caps::Capabilities;
 use smmu_core::config::StreamTable;
+use smmu_core::fault::Fault;
 use smmu_core::translate::Setup;
 use smmu_core::{Gpa, StreamId, SubstreamId};
 use std::sync::Arc;
@@ -285,7 +287,7 @@ fn law7_peers_row28_a_range_takes_its_pages_and_no_neighbour() {
         ["block"]
     );
     // To the top of the address space: more than that may go, but this must.
-    let top = gone_here([VA | asid(1) | range(31, 31), UPPER - 0x1000 | tg(1)]);
+    let top = gone_here([VA | asid(1) | range(31, 31), (UPPER - 0x1000) | tg(1)]);
     assert!(top.contains(&"upper"), "{top:?}");
 }
 
@@ -401,5 +403,55 @@ fn law3_a_walk_by_an_outdated_context_is_not_cached() {
         ask();
         assert!(hand.memory.has_happened());
         assert_eq!(ask(), 2, "outdated at the look at memory number {moment}");
+    }
+}
+
+/// What an access has faulted by can be named by a command that does not name the access: a global
+/// page by another ASID, a block by another address. No SYNC behind it may complete before the
+/// event of that fault is there; or the access is made anew.
+#[test]
+fn law3_a_fault_by_what_a_command_names_holds_back_its_sync() {
+    let (global, inside_block) = (GLOBAL_PAGE, BLOCK + 0x5000);
+    let second = TABLES + 0x1000;
+    let writable_block = 3 << 32 | OWN & !2;
+    let cases = [
+        // The third look is at the page, when its table has been found.
+        (
+            global,
+            3,
+            (second + 8, writable_block),
+            [VA | asid(7), global],
+        ),
+        (inside_block, 2, (TABLES, 0), [VA | asid(1), BLOCK]),
+    ];
+    for (address, moment, (at, value), command) in cases {
+        let hand = Hand::new();
+        for entry in [second + 16, TABLES + 0x2000 + 8 * (global >> 12 & 0x1ff)] {
+            let leaf = hand.memory.get(entry).expect("in memory");
+            hand.memory.set(entry, leaf | 1 << 7);
+        }
+        let mut port = hand.core.port(StreamId(4)).expect("a guard");
+        let mut write = |address, seen: &mut dyn FnMut()| {
+            let access = Access {
+                address,
+                operation: Operation::Write,
+                privileged: true,
+            };
+            let result = port.translate(Some(SubstreamId(1)), access, 1, |_| seen());
+            result.map(|guard| guard.output().address)
+        };
+        assert!(write(PAGE, &mut || ()).is_ok(), "now the context is known");
+        let (memory, core, caps) = (hand.memory.clone(), hand.core.clone(), hand.caps);
+        let changed = Box::new(move || {
+            memory.set(at, value);
+            execute(&core, &caps, &[command], false);
+        });
+        hand.memory.interrupt(moment, changed);
+        let mut held_back = false;
+        let mut look = || held_back = hand.core.barrier(WAITER) == Barrier::Pending;
+        let result = write(address, &mut look);
+        assert!(hand.memory.has_happened());
+        let outdated = matches!(result, Err(Denied::Fault(failed)) if matches!(failed.fault, Fault::Permission(_)));
+        assert!(held_back || !outdated, "{address:#x}: {result:x?}");
     }
 }

@@ -323,7 +323,7 @@ impl Obvious {
                 configured.retain(|c| u64::from(c.stream) / count != u64::from(stream) / count);
             }
             0x05 => {
-                configured.retain(|c| c.stream != stream || c.substream.unwrap_or(0) != substream)
+                configured.retain(|c| c.stream != stream || c.substream.unwrap_or(0) != substream);
             }
             0x06 => configured.retain(|c| c.stream != stream),
             0x10 | 0x28 => translations.retain(|t| !of_vmid(t)),
@@ -367,7 +367,7 @@ impl Translation {
         let ttl = bits(high, 9, 8);
         let unit = granule * 1024;
         let from = u128::from(address / unit * unit);
-        let length = u128::from(bits(low, 16, 12) + 1) * u128::from(unit) << bits(low, 24, 20);
+        let length = (u128::from(bits(low, 16, 12) + 1) * u128::from(unit)) << bits(low, 24, 20);
         granule == self.granule
             && (ttl == 0 || ttl == self.level())
             && first < from + length

@@ -22,7 +22,8 @@ use std::sync::Arc;
 /// How many accesses are made again and again.
 const FAVOURITES: usize = 24;
 
-const WAITER: WaiterId = WaiterId(1);
+/// Whose SYNC would come next.
+pub(crate) const WAITER: WaiterId = WaiterId(1);
 
 /// What has been done; shown when something is wrong.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@
 //!    known, go back to 1;
 //! 3. look up, or walk and fill;
 //! 4. if what was found is more than the guard says (a global entry, a larger page, another
-//!    ASID), say so and go back to 2.
+//!    ASID; a fault, which could be any of these), say so and go back to 2.
 
 use super::Software;
 use super::context::{Kept, Nowhere, Route};
@@ -159,9 +159,15 @@ impl Port {
             let Some(kept) = &self.kept else {
                 return Err(Denied::Aborted);
             };
-            let (output, used) = kept.resolve(core, self.stream, substream, access, bytes)?;
+            let result = kept.resolve(core, self.stream, substream, access, bytes);
+            let used = match &result {
+                Ok((_, used)) => *used,
+                // By whatever it was: a global page, a block, a table on the way.
+                Err(Denied::Fault(_)) => anything(self.stream, kept.vmid()),
+                Err(Denied::Aborted) => return Err(Denied::Aborted),
+            };
             if said.covers(&used) {
-                return Ok(output);
+                return result.map(|(output, _)| output);
             }
             tries += 1;
             if tries > MAX_TRIES {
