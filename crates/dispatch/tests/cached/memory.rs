@@ -99,6 +99,8 @@ pub(crate) struct View<'a> {
     /// What lies below is configuration, and is noted.
     noted_below: u64,
     noted: RefCell<Reading>,
+    /// Addresses of tables that have been read.
+    tables: RefCell<Vec<u64>>,
 }
 
 impl<'a> View<'a> {
@@ -108,11 +110,13 @@ impl<'a> View<'a> {
             past,
             noted_below,
             noted: RefCell::default(),
+            tables: RefCell::default(),
         }
     }
 
     pub(crate) fn get(&self, at: u64) -> Option<u64> {
         if at >= self.noted_below {
+            self.tables.borrow_mut().push(at);
             return self.memory.get(at);
         }
         if let Some(&(_, value)) = self.past.iter().find(|&&(then, _)| then == at) {
@@ -126,5 +130,14 @@ impl<'a> View<'a> {
     /// What has been read of the present configuration.
     pub(crate) fn noted(self) -> Reading {
         self.noted.into_inner()
+    }
+
+    /// How often a word of a table has been read.
+    pub(crate) fn count(&self, at: u64) -> usize {
+        self.tables
+            .borrow()
+            .iter()
+            .filter(|&&read| read == at)
+            .count()
     }
 }

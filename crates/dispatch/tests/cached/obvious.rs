@@ -195,6 +195,16 @@ impl Obvious {
         flight.readings = readings;
     }
 
+    /// Whether a walk meets a word twice, because tables lead back to themselves. If it changes in
+    /// between, the walk is by two values of it, and neither the past's nor the present's.
+    pub(crate) fn meets_twice(&self, flight: &Flight, at: u64) -> bool {
+        flight.readings.iter().any(|words| {
+            let view = self.view(words);
+            translate(&view, &self.registers, &flight.request);
+            view.count(at) > 1
+        })
+    }
+
     fn view<'a>(&'a self, words: &'a Reading) -> View<'a> {
         View::new(&self.memory, words, CONFIGURATION_END)
     }

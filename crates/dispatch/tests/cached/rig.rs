@@ -264,6 +264,10 @@ impl Rig {
         let mut flight = Flight::new(request);
         self.obvious.moment(&mut flight);
         let change = self.changes(dice, request, true);
+        let twice = |&(at, _): &(u64, u64)| self.obvious.meets_twice(&flight, at);
+        if change.iter().any(twice) {
+            return self.access(request, true, seen);
+        }
         let mut commands = self.commands(dice, request);
         if dice.percent(50) {
             // Whatever it is that the access uses.
