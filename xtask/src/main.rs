@@ -5,6 +5,7 @@
 
 mod command;
 mod faults;
+mod soak;
 mod steps;
 mod summary;
 mod workspace;
@@ -46,6 +47,12 @@ enum Task {
         /// Show the switches and what they break, and build nothing
         #[arg(long)]
         list: bool,
+    },
+    /// Run the cached core against the naive SMMU for long, optimised
+    Soak {
+        /// Random accesses, changes and windows of commands
+        #[arg(long, value_name = "N", default_value_t = soak::CASES)]
+        cases: u64,
     },
 }
 
@@ -90,6 +97,7 @@ fn perform(task: Task) -> Result<bool> {
             }
             Ok(true)
         }
+        Task::Soak { cases } => soak::run(&Workspace::find()?, cases),
     }
 }
 
