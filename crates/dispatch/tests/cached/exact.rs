@@ -2,23 +2,21 @@
 //! changing the tables behind the SMMU's back: an old answer can only come from a cache.
 
 use crate::memory::Memory;
-use crate::rig::{WAITER, execute};
+use crate::rig::execute;
 use dispatch::Backend;
-use dispatch::Barrier;
 use dispatch::backend::Software;
 use dispatch::backend::software::Denied;
 use smmu_core::access::{Access, Operation};
 use smmu_core::caps::Capabilities;
 use smmu_core::config::StreamTable;
-use smmu_core::fault::Fault;
 use smmu_core::translate::Setup;
 use smmu_core::{Gpa, StreamId, SubstreamId};
 use std::sync::Arc;
 
-const CDS: u64 = 0x1000;
-const TABLES: u64 = 0x1_0000;
+pub(crate) const CDS: u64 = 0x1000;
+pub(crate) const TABLES: u64 = 0x1_0000;
 /// A page that everybody may read: AF, SH, AP=01, nG.
-const OWN: u64 = 0xf43;
+pub(crate) const OWN: u64 = 0xf43;
 const GLOBAL: u64 = 0x743;
 
 /// Two streams with one CD table of three contexts (ASIDs 1, 2 and 3, one tree), and a third
@@ -27,6 +25,7 @@ pub(crate) struct Hand {
     pub(crate) memory: Arc<Memory>,
     pub(crate) core: Arc<Software>,
     pub(crate) caps: Capabilities,
+    pub(crate) setup: Setup,
 }
 
 /// Who accesses: stream, substream.
@@ -41,8 +40,8 @@ pub(crate) const PAGE: u64 = 0x20_3000;
 const NEIGHBOUR: u64 = 0x20_4000;
 /// In another set of eight.
 const FAR: u64 = 0x20_8000;
-const GLOBAL_PAGE: u64 = 0x20_5000;
-const BLOCK: u64 = 0x40_0000;
+pub(crate) const GLOBAL_PAGE: u64 = 0x20_5000;
+pub(crate) const BLOCK: u64 = 0x40_0000;
 const UPPER: u64 = !0 << 39 | PAGE;
 /// Of 64 KiB, in a tree of its own: substream 3.
 const BIG: u64 = 0x21_0000;
@@ -74,14 +73,7 @@ impl Hand {
         memory.set(second + 8, third | 3);
         // 64 KiB: 512 MiB each, then pages.
         memory.set(0x2_0000, 0x3_0003);
-        let hand = Self {
-            memory,
-            core: Arc::new(Software::default()),
-            caps,
-        };
-        hand.map(1);
-        hand.core.memory_changed(hand.memory.clone());
-        hand.core.set_up(Some(Setup {
+        let setup = Setup {
             streams: StreamTable {
                 base: Gpa(0),
                 log2size: 6,
@@ -91,7 +83,16 @@ impl Hand {
             caps,
             e2h: false,
             record_bad_stream_id: true,
-        }));
+        };
+        let hand = Self {
+            memory,
+            core: Arc::new(Software::default()),
+            caps,
+            setup,
+        };
+        hand.map(1);
+        hand.core.memory_changed(hand.memory.clone());
+        hand.core.set_up(Some(setup));
         hand
     }
 
@@ -181,10 +182,10 @@ fn all_but(names: &[&str]) -> Vec<&'static str> {
     all.filter(|name| !names.contains(name)).collect()
 }
 
-const VA: u64 = 0x12;
+pub(crate) const VA: u64 = 0x12;
 const VAA: u64 = 0x13;
 
-fn asid(asid: u64) -> u64 {
+pub(crate) fn asid(asid: u64) -> u64 {
     asid << 48
 }
 
@@ -366,92 +367,4 @@ fn law7_peers_row28_a_range_of_streams_is_aligned_and_whole() {
     assert_eq!(read_again(range(3, 2)), [ONE, TWO, TWIN, OTHER_VMID]);
     assert_eq!(read_again(range(0x60, 30)), [ONE, TWO, TWIN, OTHER_VMID]);
     assert_eq!(read_again(range(0, 31)), [ONE, TWO, TWIN, OTHER_VMID]);
-}
-
-/// Ring order is the order in which CFGI and TLBI take effect: a walk that has read its context
-/// before both may go on, with a guard, but must not leave behind what the TLBI has removed.
-#[test]
-fn law3_a_walk_by_an_outdated_context_is_not_cached() {
-    let hand = Hand::new();
-    hand.memory.set(0x5_0000, 0x5_1003);
-    hand.memory.set(0x5_1008, 0x5_2003);
-    let leaf = 0x5_2000 + 8 * (PAGE >> 12 & 0x1ff);
-    hand.memory.set(leaf, 2 << 32 | PAGE | OWN);
-    let cfgi_cd = [0x05 | 4 << 32 | 1 << 12, 1];
-    // An STE, a CD and a walk are eleven looks at memory; the table's address is read in the fifth.
-    for moment in 1..=11 {
-        hand.memory.set(CDS + 64 + 8, TABLES);
-        hand.execute(&[cfgi_cd, [0x30, 0]]);
-        let mut port = hand.core.port(StreamId(4)).expect("a guard");
-        let access = Access {
-            address: PAGE,
-            operation: Operation::Read,
-            privileged: true,
-        };
-        let mut ask = || {
-            let result = port.translate(Some(SubstreamId(1)), access, 1, |_| ());
-            result.expect("mapped").output().address >> 32
-        };
-        assert_eq!(ask(), 1);
-        hand.execute(&[cfgi_cd, [0x30, 0]]);
-        let (memory, core, caps) = (hand.memory.clone(), hand.core.clone(), hand.caps);
-        let moved = Box::new(move || {
-            memory.set(CDS + 64 + 8, 0x5_0000);
-            execute(&core, &caps, &[cfgi_cd, [0x11 | asid(1), 0]], false);
-        });
-        hand.memory.interrupt(moment, moved);
-        ask();
-        assert!(hand.memory.has_happened());
-        assert_eq!(ask(), 2, "outdated at the look at memory number {moment}");
-    }
-}
-
-/// What an access has faulted by can be named by a command that does not name the access: a global
-/// page by another ASID, a block by another address. No SYNC behind it may complete before the
-/// event of that fault is there; or the access is made anew.
-#[test]
-fn law3_a_fault_by_what_a_command_names_holds_back_its_sync() {
-    let (global, inside_block) = (GLOBAL_PAGE, BLOCK + 0x5000);
-    let second = TABLES + 0x1000;
-    let writable_block = 3 << 32 | OWN & !2;
-    let cases = [
-        // The third look is at the page, when its table has been found.
-        (
-            global,
-            3,
-            (second + 8, writable_block),
-            [VA | asid(7), global],
-        ),
-        (inside_block, 2, (TABLES, 0), [VA | asid(1), BLOCK]),
-    ];
-    for (address, moment, (at, value), command) in cases {
-        let hand = Hand::new();
-        for entry in [second + 16, TABLES + 0x2000 + 8 * (global >> 12 & 0x1ff)] {
-            let leaf = hand.memory.get(entry).expect("in memory");
-            hand.memory.set(entry, leaf | 1 << 7);
-        }
-        let mut port = hand.core.port(StreamId(4)).expect("a guard");
-        let mut write = |address, seen: &mut dyn FnMut()| {
-            let access = Access {
-                address,
-                operation: Operation::Write,
-                privileged: true,
-            };
-            let result = port.translate(Some(SubstreamId(1)), access, 1, |_| seen());
-            result.map(|guard| guard.output().address)
-        };
-        assert!(write(PAGE, &mut || ()).is_ok(), "now the context is known");
-        let (memory, core, caps) = (hand.memory.clone(), hand.core.clone(), hand.caps);
-        let changed = Box::new(move || {
-            memory.set(at, value);
-            execute(&core, &caps, &[command], false);
-        });
-        hand.memory.interrupt(moment, changed);
-        let mut held_back = false;
-        let mut look = || held_back = hand.core.barrier(WAITER) == Barrier::Pending;
-        let result = write(address, &mut look);
-        assert!(hand.memory.has_happened());
-        let outdated = matches!(result, Err(Denied::Fault(failed)) if matches!(failed.fault, Fault::Permission(_)));
-        assert!(held_back || !outdated, "{address:#x}: {result:x?}");
-    }
 }

@@ -41,7 +41,8 @@ impl Memory {
     }
 
     /// Lets `happening` happen just before the core's `reads`th look at memory: what another
-    /// thread could do at that moment, at a moment that can be repeated.
+    /// thread could do at that moment, at a moment that can be repeated. It enters the engine from
+    /// within a look at memory, which real memory never does, but touches no port.
     pub(crate) fn interrupt(&self, reads: usize, happening: Happening) {
         *self.happening.lock().unwrap() = Some(happening);
         self.reads_left.store(reads, Ordering::Relaxed);
