@@ -381,7 +381,9 @@ fn descriptor(dice: &mut Dice, entry: &Entry) -> u64 {
             return next | 3 | limits;
         }
     }
-    let mut leaf = (1 + dice.below(200)) << entry.span | if entry.next.is_none() { 3 } else { 1 };
+    // Outputs lie beyond the memory: a walk that takes one for a table, by another granule than the
+    // tables' own, never comes to the configuration, which the past has its own version of.
+    let mut leaf = (256 + dice.below(200)) << entry.span | if entry.next.is_none() { 3 } else { 1 };
     leaf |= dice.flag(6, 80) | dice.flag(7, 25) | dice.flag(10, 96) | dice.flag(11, 65) | 3 << 8;
     leaf | dice.flag(53, 20) | dice.flag(54, 20) | dice.below(8) << 2
 }
