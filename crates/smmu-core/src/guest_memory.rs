@@ -7,6 +7,7 @@
 
 use crate::ids::Gpa;
 use vcmdq_sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use vcmdq_sync::wide;
 
 /// Why guest memory could not be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +60,18 @@ pub fn load_u64<M: GuestMemory + ?Sized>(
     order: Ordering,
 ) -> Result<u64, MemoryError> {
     Ok(load_le(&memory.words(at, 1)?[0], order))
+}
+
+/// Loads the 16-byte unit at `at`, a multiple of 16, as two words: both of the same moment where
+/// the host and the memory allow it ([`wide::load`]; memory that is mapped in odd words or not
+/// aligned in this process does not). Each word acquires. Asks the memory once.
+pub fn load_unit<M: GuestMemory + ?Sized>(memory: &M, at: Gpa) -> Result<[u64; 2], MemoryError> {
+    let run = memory.words(at, 2)?;
+    if let Some(unit) = run.first_chunk() {
+        return Ok(wide::load(unit).map(u64::from_le));
+    }
+    let word = |n: u64| load_u64(memory, Gpa(at.0.wrapping_add(8 * n)), Ordering::Acquire);
+    Ok([word(0)?, word(1)?])
 }
 
 /// Stores the aligned 64-bit word at `at` and marks it dirty.

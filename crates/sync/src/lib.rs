@@ -5,13 +5,13 @@
 //! the workspace names its atomics through here, so that what loom explores is the
 //! product's own code and not a copy of it.
 //!
-//! Two small primitives live here as well, because they are the only places that
-//! need `unsafe` to be lock-free:
+//! Small primitives live here as well:
 //!
 //! * [`claim::ClaimCell`]: data that one thread at a time works on, handed over by
 //!   compare-and-swap, with a promise that a request made meanwhile is not lost;
 //! * [`snapshot::Snapshot`]: a pointer that readers follow without waiting and that
-//!   a writer exchanges, waiting until nobody uses the old value (`std` only).
+//!   a writer exchanges, waiting until nobody uses the old value (`std` only);
+//! * [`wide`]: 16 bytes of shared memory loaded as a whole, where the host can.
 //!
 //! [loom]: https://docs.rs/loom
 #![cfg_attr(not(any(feature = "std", loom)), no_std)]
@@ -23,6 +23,7 @@ pub mod snapshot;
 #[cfg(any(feature = "std", loom))]
 pub mod thread;
 pub mod weak;
+pub mod wide;
 
 pub use crossbeam_utils::CachePadded;
 

@@ -1,13 +1,12 @@
 //! The configuration of a stream: from a StreamID through the stream table to a
 //! [`StreamConfig`], and from there with a SubstreamID to a [`Context`].
 //!
-//! Structures are read once, front to back, in aligned units of 16 bytes of two atomic
-//! 64-bit loads each. Hardware that shares a system with LSE2 processors reads such a unit
-//! as a whole; safe Rust cannot. A guest that changes both words of a unit of a
-//! *valid* structure in one 128-bit store may see one word old and one new here, until its
-//! CFGI command has the structure read again. Linux changes one word at a time and never
-//! relies on more. Every load acquires, and word 0, which holds the valid bit, is loaded
-//! first: whoever sees it valid sees what was written before it.
+//! Structures are read once, front to back, in aligned units of 16 bytes, each of which is one
+//! load of 16 bytes where the host has one ([`vcmdq_sync::wide`]): a guest that changes both words
+//! of a unit in one 128-bit store is seen before it or behind it, as hardware that shares a system
+//! with LSE2 processors would see it. Between two units there is no such promise, neither here nor
+//! in hardware. Every load acquires, and unit 0, which holds the valid bit, is loaded first:
+//! whoever sees it valid sees what was written before it.
 
 pub mod context;
 mod descriptor;
@@ -24,7 +23,7 @@ pub use ste::{
 };
 pub use stream_table::StreamTable;
 
-use crate::guest_memory::{GuestMemory, MemoryError, load_le, load_u64};
+use crate::guest_memory::{GuestMemory, MemoryError, load_u64, load_unit};
 use crate::ids::Gpa;
 use vcmdq_sync::atomic::Ordering;
 
@@ -36,13 +35,13 @@ fn load_words<const N: usize, M: GuestMemory + ?Sized>(
     let mut words = [0; N];
     let mut unit_at = at;
     for unit in words.chunks_mut(2) {
-        let run = memory.words(unit_at, unit.len())?;
-        for (into, word) in unit.iter_mut().zip(run) {
-            *into = load_le(word, Ordering::Acquire);
-        }
-        if let ([_, second], [_]) = (&mut *unit, run) {
-            // Memory that is mapped in odd words: correct, if slow.
-            *second = load_u64(memory, Gpa(unit_at.0.wrapping_add(8)), Ordering::Acquire)?;
+        match unit {
+            [first, second] => [*first, *second] = load_unit(memory, unit_at)?,
+            rest => {
+                for word in rest {
+                    *word = load_u64(memory, unit_at, Ordering::Acquire)?;
+                }
+            }
         }
         unit_at = Gpa(unit_at.0.wrapping_add(16));
     }

@@ -19,25 +19,34 @@ pub struct HeapMemory {
 #[derive(Debug)]
 struct Region {
     base: u64,
-    words: Box<[AtomicU64]>,
+    /// Those of the region, and one more: before or behind them.
+    storage: Box<[AtomicU64]>,
+    /// The first of the region, which is aligned to 16 bytes as in a real map.
+    first: usize,
     /// One bit for each page.
     dirty: Box<[AtomicU64]>,
 }
 
 impl Region {
     fn new(base: Gpa, bytes: u64) -> Self {
-        let zeroed = |count: u64| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let zeroed = |count: u64| (0..count).map(|_| AtomicU64::new(0));
+        let storage: Box<[AtomicU64]> = zeroed(bytes.div_ceil(8) + 1).collect();
         Self {
             base: base.0,
-            words: zeroed(bytes.div_ceil(8)),
-            dirty: zeroed(bytes.div_ceil(PAGE * 64)),
+            first: storage.as_ptr().addr() % 16 / 8,
+            storage,
+            dirty: zeroed(bytes.div_ceil(PAGE * 64)).collect(),
         }
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        &self.storage[self.first..][..self.storage.len() - 1]
     }
 
     /// The index of the word that holds `at`, if it lies here.
     fn word(&self, at: u64) -> Option<usize> {
         let offset = usize::try_from(at.checked_sub(self.base)? / 8).ok()?;
-        (offset < self.words.len()).then_some(offset)
+        (offset < self.words().len()).then_some(offset)
     }
 }
 
@@ -89,7 +98,7 @@ impl GuestMemory for HeapMemory {
             return Err(MemoryError::Misaligned(at, 8));
         }
         let (region, first) = self.find(at)?;
-        let rest = &region.words[first..];
+        let rest = &region.words()[first..];
         Ok(&rest[..count.clamp(1, rest.len())])
     }
 
@@ -104,7 +113,7 @@ impl GuestMemory for HeapMemory {
             Some((kept | u64::from(value) << shift).to_le())
         };
         // The other half is somebody else's: a read-modify-write leaves it as it is.
-        let _kept = region.words[word].fetch_update(order, Ordering::Relaxed, replace);
+        let _kept = region.words()[word].fetch_update(order, Ordering::Relaxed, replace);
         self.mark_dirty(at, 4);
         Ok(())
     }
