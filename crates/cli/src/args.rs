@@ -141,6 +141,7 @@ impl FromStr for Caps {
             idr1: Idr1::from_bits(idr1),
             idr3: Idr3::from_bits(idr3),
             idr5: Idr5::from_bits(idr5),
+            ..Capabilities::default()
         }))
     }
 }

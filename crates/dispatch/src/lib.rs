@@ -20,6 +20,8 @@ pub mod dispatch;
 pub mod invalidation;
 mod packed;
 
-pub use backend::{Backend, BackendCapabilities, Barrier, Cause, Rejected, WaiterId, Wake};
+pub use backend::{
+    Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake,
+};
 pub use batch::{Batch, MAX_BATCH};
 pub use invalidation::{Invalidation, Scope, Stage};

@@ -2,9 +2,9 @@
 //! what a guest may do is what its identification registers say.
 
 use crate::range::Granule;
-use crate::spec::register::{Idr0, Idr1, Idr3, Idr5};
+use crate::spec::register::{Aidr, Idr0, Idr1, Idr3, Idr5};
 
-/// The identification registers of a frame (IDR0, IDR1, IDR3, IDR5; IDR2 and IDR4 carry
+/// The identification registers of a frame (IDR0, IDR1, IDR3, IDR5, AIDR; IDR2 and IDR4 carry
 /// nothing that the engine offers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -16,6 +16,8 @@ pub struct Capabilities {
     pub idr3: Idr3,
     /// Addresses and granules.
     pub idr5: Idr5,
+    /// Version of the architecture.
+    pub aidr: Aidr,
 }
 
 impl Default for Capabilities {
@@ -42,6 +44,8 @@ impl Default for Capabilities {
                 .with_cmdqs(19),
             idr3: Idr3::new().with_had(true).with_ril(true),
             idr5: Idr5::new().with_oas(5).with_gran4k(true),
+            // The version in which range invalidation appeared.
+            aidr: Aidr::new().with_arch_minor(2),
         }
     }
 }

@@ -15,6 +15,10 @@
 //! A slot belongs to one user at a time; opening and closing it writes that one cache line.
 //! Idle slots cost a SYNC one read each, slots that were never leased nothing.
 
+mod earlier;
+
+pub use earlier::Earlier;
+
 use crate::ids::{Asid, StreamId, Vmid};
 use crate::range::TlbiRange;
 use alloc::boxed::Box;

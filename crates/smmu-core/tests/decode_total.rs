@@ -66,6 +66,7 @@ prop_compose! {
             idr1: Idr1::from_bits(idr1),
             idr3: Idr3::from_bits(idr3),
             idr5: Idr5::from_bits(idr5),
+            ..Capabilities::default()
         }
     }
 }

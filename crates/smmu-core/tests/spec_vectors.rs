@@ -19,6 +19,7 @@ fn recorded() -> Capabilities {
         idr1: Idr1::from_bits(0x0273_0010),
         idr3: Idr3::from_bits(0x1414),
         idr5: Idr5::from_bits(0x74),
+        ..Capabilities::default()
     }
 }
 

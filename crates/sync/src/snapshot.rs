@@ -43,6 +43,15 @@ impl<T> Snapshot<T> {
     /// holds the old one. May block as long as the slowest reader; never call it while
     /// holding what `read` returned. Writers exclude each other.
     pub fn replace<E>(&self, derive: impl FnOnce(&T) -> Result<T, E>) -> Result<(), E> {
+        let old = self.publish(derive)?;
+        while !old.is_gone() {
+            crate::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// The same, but returns at once: the result tells when no reader holds the old value.
+    pub fn publish<E>(&self, derive: impl FnOnce(&T) -> Result<T, E>) -> Result<Leaving<T>, E> {
         let turn = self.writers.lock().unwrap_or_else(|dead| dead.into_inner());
         let next = Arc::new(derive(&self.read())?);
         #[cfg(not(loom))]
@@ -50,12 +59,30 @@ impl<T> Snapshot<T> {
         #[cfg(loom)]
         let old = core::mem::replace(&mut *self.current.lock().expect("model"), next);
         drop(turn);
-        while Arc::strong_count(&old) > 1 {
-            crate::thread::yield_now();
+        Ok(Leaving(old))
+    }
+}
+
+/// A value that has been replaced and that readers may still hold.
+#[derive(Debug)]
+pub struct Leaving<T>(Arc<T>);
+
+impl<T> Leaving<T> {
+    /// Whether no reader holds it any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        if Arc::strong_count(&self.0) > 1 {
+            return false;
         }
         // Acquire pairs with the Release decrement of the last reader's Arc: what that reader
         // did with the old value happened before this returns.
         crate::atomic::fence(crate::atomic::Ordering::Acquire);
-        Ok(())
+        true
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> &T {
+        &self.0
     }
 }

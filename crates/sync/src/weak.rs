@@ -31,6 +31,8 @@ pub enum Site {
     GuardClose,
     /// The request to be woken that a SYNC leaves on a guard.
     GuardWaited,
+    /// The look at the open guards when what translations start from has been exchanged.
+    WorldGuards,
     /// The release with which a slot of the event queue is said to be written.
     EventWritten,
     /// The fence between saying so and looking whether the slots before are written.

@@ -38,6 +38,8 @@ pub(crate) struct Consumer {
     /// An ATC_INV before CONS was not answered, and no SYNC has said so yet.
     pub(crate) lost_atc_inv: bool,
     pub(crate) running: bool,
+    /// This ring's worker tells the VMM when the streams' traffic goes another way.
+    pub(crate) tells_traffic: bool,
     pub(crate) memory: Arc<dyn GuestMemory>,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) capabilities: BackendCapabilities,
@@ -49,6 +51,10 @@ impl Consumer {
     /// anything was consumed.
     #[inline]
     pub(crate) fn slice(&mut self, ring: &Ring, desk: &mut Desk, budget: u32) -> (Progress, bool) {
+        if self.tells_traffic && !ring.is_paused() {
+            let frame = &self.frame;
+            frame.traffic.tell(|| frame.streams.read(), &*frame.host);
+        }
         let mut used = 0;
         while self.may_run(ring) {
             let published = self.published(ring);

@@ -7,12 +7,14 @@ use crate::error::{BindError, RestoreError, RingError};
 use crate::events::EventSink;
 use crate::fetch::Entries;
 use crate::instance::{Instance, InstanceId, Placement};
+use crate::registers::gate::IrqGate;
 use crate::ring::{DoorbellMode, Ring};
 use crate::ring_page;
 use crate::seams::{Interrupts, Seams, StreamHost};
 use crate::settings::FrameSettings;
 use crate::snapshot::{FrameState, RingState};
 use crate::streams::{Binding, Streams};
+use crate::traffic::FrameTraffic;
 use dispatch::{Backend, BackendCapabilities, WaiterId, Wake};
 use smmu_core::queue_index::Geometry;
 use smmu_core::{Gpa, GuestMemory, StreamId};
@@ -23,7 +25,10 @@ use vcmdq_sync::snapshot::Snapshot;
 /// What the rings of a frame share.
 pub(crate) struct FrameShared {
     pub(crate) settings: FrameSettings,
+    /// The gate below, as everybody inside calls it.
     pub(crate) interrupts: Arc<dyn Interrupts>,
+    pub(crate) gate: Arc<IrqGate>,
+    pub(crate) traffic: FrameTraffic,
     pub(crate) host: Arc<dyn StreamHost>,
     pub(crate) events: EventSink,
     pub(crate) streams: Snapshot<Streams>,
@@ -67,14 +72,14 @@ impl Wake for WakeRing {
 
 impl Frame {
     pub(crate) fn new(settings: FrameSettings, seams: Seams, engine: Arc<EngineShared>) -> Self {
+        let (memory, wires) = (seams.memory.clone(), seams.interrupts);
+        let gate = Arc::new(IrqGate::new(wires, settings.device_id, memory.clone()));
         let shared = FrameShared {
-            events: EventSink::new(
-                &settings.caps,
-                seams.memory.clone(),
-                seams.interrupts.clone(),
-            ),
+            events: EventSink::new(&settings.caps, memory, gate.clone()),
             settings,
-            interrupts: seams.interrupts,
+            interrupts: gate.clone(),
+            gate,
+            traffic: FrameTraffic::default(),
             host: seams.streams,
             streams: Snapshot::new(Streams::default()),
         };
@@ -100,6 +105,7 @@ impl Frame {
         let id = InstanceId(control.instances.len() as u32);
         let wake = Arc::new(WakeRing(self.engine.bell.clone()));
         backend.memory_changed(control.memory.clone());
+        self.shared.traffic.add(backend.clone());
         control
             .instances
             .push(Arc::new(Instance::new(id, placement, backend, wake)));
@@ -146,6 +152,7 @@ impl Frame {
             waiting: false,
             lost_atc_inv: false,
             running: false,
+            tells_traffic: false,
             memory: control.memory.clone(),
             instances: Vec::new(),
             capabilities: NOTHING,
@@ -155,6 +162,10 @@ impl Frame {
         let ring = self.engine.add_ring(mode, consumer)?;
         control.rings.push(ring.clone());
         Ok(ring)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<FrameShared> {
+        &self.shared
     }
 
     /// The rings, in the order in which they were added.
@@ -177,6 +188,7 @@ impl Frame {
             .events
             .queue()
             .update_memory(control.memory.clone());
+        self.shared.gate.update_memory(control.memory.clone());
         for instance in &control.instances {
             instance.backend.memory_changed(control.memory.clone());
         }

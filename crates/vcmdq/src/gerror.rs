@@ -4,7 +4,7 @@
 //! engine toggles a bit of GERROR only while it is inactive; the guest acknowledges by making
 //! GERRORN equal. The truth is kept here: what a guest can write elsewhere is a copy.
 
-use vcmdq_sync::atomic::{AtomicU32, Ordering};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
 /// Bits of GERROR that the engine raises.
 pub mod gerror_bits {
@@ -12,8 +12,16 @@ pub mod gerror_bits {
     pub const CMDQ_ERR: u32 = 1 << 0;
     /// The event queue lies where there is no memory.
     pub const EVENTQ_ABT_ERR: u32 = 1 << 2;
+    /// The PRI queue lies where there is no memory.
+    pub const PRIQ_ABT_ERR: u32 = 1 << 3;
     /// A SYNC's message went nowhere.
     pub const MSI_CMDQ_ABT_ERR: u32 = 1 << 4;
+    /// The event queue's message went nowhere.
+    pub const MSI_EVENTQ_ABT_ERR: u32 = 1 << 5;
+    /// The PRI queue's message went nowhere.
+    pub const MSI_PRIQ_ABT_ERR: u32 = 1 << 6;
+    /// The message of a global error went nowhere.
+    pub const MSI_GERROR_ABT_ERR: u32 = 1 << 7;
 }
 
 /// Why a queue has stopped: the codes of CMDQ_CONS.ERR (IHI 0070, 7.1).
@@ -39,10 +47,23 @@ impl CommandError {
 }
 
 /// GERROR and GERRORN of a frame's page 0, or of one VCMDQ.
+///
+/// Both lie in one word, so that each change is a function of both: two threads that raise the
+/// same error toggle it once, and an acknowledgement beside them takes back nothing that it has
+/// not seen.
 #[derive(Debug, Default)]
 pub struct ErrorLatch {
-    gerror: AtomicU32,
-    gerrorn: AtomicU32,
+    /// GERROR in the low half, GERRORN in the high one.
+    word: AtomicU64,
+}
+
+/// GERROR and GERRORN.
+fn halves(word: u64) -> (u32, u32) {
+    (word as u32, (word >> 32) as u32)
+}
+
+fn join(gerror: u32, gerrorn: u32) -> u64 {
+    u64::from(gerrorn) << 32 | u64::from(gerror)
 }
 
 impl ErrorLatch {
@@ -50,26 +71,48 @@ impl ErrorLatch {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            gerror: AtomicU32::new(0),
-            gerrorn: AtomicU32::new(0),
+            word: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn restore(&self, gerror: u32, gerrorn: u32) {
-        self.gerror.store(gerror, Ordering::Release);
-        self.gerrorn.store(gerrorn, Ordering::Release);
+        self.word.store(join(gerror, gerrorn), Ordering::Release);
+    }
+
+    fn load(&self) -> (u32, u32) {
+        halves(self.word.load(Ordering::Acquire))
+    }
+
+    /// Changes the word by compare-and-swap; returns GERROR and GERRORN of before.
+    fn change(&self, change: impl Fn(u32, u32) -> (u32, u32)) -> (u32, u32) {
+        let mut seen = self.word.load(Ordering::Acquire);
+        loop {
+            let (gerror, gerrorn) = halves(seen);
+            let (toggled, acknowledged) = change(gerror, gerrorn);
+            // Release pairs with the guest's look at GERROR (CONS and ERR are there before) and
+            // with `is_active` (what the guest rewrote is there before).
+            match self.word.compare_exchange(
+                seen,
+                join(toggled, acknowledged),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return (gerror, gerrorn),
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// GERROR. Acquire: a reader that sees a toggled bit sees the CONS that goes with it.
     #[must_use]
     pub fn gerror(&self) -> u32 {
-        self.gerror.load(Ordering::Acquire)
+        self.load().0
     }
 
     /// GERRORN, as last written.
     #[must_use]
     pub fn gerrorn(&self) -> u32 {
-        self.gerrorn.load(Ordering::Acquire)
+        self.load().1
     }
 
     /// Whether any of `bits` is active. Acquire pairs with the Release in `acknowledge`: what
@@ -77,27 +120,23 @@ impl ErrorLatch {
     #[must_use]
     #[inline]
     pub fn is_active(&self, bits: u32) -> bool {
-        (self.gerror.load(Ordering::Relaxed) ^ self.gerrorn.load(Ordering::Acquire)) & bits != 0
+        let (gerror, gerrorn) = self.load();
+        (gerror ^ gerrorn) & bits != 0
     }
 
     /// Activates errors; those that are active already stay as they are. Returns whether any has
-    /// become active, which is when the interrupt pulses.
+    /// become active, which is when the interrupt pulses. From any thread.
     pub(crate) fn raise(&self, bits: u32) -> bool {
-        let active = self.gerror.load(Ordering::Relaxed) ^ self.gerrorn.load(Ordering::Acquire);
-        let news = bits & !active;
-        // Release pairs with the guest's look at GERROR: CONS and ERR are there before.
-        self.gerror.fetch_xor(news, Ordering::Release);
-        news != 0
+        let news = |gerror: u32, gerrorn: u32| bits & !(gerror ^ gerrorn);
+        let (gerror, gerrorn) =
+            self.change(|gerror, gerrorn| (gerror ^ news(gerror, gerrorn), gerrorn));
+        news(gerror, gerrorn) != 0
     }
 
     /// The guest writes GERRORN. Toggling a bit that is not active is unpredictable in the
-    /// architecture and ignored here.
-    pub(crate) fn acknowledge(&self, gerrorn: u32) {
-        let old = self.gerrorn.load(Ordering::Relaxed);
-        let active = self.gerror.load(Ordering::Acquire) ^ old;
-        // Release pairs with `is_active`.
-        self.gerrorn
-            .store(old ^ ((old ^ gerrorn) & active), Ordering::Release);
+    /// architecture and ignored here. From any thread.
+    pub(crate) fn acknowledge(&self, value: u32) {
+        self.change(|gerror, old| (gerror, old ^ ((old ^ value) & (gerror ^ old))));
     }
 }
 

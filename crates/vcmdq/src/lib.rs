@@ -12,6 +12,7 @@
 //! | [`Engine`] | the workers; one for a process |
 //! | [`Frame`] | one guest-visible SMMU: capabilities, streams, rings |
 //! | [`Instance`] | what stands behind a frame for one stage 2 and one host VMID: a [`dispatch::Backend`] |
+//! | [`registers::RegisterFrame`] | its SMMUv3 registers, for the VMM's MMIO handler |
 //! | [`Ring`] | one command queue: a doorbell in front, CONS and errors behind |
 //! | [`seams`] | what the VMM gives: memory, interrupts, streams, threads, a clock |
 //!
@@ -70,16 +71,19 @@ mod gerror;
 mod instance;
 pub mod metrics;
 mod ready;
+pub mod registers;
 mod ring;
 mod ring_page;
 pub mod seams;
 mod settings;
 pub mod snapshot;
+mod staged;
 #[cfg(any(test, feature = "testing"))]
 pub mod stepping;
 mod streams;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod traffic;
 #[cfg(all(feature = "vm-memory", not(loom)))]
 mod vm_memory;
 mod waits;

@@ -10,9 +10,10 @@ use crate::metrics::{Counters, RingMetrics};
 use crate::ring_page::{GuestWords, PageView, RingPage};
 use crate::seams::{Interrupts, Line};
 use crate::settings::RingSettings;
+use crate::staged::Staged;
 use smmu_core::queue_index::{Geometry, QueueIndex};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -40,10 +41,14 @@ impl fmt::Debug for DoorbellMode {
 /// Control bits: what is wanted of a ring, and what its owner has brought about.
 pub(crate) const ENABLED: u32 = 1;
 pub(crate) const PAUSED: u32 = 2;
+/// In `wanted` only: the owner is to forget what it keeps.
+pub(crate) const RESET: u32 = 4;
+/// Likewise, and what the registers show, because the ring was not disabled.
+pub(crate) const RESET_SHOWN: u32 = 8;
 
 #[derive(Debug, Default)]
-struct Control {
-    wanted: AtomicU32,
+pub(crate) struct Control {
+    pub(crate) wanted: AtomicU32,
     settled: AtomicU32,
 }
 
@@ -60,14 +65,17 @@ pub struct Ring {
     pub(crate) index: u32,
     pub(crate) mode: DoorbellMode,
     /// PROD as last published by a trap.
-    prod: CachePadded<AtomicU32>,
+    pub(crate) prod: CachePadded<AtomicU32>,
     /// CONS with ERR, as a trapped read sees it.
-    cons: CachePadded<AtomicU32>,
-    control: CachePadded<Control>,
+    pub(crate) cons: CachePadded<AtomicU32>,
+    pub(crate) control: CachePadded<Control>,
     /// CONS stands at a SYNC that waits for an access under way. Written by the owner.
     waiting: AtomicBool,
     seen: Seen,
-    cmdq_cap: u8,
+    /// Where the ring is to lie from its next enable on. For control paths, and for the owner when
+    /// it settles.
+    pub(crate) staged: Mutex<Staged>,
+    pub(crate) cmdq_cap: u8,
     pub(crate) latch: ErrorLatch,
     pub(crate) counters: Counters,
     pub(crate) consumer: ClaimCell<Consumer>,
@@ -97,6 +105,7 @@ impl Ring {
             control: CachePadded::default(),
             waiting: AtomicBool::new(false),
             seen: Seen::default(),
+            staged: Mutex::default(),
             cmdq_cap,
             latch: ErrorLatch::new(),
             counters: Counters::default(),
@@ -166,7 +175,7 @@ impl Ring {
     /// Says where the ring lies, and sets PROD and CONS to zero. Refused while it is enabled.
     /// May wait for a worker that is just leaving the ring.
     pub fn configure(&self, settings: RingSettings) -> Result<(), ConfigureError> {
-        if self.is_enabled() || self.control.wanted.load(Ordering::Acquire) & ENABLED != 0 {
+        if !self.is_disabled() {
             return Err(ConfigureError::Enabled);
         }
         let geometry = Geometry::capped(settings.log2size, self.cmdq_cap);
@@ -180,11 +189,21 @@ impl Ring {
     /// Sets PROD and CONS, as a guest may while the ring is disabled. Same conditions as
     /// [`configure`](Self::configure).
     pub fn set_pointers(&self, prod: u32, cons: u32) -> Result<(), ConfigureError> {
-        if self.is_enabled() || self.control.wanted.load(Ordering::Acquire) & ENABLED != 0 {
+        if !self.is_disabled() {
             return Err(ConfigureError::Enabled);
         }
         self.with_consumer(|consumer| self.place(consumer, prod, cons));
         Ok(())
+    }
+
+    /// Whether neither the enable bit is set nor the ring consumes: the guest may move it.
+    pub(crate) fn is_disabled(&self) -> bool {
+        !self.is_enabled() && !self.wants_enabled()
+    }
+
+    /// The enable bit, as it was last written.
+    pub(crate) fn wants_enabled(&self) -> bool {
+        self.control.wanted.load(Ordering::Acquire) & ENABLED != 0
     }
 
     pub(crate) fn place(&self, consumer: &mut Consumer, prod: u32, cons: u32) {
@@ -263,7 +282,7 @@ impl Ring {
         })
     }
 
-    fn want(&self, change: impl Fn(u32) -> u32) {
+    pub(crate) fn want(&self, change: impl Fn(u32) -> u32) {
         let mut old = self.control.wanted.load(Ordering::Relaxed);
         // Release pairs with the acquire in `settle`.
         while let Err(now) = self.control.wanted.compare_exchange(
@@ -303,7 +322,10 @@ impl Ring {
     #[inline]
     pub(crate) fn settle(&self, consumer: &mut Consumer) -> bool {
         let wanted = self.control.wanted.load(Ordering::Acquire);
-        if wanted != self.control.settled.load(Ordering::Relaxed) {
+        let settled = self.control.settled.load(Ordering::Relaxed);
+        if wanted != settled {
+            self.take_staged(consumer, wanted, settled);
+            let wanted = wanted & !(RESET | RESET_SHOWN);
             consumer.running = wanted == ENABLED;
             if let Some(page) = self.page().filter(|_| wanted & PAUSED == 0) {
                 page.publish_status(wanted & ENABLED != 0);

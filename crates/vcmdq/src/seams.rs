@@ -8,7 +8,7 @@
 //! | [`Clock`] | workers | no | no |
 //! | [`GuestMemory`] | workers | no | no |
 
-use dispatch::Cause;
+use dispatch::{Cause, Traffic};
 use smmu_core::command::{Cfgi, Msi, PriResponse, ResumeAction};
 use smmu_core::{GuestMemory, Stag, StreamId, SubstreamId};
 use std::fmt;
@@ -51,6 +51,13 @@ pub trait StreamHost: Send + Sync {
     /// has been accepted, none behind it.
     fn configuration_changed(&self, stream: StreamId, change: &Cfgi) {
         let _ = (stream, change);
+    }
+
+    /// A bound stream's traffic goes another way: SMMUEN has changed, or GBPA while it is 0. While it
+    /// is 1, what is derived from the stream's STE is to be derived anew. In ring order with CFGI
+    /// commands; CR0ACK follows when every stream has been told.
+    fn traffic_changed(&self, stream: StreamId, traffic: &Traffic) {
+        let _ = (stream, traffic);
     }
 
     /// RESUME. Without effect if no such transaction is stalled. Those of the frame's own

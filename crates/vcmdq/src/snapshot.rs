@@ -24,10 +24,10 @@ pub struct FrameState {
     pub events: EventSinkState,
 }
 
-/// IDR0, IDR1, IDR3 and IDR5.
+/// IDR0, IDR1, IDR3, IDR5 and AIDR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct SavedCaps(pub [u32; 4]);
+pub struct SavedCaps(pub [u32; 5]);
 
 impl From<Capabilities> for SavedCaps {
     fn from(caps: Capabilities) -> Self {
@@ -36,6 +36,7 @@ impl From<Capabilities> for SavedCaps {
             caps.idr1.into_bits(),
             caps.idr3.into_bits(),
             caps.idr5.into_bits(),
+            caps.aidr.into_bits(),
         ])
     }
 }
@@ -108,6 +109,7 @@ impl RingState {
             consumer.entries = Entries::new(Gpa(self.base), geometry);
             consumer.halted = CommandError::from_code(self.error);
             consumer.lost_atc_inv = self.lost_atc_inv;
+            ring.unstage();
             ring.latch.restore(self.gerror, self.gerrorn);
             ring.place(consumer, self.prod, self.cons);
         });

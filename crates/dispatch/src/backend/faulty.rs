@@ -1,6 +1,6 @@
 //! Fails on demand, and otherwise passes on to another backend.
 
-use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, WaiterId, Wake};
+use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake};
 use crate::batch::Batch;
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
@@ -139,6 +139,14 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
         self.inner.memory_changed(memory);
+    }
+
+    fn traffic_changed(&self, traffic: &Traffic) {
+        self.inner.traffic_changed(traffic);
+    }
+
+    fn traffic_settled(&self) -> bool {
+        self.inner.traffic_settled()
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {

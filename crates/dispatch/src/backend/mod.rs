@@ -11,8 +11,10 @@ pub mod faulty;
 #[cfg(any(test, feature = "testing"))]
 pub mod recorder;
 pub mod software;
+mod traffic;
 
 pub use software::{DeviceCache, DeviceTimeout, Software, SoftwareSettings};
+pub use traffic::Traffic;
 
 /// Why a backend did not take the rest of a batch.
 ///
@@ -137,6 +139,21 @@ pub trait Backend: Send + Sync {
     /// reads no guest memory.
     fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
         let _ = memory;
+    }
+
+    /// What the frame's registers say about its streams' traffic has changed: SMMUEN, or GBPA
+    /// while it is 0. Accesses that begin when this has returned go by it; those that began before
+    /// may go on, and [`traffic_settled`](Self::traffic_settled) tells when none is left. Called
+    /// from vCPU threads, one at a time: must not wait. Nothing to do for a backend that
+    /// translates nothing itself.
+    fn traffic_changed(&self, traffic: &Traffic) {
+        let _ = traffic;
+    }
+
+    /// Whether no access goes on by anything older than the last
+    /// [`traffic_changed`](Self::traffic_changed). Called from any thread: must not wait.
+    fn traffic_settled(&self) -> bool {
+        true
     }
 
     /// Last rung of the ladder (law 4): from now on accesses of `stream`, or of every stream, end

@@ -19,6 +19,7 @@ fn setup(world: &World) -> Setup {
         idr1: Idr1::from_bits(registers.idr1),
         idr3: Idr3::from_bits(registers.idr3),
         idr5: Idr5::from_bits(registers.idr5),
+        ..Capabilities::default()
     };
     Setup {
         streams: StreamTable::from_registers(

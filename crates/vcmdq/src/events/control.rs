@@ -125,6 +125,20 @@ impl EventQueue {
         })
     }
 
+    /// Base, size, pointers, flags and errors as out of reset. Same conditions as
+    /// [`configure`](Self::configure).
+    pub fn reset(&self) -> Result<(), NotDisabled> {
+        let ring = Geometry::capped(0, self.cap);
+        self.rebuild_disabled(|shape, _| {
+            let clear = |word: Word| {
+                word.with_cons(0)
+                    .with_overflow(false)
+                    .with_error(false, false)
+            };
+            (Gpa(0), ring, ring.pointer(0), shape.memory.clone(), clear)
+        })
+    }
+
     fn rebuild_disabled<F: Fn(Word) -> Word>(
         &self,
         plan: impl FnOnce(&Shape, u32) -> Plan<F>,

@@ -1,6 +1,7 @@
 //! What a port has read of its stream's configuration, and whether it is still true.
 
 use super::Software;
+use crate::backend::Traffic;
 use smmu_core::config::context::{ContextLookup, lookup};
 use smmu_core::config::{Context, Stage1Config, StreamAttributes, StreamConfig};
 use smmu_core::fault::{Fault, FaultPolicy};
@@ -19,6 +20,8 @@ pub(super) enum Route {
     Fault(Fault, FaultPolicy),
     /// Straight on, if the address has no more bits than this.
     Bypass(u32),
+    /// The same with SMMUEN=0: what has more bits is aborted without an event.
+    Disabled(u32),
     /// Through stage 1.
     Stage1(Context, Vmid),
     /// Through a stage 2 of the guest's: translated anew each time.
@@ -31,7 +34,7 @@ pub(super) struct Kept {
     substream: Option<SubstreamId>,
     stamp: u64,
     version: u64,
-    setup: Setup,
+    setup: Option<Setup>,
     memory: Arc<dyn GuestMemory>,
     attributes: Option<StreamAttributes>,
     route: Route,
@@ -56,8 +59,12 @@ impl Kept {
     ) -> Result<Option<Self>, Fault> {
         let version = core.version();
         let world = core.world.read();
-        let (Some(setup), Some(memory)) = (world.setup, world.memory.clone()) else {
+        let (Some(traffic), Some(memory)) = (world.traffic, world.memory.clone()) else {
             return Ok(None);
+        };
+        let setup = match traffic {
+            Traffic::Enabled(setup) => Some(setup),
+            Traffic::Disabled(..) => None,
         };
         // Before the first word is read: a CFGI that comes meanwhile makes the copy stale.
         let stamp = core.config.context(stream, substream.unwrap_or_default());
@@ -72,7 +79,7 @@ impl Kept {
             route,
         };
         if !core.is_closed(stream) {
-            match kept.find_route(stream) {
+            match kept.find_route(stream, &traffic) {
                 Ok(()) => {}
                 Err(fault @ (Fault::SteFetch(_) | Fault::CdFetch(_))) => return Err(fault),
                 Err(fault) => kept.route = Route::Fault(fault, FaultPolicy::ABORT),
@@ -81,17 +88,24 @@ impl Kept {
         Ok(Some(kept))
     }
 
-    fn find_route(&mut self, stream: StreamId) -> Result<(), Fault> {
-        let config = self
-            .setup
-            .streams
-            .ste(&*self.memory, stream, &self.setup.caps)?;
+    fn find_route(&mut self, stream: StreamId, traffic: &Traffic) -> Result<(), Fault> {
+        let setup = match traffic {
+            Traffic::Enabled(setup) => setup,
+            Traffic::Disabled(gbpa, _) if gbpa.abort() => return Ok(()),
+            Traffic::Disabled(_, caps) => {
+                self.route = Route::Disabled(caps.oas_bits());
+                return Ok(());
+            }
+        };
+        let config = setup.streams.ste(&*self.memory, stream, &setup.caps)?;
         config.check_substream(self.substream)?;
         self.attributes = config.attributes().copied();
         self.route = match &config {
             StreamConfig::Abort => Route::Abort,
-            StreamConfig::Bypass(_) => Route::Bypass(self.setup.caps.oas_bits()),
-            StreamConfig::Stage1(attributes, stage1) => self.stage1_route(attributes, stage1)?,
+            StreamConfig::Bypass(_) => Route::Bypass(setup.caps.oas_bits()),
+            StreamConfig::Stage1(attributes, stage1) => {
+                self.stage1_route(setup, attributes, stage1)?
+            }
             StreamConfig::Stage2(..) | StreamConfig::Nested(..) => Route::Uncached,
         };
         Ok(())
@@ -99,10 +113,11 @@ impl Kept {
 
     fn stage1_route(
         &self,
+        setup: &Setup,
         attributes: &StreamAttributes,
         stage1: &Stage1Config,
     ) -> Result<Route, Fault> {
-        let Setup { caps, e2h, .. } = &self.setup;
+        let Setup { caps, e2h, .. } = setup;
         match lookup(&*self.memory, &NoStage2, stage1, self.substream, caps, *e2h)? {
             ContextLookup::BypassStage1 => Ok(Route::Bypass(caps.ias_bits())),
             ContextLookup::Context(context) => Ok(Route::Stage1(context, attributes.vmid)),
@@ -143,8 +158,9 @@ impl Kept {
         self.attributes.as_ref()
     }
 
-    pub(super) fn setup(&self) -> &Setup {
-        &self.setup
+    /// What the registers say; nothing while SMMUEN is 0.
+    pub(super) fn setup(&self) -> Option<&Setup> {
+        self.setup.as_ref()
     }
 
     #[inline]

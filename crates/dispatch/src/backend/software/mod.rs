@@ -25,13 +25,13 @@ pub use owned::OwnedGuard;
 pub use port::{Denied, Guarded, Output, Port};
 pub use watch::{Stale, Watched};
 
-use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, WaiterId, Wake};
+use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake};
 use crate::batch::Batch;
 use crate::invalidation::{Invalidation, Scope, Stage};
 use overdue::Patience;
 use smmu_core::command::Cfgi;
 use smmu_core::config::generation::ConfigGenerations;
-use smmu_core::guard::{Guards, Mark, Use};
+use smmu_core::guard::{Earlier, Guards, Mark, Use};
 use smmu_core::tlb::{Entry, FillTicket, Hit, Signature, Sweep, Tlb, TlbSettings};
 use smmu_core::translate::Setup;
 use smmu_core::{Asid, GuestMemory, StreamId, SubstreamId, Vmid};
@@ -42,6 +42,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
+use vcmdq_sync::sync::{Mutex, MutexGuard};
 use watch::Watches;
 
 /// A device model that keeps translations of its own (an ATC, as ATS devices do).
@@ -76,7 +77,7 @@ struct Closed {
 #[derive(Clone, Default)]
 struct World {
     memory: Option<Arc<dyn GuestMemory>>,
-    setup: Option<Setup>,
+    traffic: Option<Traffic>,
 }
 
 /// Sizes of a software backend.
@@ -114,6 +115,8 @@ pub struct Software {
     world: Snapshot<World>,
     /// Counts changes of `world` and `closed`; ports look whether it has moved.
     version: AtomicU64,
+    /// Guards that were open when the registers were last exchanged.
+    earlier: Mutex<Earlier>,
     watches: Watches,
     patience: Patience,
     wake: OnceLock<Arc<dyn Wake>>,
@@ -154,6 +157,7 @@ impl Software {
             closed: Snapshot::new(Closed::default()),
             world: Snapshot::new(World::default()),
             version: AtomicU64::new(0),
+            earlier: Mutex::new(Earlier::default()),
             watches: Watches::default(),
             patience: Patience::new(settings.guard_age, settings.guard_age_host),
             wake: OnceLock::new(),
@@ -162,9 +166,9 @@ impl Software {
 
     /// Sets what translation starts from: stream table, capabilities, CR2. With `None`, accesses
     /// abort. When it returns, no access that began before is under way. Control path: waits
-    /// for open guards.
+    /// for open guards. [`Backend::traffic_changed`] does the same without waiting.
     pub fn set_up(&self, setup: Option<Setup>) {
-        self.change_world(|world| world.setup = setup);
+        self.change_world(|world| world.traffic = setup.map(Traffic::Enabled));
     }
 
     fn change_world(&self, change: impl FnOnce(&mut World)) {
@@ -175,6 +179,10 @@ impl Software {
         });
         self.version_changed();
         self.wait_for_all_guards();
+    }
+
+    fn earlier(&self) -> MutexGuard<'_, Earlier> {
+        self.earlier.lock().unwrap_or_else(|dead| dead.into_inner())
     }
 
     /// Ports read everything anew from here on; the fence in `Guards::mark` orders this against
@@ -348,6 +356,26 @@ impl Backend for Software {
 
     fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
         self.change_world(|world| world.memory = Some(memory));
+    }
+
+    fn traffic_changed(&self, traffic: &Traffic) {
+        let mut earlier = self.earlier();
+        // Whoever still reads by the old one has its guard open, so nobody has to be waited for.
+        let Ok(_) = self.world.publish(|old| {
+            let mut new = old.clone();
+            new.traffic = Some(*traffic);
+            Ok::<_, Infallible>(new)
+        });
+        self.version_changed();
+        // The fence in there orders the version against guards, and the watches' look behind it.
+        // Guards of before that are still open are open now, so the list need not be added to.
+        *earlier = self.guards.open_now();
+        drop(earlier);
+        self.watches.tell(|_| true);
+    }
+
+    fn traffic_settled(&self) -> bool {
+        self.guards.have_closed(&mut self.earlier())
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {

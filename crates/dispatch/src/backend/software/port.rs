@@ -246,7 +246,7 @@ fn expected(
                 last,
             }
         }
-        Route::Bypass(_) => Use::untranslated(stream, vmid),
+        Route::Bypass(_) | Route::Disabled(_) => Use::untranslated(stream, vmid),
         _ => anything(stream, vmid),
     }
 }

@@ -41,6 +41,11 @@ impl Kept {
                 let bytes = bytes.min(room(address, *bits));
                 Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
             }
+            Route::Disabled(bits) => {
+                let address = bypass_stage1(access.address, *bits).map_err(|_| Denied::Aborted)?;
+                let bytes = bytes.min(room(address, *bits));
+                Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
+            }
             Route::Stage1(context, vmid) => {
                 let leaf = self
                     .stage1(core, *vmid, context, &transaction)
@@ -67,7 +72,7 @@ impl Kept {
         let rules = FaultRules {
             stage1: policy,
             stage2: FaultPolicy::ABORT,
-            record_bad_stream_id: self.setup().record_bad_stream_id,
+            record_bad_stream_id: self.setup().is_some_and(|setup| setup.record_bad_stream_id),
         };
         Denied::Fault(Failed {
             fault,
@@ -79,10 +84,11 @@ impl Kept {
     /// With a stage 2 of the guest's: from the stream table on, each time.
     fn uncached(&self, transaction: &Transaction, bytes: u64) -> Result<Output, Denied> {
         let address = transaction.access.address;
-        match self.setup().translate(self.memory(), transaction) {
+        let setup = self.setup().ok_or(Denied::Aborted)?;
+        match setup.translate(self.memory(), transaction) {
             Ok(Translated::Aborted) => Err(Denied::Aborted),
             Ok(Translated::Bypassed(address)) => {
-                let bytes = bytes.min(room(address, self.setup().caps.oas_bits()));
+                let bytes = bytes.min(room(address, setup.caps.oas_bits()));
                 Ok(Output { address, bytes })
             }
             Ok(Translated::Mapped(leaf)) => Ok(output(&leaf, address, bytes)),

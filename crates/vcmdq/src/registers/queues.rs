@@ -1,0 +1,120 @@
+//! The registers of the queues (IHI 0070, 6.3.26 to 6.3.39).
+//!
+//! BASE reads back as written; a LOG2SIZE above the advertised one is capped, and the base aligned
+//! down to the size, where it takes effect.
+
+use super::access::Access;
+use super::bank::Bank;
+use super::control::unless;
+use super::frame::RegisterFrame;
+use super::metrics::Ignored;
+use crate::settings::RingSettings;
+use smmu_core::Gpa;
+use smmu_core::spec::register::{OutputCons, OutputProd, QueueBase, offset};
+
+/// WR and RD, with their wrap bits.
+const POINTER: u32 = 0xF_FFFF;
+/// OVFLG and OVACKFLG.
+const FLAG: u32 = 1 << 31;
+
+/// A BASE register that has been written.
+fn base(old: QueueBase, access: Access, value: u64) -> QueueBase {
+    let new = QueueBase::from_bits(access.merge(old.into_bits(), value));
+    QueueBase::new()
+        .with_log2size(new.log2size())
+        .with_addr_bits(new.addr_bits())
+        .with_allocate(new.allocate())
+}
+
+impl RegisterFrame {
+    /// Takes no lock.
+    pub(super) fn write_cmdq_prod(&self, value: u32) {
+        self.ring.doorbell(value & POINTER);
+    }
+
+    /// Neither CMDQEN nor its acknowledgement is set.
+    fn cmdq_is_off(&self) -> Result<(), Ignored> {
+        unless(!self.ring.is_disabled())
+    }
+
+    pub(super) fn write_cmdq_base(
+        &self,
+        bank: &mut Bank,
+        access: Access,
+        value: u64,
+    ) -> Result<(), Ignored> {
+        self.cmdq_is_off()?;
+        let new = base(bank.written.cmdq_base, access, value);
+        bank.written.cmdq_base = new;
+        self.ring.stage_place(RingSettings {
+            base: Gpa(new.addr_bits() << 5),
+            log2size: new.log2size(),
+        });
+        Ok(())
+    }
+
+    /// ERR does not take what is written.
+    pub(super) fn write_cmdq_cons(&self, bank: &Bank, value: u32) -> Result<(), Ignored> {
+        self.cmdq_is_off()?;
+        let log2size = bank.written.cmdq_base.log2size();
+        self.ring.stage_cons(value & POINTER, log2size);
+        Ok(())
+    }
+
+    /// Takes no lock; while the queue is enabled, too.
+    pub(super) fn write_eventq_cons(&self, value: u32) {
+        self.shared.events.write_cons(value & (POINTER | FLAG));
+    }
+
+    pub(super) fn write_eventq_base(
+        &self,
+        bank: &mut Bank,
+        access: Access,
+        value: u64,
+    ) -> Result<(), Ignored> {
+        unless(bank.written.cr0.eventqen() || bank.eventq_reset)?;
+        let new = base(bank.written.eventq_base, access, value);
+        let queue = self.shared.events.queue();
+        queue
+            .configure(Gpa(new.addr_bits() << 5), new.log2size())
+            .map_err(|_| Ignored::Guarded)?;
+        bank.written.eventq_base = new;
+        Ok(())
+    }
+
+    pub(super) fn write_eventq_prod(&self, bank: &Bank, value: u32) -> Result<(), Ignored> {
+        unless(bank.written.cr0.eventqen() || bank.eventq_reset)?;
+        let queue = self.shared.events.queue();
+        queue.write_prod(value).map_err(|_| Ignored::Guarded)
+    }
+
+    /// Enables or disables the event queue as CR0 says, unless a reset has to end first.
+    pub(super) fn switch_eventq(&self, bank: &Bank) {
+        if !bank.written.cr0.eventqen() {
+            self.shared.events.disable();
+        } else if !bank.eventq_reset {
+            self.shared.events.enable();
+        }
+    }
+
+    /// The PRI queue is the VMM's own so far: its registers hold what is written.
+    pub(super) fn write_priq(
+        &self,
+        bank: &mut Bank,
+        access: Access,
+        value: u64,
+    ) -> Result<(), Ignored> {
+        let written = &mut bank.written;
+        if access.register == offset::PRIQ_CONS {
+            written.priq_cons = OutputCons::from_bits(value as u32 & (POINTER | FLAG));
+            return Ok(());
+        }
+        unless(written.cr0.priqen())?;
+        if access.register == offset::PRIQ_PROD {
+            written.priq_prod = OutputProd::from_bits(value as u32 & (POINTER | FLAG));
+        } else {
+            written.priq_base = base(written.priq_base, access, value);
+        }
+        Ok(())
+    }
+}

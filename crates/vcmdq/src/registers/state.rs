@@ -1,0 +1,195 @@
+//! The registers as plain data (law 10).
+//!
+//! Beside [`FrameState`](crate::snapshot::FrameState), which has the rings, their errors and the
+//! events. Handshakes that were under way are no state: after a restore they begin again, and
+//! end as they would have.
+
+use super::bank::{Bank, IrqCfg, Written};
+use super::frame::RegisterFrame;
+use crate::gerror::gerror_bits;
+use crate::settings::RingSettings;
+use smmu_core::Gpa;
+use smmu_core::spec::register::{
+    Cr0, Cr1, Cr2, Gbpa, IrqCfg0, IrqCfg2, IrqCtrl, OutputCons, OutputProd, QueueBase, StrtabBase,
+    StrtabBaseCfg,
+};
+
+/// The registers that hold what the guest has written. With the feature `serde`, in any of its
+/// formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[expect(missing_docs, reason = "the architecture's own names")]
+pub struct RegisterState {
+    pub cr0: u32,
+    pub cr1: u32,
+    pub cr2: u32,
+    pub gbpa: u32,
+    pub irq_ctrl: u32,
+    /// GERROR, EVENTQ and PRIQ: CFG0, CFG1, CFG2.
+    pub irq_cfg: [(u64, u32, u32); 3],
+    pub strtab_base: u64,
+    pub strtab_base_cfg: u32,
+    pub cmdq_base: u64,
+    /// Differs from the ring's own only while CMDQEN is 0.
+    pub cmdq_cons: u32,
+    pub eventq_base: u64,
+    pub priq_base: u64,
+    pub priq_prod: u32,
+    pub priq_cons: u32,
+    /// GERROR, the bits of messages that went nowhere.
+    pub gerror: u32,
+    /// GERRORN likewise.
+    pub gerrorn: u32,
+}
+
+/// Saved registers could not be put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterRestoreError {
+    /// The frame runs.
+    #[error("the frame is not paused: restore its FrameState first, then these, then resume")]
+    Running,
+    /// The registers and the frame were not saved together.
+    #[error("{0} says otherwise in the frame's own state: restore that first, of the same moment")]
+    Mismatch(&'static str),
+    /// A field that no register can hold.
+    #[error("{0} is not a value that the register can have under these capabilities")]
+    Malformed(&'static str),
+}
+
+const MESSAGES: u32 = gerror_bits::MSI_EVENTQ_ABT_ERR
+    | gerror_bits::MSI_PRIQ_ABT_ERR
+    | gerror_bits::MSI_GERROR_ABT_ERR;
+
+impl RegisterState {
+    fn of(written: &Written) -> Self {
+        let cfg = |cfg: &IrqCfg| {
+            let (address, attributes) = (cfg.address, cfg.attributes);
+            (address.into_bits(), cfg.data, attributes.into_bits())
+        };
+        Self {
+            cr0: written.cr0.into_bits(),
+            cr1: written.cr1.into_bits(),
+            cr2: written.cr2.into_bits(),
+            gbpa: written.gbpa.into_bits(),
+            irq_ctrl: written.irq_ctrl.into_bits(),
+            irq_cfg: [
+                cfg(&written.gerror_irq),
+                cfg(&written.eventq_irq),
+                cfg(&written.priq_irq),
+            ],
+            strtab_base: written.strtab_base.into_bits(),
+            strtab_base_cfg: written.strtab_base_cfg.into_bits(),
+            cmdq_base: written.cmdq_base.into_bits(),
+            cmdq_cons: 0,
+            eventq_base: written.eventq_base.into_bits(),
+            priq_base: written.priq_base.into_bits(),
+            priq_prod: written.priq_prod.into_bits(),
+            priq_cons: written.priq_cons.into_bits(),
+            gerror: 0,
+            gerrorn: 0,
+        }
+    }
+
+    fn written(&self) -> Written {
+        let cfg = |(address, data, attributes)| IrqCfg {
+            address: IrqCfg0::from_bits(address),
+            data,
+            attributes: IrqCfg2::from_bits(attributes),
+        };
+        let [gerror_irq, eventq_irq, priq_irq] = self.irq_cfg.map(cfg);
+        Written {
+            cr0: Cr0::from_bits(self.cr0),
+            cr1: Cr1::from_bits(self.cr1),
+            cr2: Cr2::from_bits(self.cr2),
+            gbpa: Gbpa::from_bits(self.gbpa),
+            irq_ctrl: IrqCtrl::from_bits(self.irq_ctrl),
+            gerror_irq,
+            eventq_irq,
+            priq_irq,
+            strtab_base: StrtabBase::from_bits(self.strtab_base),
+            strtab_base_cfg: StrtabBaseCfg::from_bits(self.strtab_base_cfg),
+            cmdq_base: QueueBase::from_bits(self.cmdq_base),
+            eventq_base: QueueBase::from_bits(self.eventq_base),
+            priq_base: QueueBase::from_bits(self.priq_base),
+            priq_prod: OutputProd::from_bits(self.priq_prod),
+            priq_cons: OutputCons::from_bits(self.priq_cons),
+        }
+    }
+}
+
+impl RegisterFrame {
+    /// The registers as plain data. To be called when the frame has been
+    /// [paused](crate::Frame::pause) and the vCPUs have stopped, beside
+    /// [`Frame::save`](crate::Frame::save).
+    #[must_use]
+    pub fn save(&self) -> RegisterState {
+        let mut bank = self.bank();
+        self.advance(&mut bank);
+        RegisterState {
+            cmdq_cons: self.ring.cons() & 0xF_FFFF,
+            gerror: self.shared.gate.latch.gerror(),
+            gerrorn: self.shared.gate.latch.gerrorn(),
+            ..RegisterState::of(&bank.written)
+        }
+    }
+
+    /// Puts saved registers back into a paused frame whose [`FrameState`] of the same moment has
+    /// been restored. Nothing is changed if it is refused. Control path.
+    ///
+    /// [`FrameState`]: crate::snapshot::FrameState
+    pub fn restore(&self, state: &RegisterState) -> Result<(), RegisterRestoreError> {
+        self.check(state)?;
+        let mut guard = self.bank();
+        let bank = &mut *guard;
+        *bank = Bank {
+            written: state.written(),
+            leaving: std::mem::take(&mut bank.leaving),
+            ..Bank::default()
+        };
+        self.shared.gate.latch.restore(state.gerror, state.gerrorn);
+        if !bank.written.cr0.cmdqen() {
+            let base = bank.written.cmdq_base;
+            self.ring.stage_place(RingSettings {
+                base: Gpa(base.addr_bits() << 5),
+                log2size: base.log2size(),
+            });
+            self.ring.stage_cons(state.cmdq_cons, base.log2size());
+        }
+        self.change_routes(bank);
+        self.change_traffic(bank);
+        Ok(())
+    }
+
+    /// What a register would not hold after a write of it is malformed.
+    fn check(&self, state: &RegisterState) -> Result<(), RegisterRestoreError> {
+        if !self.ring.is_paused() {
+            return Err(RegisterRestoreError::Running);
+        }
+        let malformed = |name| Err(RegisterRestoreError::Malformed(name));
+        let (idr0, written) = (&self.caps.idr0, state.written());
+        if state.cr0 & !self.cr0_mask().into_bits() != 0 {
+            return malformed("CR0");
+        }
+        if written.gbpa.update() {
+            return malformed("GBPA");
+        }
+        if written.irq_ctrl.priq_irqen() && !idr0.pri() {
+            return malformed("IRQ_CTRL");
+        }
+        let messages = state.irq_cfg.iter().any(|cfg| cfg.0 != 0);
+        if messages && !idr0.msi() {
+            return malformed("IRQ_CFG0");
+        }
+        if (state.gerror | state.gerrorn) & !MESSAGES != 0 {
+            return malformed("GERROR");
+        }
+        if written.cr0.cmdqen() != self.ring.wants_enabled() {
+            return Err(RegisterRestoreError::Mismatch("CR0.CMDQEN"));
+        }
+        if written.cr0.eventqen() != self.shared.events.queue().is_enabled() {
+            return Err(RegisterRestoreError::Mismatch("CR0.EVENTQEN"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! Where the streams' traffic goes: STRTAB_BASE, STRTAB_BASE_CFG, GBPA (IHI 0070, 6.3.14, 6.3.23,
+//! 6.3.24).
+
+use super::access::Access;
+use super::bank::Bank;
+use super::frame::RegisterFrame;
+use super::metrics::Ignored;
+use dispatch::Traffic;
+use smmu_core::config::StreamTable;
+use smmu_core::spec::register::{Gbpa, StrtabBase, StrtabBaseCfg};
+use smmu_core::translate::Setup;
+
+impl RegisterFrame {
+    /// What the registers say about traffic.
+    fn traffic(&self, bank: &Bank) -> Traffic {
+        let (written, caps) = (&bank.written, self.caps);
+        if !written.cr0.smmuen() {
+            return Traffic::Disabled(written.gbpa, caps);
+        }
+        Traffic::Enabled(Setup {
+            streams: StreamTable::from_registers(
+                written.strtab_base,
+                written.strtab_base_cfg,
+                &caps,
+            ),
+            caps,
+            e2h: written.cr2.e2h(),
+            record_bad_stream_id: written.cr2.recinvsid(),
+        })
+    }
+
+    /// SMMUEN has changed, or GBPA while it is 0.
+    pub(super) fn change_traffic(&self, bank: &mut Bank) {
+        self.shared.traffic.change(self.traffic(bank));
+        bank.traffic_busy = true;
+        if !bank.written.cr0.smmuen() {
+            self.shared.events.smmu_disabled();
+        }
+        // The worker of this ring tells the VMM.
+        self.ring.bell.ring(self.ring.index);
+    }
+
+    pub(super) fn write_strtab_base(
+        &self,
+        bank: &mut Bank,
+        access: Access,
+        value: u64,
+    ) -> Result<(), Ignored> {
+        self.smmu_is_off(bank)?;
+        let merged = access.merge(bank.written.strtab_base.into_bits(), value);
+        let new = StrtabBase::from_bits(merged);
+        bank.written.strtab_base = StrtabBase::new()
+            .with_addr_bits(new.addr_bits())
+            .with_ra(new.ra());
+        Ok(())
+    }
+
+    /// Reads back as written; what it means is [`StreamTable::from_registers`]'s.
+    pub(super) fn write_strtab_base_cfg(&self, bank: &mut Bank, value: u32) -> Result<(), Ignored> {
+        self.smmu_is_off(bank)?;
+        let new = StrtabBaseCfg::from_bits(value);
+        let mut next = StrtabBaseCfg::new().with_log2size(new.log2size());
+        if self.caps.idr0.st_level() == 1 {
+            next = next.with_split(new.split()).with_fmt(new.fmt());
+        }
+        bank.written.strtab_base_cfg = next;
+        Ok(())
+    }
+
+    /// A write without Update is ignored, and so is one while the last has not taken effect.
+    pub(super) fn write_gbpa(&self, bank: &mut Bank, value: u32) -> Result<(), Ignored> {
+        let new = Gbpa::from_bits(value);
+        if !new.update() || bank.gbpa_update {
+            return Err(Ignored::Guarded);
+        }
+        bank.written.gbpa = Gbpa::new()
+            .with_mem_attr(new.mem_attr())
+            .with_mtcfg(new.mtcfg())
+            .with_alloccfg(new.alloccfg())
+            .with_shcfg(new.shcfg())
+            .with_privcfg(new.privcfg())
+            .with_instcfg(new.instcfg())
+            .with_abort(new.abort());
+        // While SMMUEN is 1 it concerns nobody.
+        if !bank.written.cr0.smmuen() {
+            bank.gbpa_update = true;
+            self.change_traffic(bank);
+            self.advance(bank);
+        }
+        Ok(())
+    }
+}

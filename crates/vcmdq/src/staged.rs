@@ -1,0 +1,104 @@
+//! What a guest writes into the registers of a disabled ring, kept until the ring is enabled.
+//!
+//! A register write does not wait for a worker that is just leaving the ring. So it leaves base,
+//! size and CONS here, and whoever owns the ring takes them when it brings the enable about. PROD
+//! needs no such place: a disabled ring does not follow it.
+
+use crate::consumer::Consumer;
+use crate::fetch::Entries;
+use crate::ring::{ENABLED, RESET, RESET_SHOWN, Ring};
+use crate::settings::RingSettings;
+use smmu_core::Gpa;
+use smmu_core::queue_index::Geometry;
+use std::sync::{MutexGuard, PoisonError};
+use vcmdq_sync::atomic::Ordering;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    place: Option<RingSettings>,
+    cons: Option<u32>,
+}
+
+/// RD in CMDQ_CONS.
+const POINTER: u32 = 0xF_FFFF;
+
+impl Ring {
+    fn staged(&self) -> MutexGuard<'_, Staged> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the ring lies from its next enable on. The caller has seen it disabled and lets
+    /// nobody else enable it meanwhile.
+    pub(crate) fn stage_place(&self, place: RingSettings) {
+        self.staged().place = Some(place);
+        // CONS has no more bits than the queue.
+        self.stage_cons(self.cons(), place.log2size);
+    }
+
+    /// CONS from the next enable on, shown at once. Conditions as above. ERR stays.
+    pub(crate) fn stage_cons(&self, cons: u32, log2size: u8) {
+        let cons = Geometry::capped(log2size, self.cmdq_cap)
+            .pointer(cons)
+            .raw();
+        self.staged().cons = Some(cons);
+        let shown = self.cons.load(Ordering::Relaxed) & !POINTER | cons;
+        self.cons.store(shown, Ordering::Release);
+    }
+
+    /// Disables the ring and makes it as it was when it was added. Returns at once; if somebody is
+    /// just at work in it, [`is_enabled`](Self::is_enabled) follows when that has ended.
+    pub(crate) fn reset(&self) {
+        self.unstage();
+        if self.is_disabled() {
+            // Nobody follows PROD.
+            self.want(|bits| bits | RESET);
+            self.forget_registers();
+        } else {
+            self.want(|bits| bits & !ENABLED | RESET | RESET_SHOWN);
+        }
+    }
+
+    /// Forgets what has been staged: the ring has been placed otherwise.
+    pub(crate) fn unstage(&self) {
+        *self.staged() = Staged::default();
+    }
+
+    fn forget_registers(&self) {
+        self.prod.store(0, Ordering::Release);
+        self.cons.store(0, Ordering::Release);
+        self.latch.restore(0, 0);
+    }
+
+    /// What is wanted of the ring is about to be settled. Called by the owner of the claim.
+    #[cold]
+    pub(crate) fn take_staged(&self, consumer: &mut Consumer, wanted: u32, settled: u32) {
+        if wanted & RESET != 0 {
+            let done = !(wanted & (RESET | RESET_SHOWN));
+            self.control.wanted.fetch_and(done, Ordering::AcqRel);
+            consumer.entries = Entries::new(Gpa(0), Geometry::capped(0, 0));
+            consumer.cons = consumer.entries.geometry().pointer(0);
+            consumer.halted = None;
+            consumer.lost_atc_inv = false;
+            consumer.waiting = false;
+            self.set_waiting(false);
+            if wanted & RESET_SHOWN != 0 {
+                self.forget_registers();
+            }
+        }
+        if wanted & ENABLED == 0 || settled & ENABLED != 0 {
+            return;
+        }
+        let mut staged = self.staged();
+        if let Some(place) = staged.place.take() {
+            let geometry = Geometry::capped(place.log2size, self.cmdq_cap);
+            consumer.entries = Entries::new(place.base, geometry);
+        }
+        if let Some(cons) = staged.cons.take() {
+            consumer.waiting = false;
+            self.set_waiting(false);
+            let cons = consumer.entries.geometry().pointer(cons);
+            consumer.publish(self, cons);
+        }
+    }
+}
