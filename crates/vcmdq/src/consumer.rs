@@ -53,7 +53,7 @@ impl Consumer {
     pub(crate) fn slice(&mut self, ring: &Ring, desk: &mut Desk, budget: u32) -> (Progress, bool) {
         if self.tells_traffic && !ring.is_paused() {
             let frame = &self.frame;
-            frame.traffic.tell(|| frame.streams.read(), &*frame.host);
+            frame.traffic.tell(&frame.streams, &*frame.host);
         }
         let mut used = 0;
         while self.may_run(ring) {

@@ -9,6 +9,7 @@ use crate::streams::Streams;
 use dispatch::{Backend, Traffic};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
+use vcmdq_sync::snapshot::Snapshot;
 
 #[derive(Default)]
 struct Present {
@@ -61,10 +62,10 @@ impl FrameTraffic {
 
     /// Tells the VMM about every stream, if there is anything to tell. Called by one worker.
     #[inline]
-    pub(crate) fn tell(&self, streams: impl FnOnce() -> Arc<Streams>, host: &dyn StreamHost) {
+    pub(crate) fn tell(&self, streams: &Snapshot<Streams>, host: &dyn StreamHost) {
         let changes = self.changes.load(Ordering::Acquire);
         if self.told.load(Ordering::Relaxed) != changes {
-            self.tell_changes(changes, &streams(), host);
+            self.tell_changes(changes, &streams.read(), host);
         }
     }
 
