@@ -13,7 +13,7 @@ fn stage(c: &mut Criterion) {
         let pages = Pages::new(size);
         let mut group = c.benchmark_group(format!("translate/{size}"));
         group.throughput(Throughput::Elements(hits::LOOKUPS as u64));
-        for contender in &mut hits::contenders(&pages) {
+        for contender in &mut hits::contenders(pages) {
             group.bench_function(contender.name, |b| {
                 b.iter_custom(|rounds| (0..rounds).map(|_| (contender.round)()).sum());
             });

@@ -1,4 +1,5 @@
-//! A walk against the invalidation of what it has read.
+//! A walk against the invalidation of what it has read, and a lookup against the exchange of what it
+//! finds.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -66,6 +67,68 @@ fn a_fill_and_a_sweep() {
 /// descriptor.
 fn a_fill_and_an_asid() {
     a_fill_and(|tlb| tlb.sweep(Signature::default()).asid(Vmid(0), ASID));
+}
+
+fn page(va: u64, payload: u64) -> Entry {
+    Entry {
+        vmid: Vmid(0),
+        space: Space::Asid(ASID),
+        va,
+        class: PageClass::Page4K,
+        payload: [payload; 2],
+    }
+}
+
+/// A slot is filled with another page's entry while it is looked up: what is found is what was
+/// looked for, whole.
+fn a_lookup_and_a_refill() {
+    // In a loom build a set has one way.
+    const OTHER: u64 = VA + 0x1000;
+    let tlb = Arc::new(Tlb::new(TlbSettings {
+        log2_entries: 7,
+        log2_asids: 4,
+    }));
+    assert!(tlb.fill(&page(VA, 1), &tlb.ticket(Vmid(0), ASID)));
+    let walker = {
+        let tlb = tlb.clone();
+        thread::spawn(move || {
+            assert!(tlb.fill(&page(OTHER, 2), &tlb.ticket(Vmid(0), ASID)));
+        })
+    };
+    for (va, payload) in [(VA, 1), (OTHER, 2)] {
+        if let Some(hit) = tlb.lookup(Vmid(0), ASID, va) {
+            assert_eq!(hit.payload, [payload; 2], "another page's translation");
+        }
+    }
+    walker.join().expect("walker");
+    assert!(tlb.lookup(Vmid(0), ASID, VA).is_none(), "evicted");
+    let hit = tlb.lookup(Vmid(0), ASID, OTHER).expect("cached");
+    assert_eq!(hit.payload, [2; 2]);
+}
+
+#[test]
+fn law3_tlb_lookup_against_refill() {
+    model("tlb lookup against refill", 3, a_lookup_and_a_refill);
+}
+
+#[test]
+fn tlb_lookup_without_its_fence_is_found_out() {
+    twin(
+        "tlb lookup against refill",
+        Site::LookupFence,
+        3,
+        a_lookup_and_a_refill,
+    );
+}
+
+#[test]
+fn tlb_refill_without_its_fence_is_found_out() {
+    twin(
+        "tlb lookup against refill",
+        Site::RefillFence,
+        3,
+        a_lookup_and_a_refill,
+    );
 }
 
 #[test]

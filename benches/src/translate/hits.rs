@@ -5,12 +5,12 @@ use super::array::BareArray;
 use super::chain;
 use super::goals::{Goals, ns};
 use super::hash::HashTlb;
-use super::world::{OF_ONE_ASID, PAGES, VMID, World, address, entry, read, strangers, translate};
+use super::world::{PAGES, VMID, World, address, entry, read, translate};
 use crate::rounds::{Contender, medians};
 use dispatch::backend::software::Port;
 use smmu_core::Asid;
 use smmu_core::guard::{Guards, Slot, Use};
-use smmu_core::tlb::{Tlb, TlbSettings};
+use smmu_core::tlb::{Tlb, TlbSettings, View};
 use smmu_core::walk::Leaf;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,36 +21,21 @@ pub const SIZES: [u64; 3] = [64, 255, PAGES];
 /// Lookups in a round.
 pub const LOOKUPS: usize = 20_000;
 
-/// Pages of several ASIDs, numbered.
-#[derive(Clone, Debug)]
+/// The first so many pages of one ASID, which a cache of the default size holds.
+#[derive(Clone, Copy, Debug)]
 pub struct Pages {
-    asids: Vec<Asid>,
+    /// Whose.
+    pub asid: Asid,
     /// How many.
     pub count: u64,
 }
 
 impl Pages {
-    /// So many that a cache of the default size holds all of them.
+    /// As many as are asked for.
     #[must_use]
     pub fn new(count: u64) -> Self {
-        Self {
-            asids: strangers(count.div_ceil(OF_ONE_ASID) as usize),
-            count,
-        }
-    }
-
-    /// The address space and the page of a number.
-    #[inline]
-    #[must_use]
-    pub fn at(&self, number: u64) -> (Asid, u64) {
-        let asid = self.asids[(number / OF_ONE_ASID) as usize];
-        (asid, number % OF_ONE_ASID)
-    }
-
-    /// A port into each address space.
-    #[must_use]
-    pub fn ports(&self, world: &World) -> Vec<Port> {
-        self.asids.iter().map(|asid| world.port(*asid)).collect()
+        let asid = Asid(1);
+        Self { asid, count }
     }
 
     /// Translates each once, so that all are cached.
@@ -58,18 +43,14 @@ impl Pages {
     /// # Panics
     ///
     /// If they are not.
-    pub fn cache(&self, world: &World, ports: &mut [Port]) {
-        for number in 0..self.count {
-            translate(
-                &mut ports[(number / OF_ONE_ASID) as usize],
-                number % OF_ONE_ASID,
-            );
+    pub fn cache(&self, world: &World, port: &mut Port) {
+        for page in 0..self.count {
+            translate(port, page);
         }
-        let cached = |number: &u64| {
-            let (asid, page) = self.at(*number);
-            let stream = u32::from(asid.0).into();
-            let hit = world.software.lookup(stream, VMID, asid, address(page));
-            hit.is_some_and(|hit| hit.payload == world.walk(asid, page).pack())
+        let cached = |page: &u64| {
+            let stream = u32::from(self.asid.0).into();
+            let hit = (world.software).lookup(stream, VMID, self.asid, address(*page));
+            hit.is_some_and(|hit| hit.payload == world.walk(self.asid, *page).pack())
         };
         let cached = (0..self.count).filter(cached).count() as u64;
         assert_eq!(cached, self.count, "all are cached, and right");
@@ -79,9 +60,8 @@ impl Pages {
     #[must_use]
     pub fn hashed(&self, world: &World) -> HashTlb {
         let hash = HashTlb::new(self.count as usize);
-        for number in 0..self.count {
-            let (asid, page) = self.at(number);
-            hash.fill(asid, address(page), world.walk(asid, page).pack());
+        for page in 0..self.count {
+            hash.fill(self.asid, address(page), world.walk(self.asid, page).pack());
         }
         assert_eq!(hash.len() as u64, self.count, "they fit");
         hash
@@ -98,66 +78,69 @@ fn checked(payload: [u64; 2], page: u64) -> u64 {
 }
 
 /// What is looked up in, with the same entries everywhere.
-struct Caches<'a> {
-    pages: &'a Pages,
+struct Caches {
+    asid: Asid,
+    count: u64,
     world: World,
-    ports: RefCell<Vec<Port>>,
+    port: RefCell<Port>,
     guards: Guards,
     own: Slot,
     tlb: Tlb,
+    /// As a port keeps it.
+    view: View,
     array: BareArray,
     hash: HashTlb,
 }
 
-impl<'a> Caches<'a> {
-    fn new(pages: &'a Pages) -> Self {
+impl Caches {
+    fn new(pages: Pages) -> Self {
+        let Pages { asid, count } = pages;
         let world = World::default();
-        let mut ports = pages.ports(&world);
-        pages.cache(&world, &mut ports);
+        let mut port = world.port(asid);
+        pages.cache(&world, &mut port);
         let tlb = Tlb::new(TlbSettings::default());
-        let mut payloads = Vec::new();
-        for number in 0..pages.count {
-            let (asid, page) = pages.at(number);
+        let array = BareArray::new(tlb.capacity());
+        for page in 0..count {
             let payload = world.walk(asid, page).pack();
             assert!(tlb.fill(&entry(asid, page, payload), &tlb.ticket(VMID, asid)));
-            payloads.push(payload);
+            array.fill(asid, address(page), payload);
         }
         let guards = Guards::new(64);
         Self {
-            pages,
-            ports: RefCell::new(ports),
+            asid,
+            count,
+            port: RefCell::new(port),
             own: guards.lease().expect("a guard"),
             guards,
+            view: tlb.view(VMID, asid),
             tlb,
-            array: BareArray::new(&payloads),
+            array,
             hash: pages.hashed(&world),
             world,
         }
     }
 
     #[inline]
-    fn in_array(&self, number: u64) -> u64 {
-        self.array.lookup(number).expect("it is there")[0]
+    fn in_array(&self, page: u64) -> u64 {
+        let found = self.array.lookup(self.asid, address(page));
+        found.expect("it is there")[0]
     }
 
     #[inline]
-    fn in_cache(&self, number: u64) -> u64 {
-        let (asid, page) = self.pages.at(number);
-        let hit = self.tlb.lookup(VMID, asid, address(page));
+    fn in_cache(&self, page: u64) -> u64 {
+        let hit = self.tlb.lookup_in(&self.view, address(page));
         checked(hit.expect("it is cached").payload, page)
     }
 
     #[inline]
-    fn in_hash(&self, number: u64) -> u64 {
-        let (asid, page) = self.pages.at(number);
-        let found = self.hash.lookup(asid, address(page));
+    fn in_hash(&self, page: u64) -> u64 {
+        let found = self.hash.lookup(self.asid, address(page));
         checked(found.expect("it is there"), page)
     }
 
     #[inline]
-    fn walked(&self, number: u64) -> u64 {
-        let (asid, page) = self.pages.at(number);
-        let leaf = self.world.walk(asid, page);
+    fn walked(&self, page: u64) -> u64 {
+        let leaf = self.world.walk(self.asid, page);
         assert!(leaf.permissions.allow(&read(page)), "it may be read");
         leaf.output(address(page))
     }
@@ -171,20 +154,17 @@ impl<'a> Caches<'a> {
     }
 
     fn through_ports(&self) -> Duration {
-        let mut ports = self.ports.borrow_mut();
-        chain::dependent(LOOKUPS, self.pages.count, |number| {
-            let port = &mut ports[(number / OF_ONE_ASID) as usize];
-            translate(port, number % OF_ONE_ASID)
-        })
+        let mut port = self.port.borrow_mut();
+        chain::dependent(LOOKUPS, self.count, |page| translate(&mut port, page))
     }
 }
 
 /// In the order of [`measure`]; the first two are what the measuring itself costs.
 #[must_use]
-pub fn contenders(pages: &Pages) -> Vec<Contender<'_>> {
+pub fn contenders(pages: Pages) -> Vec<Contender<'static>> {
     let caches = Rc::new(Caches::new(pages));
     let count = pages.count;
-    let of = |name, mut body: Box<dyn FnMut(&Caches<'_>) -> Duration>| {
+    let of = |name, mut body: Box<dyn FnMut(&Caches) -> Duration>| {
         let caches = caches.clone();
         Contender::new(name, move || body(&caches))
     };
@@ -229,7 +209,7 @@ pub fn contenders(pages: &Pages) -> Vec<Contender<'_>> {
 pub fn measure(rounds: usize, goals: &mut Goals) {
     for size in SIZES {
         let pages = Pages::new(size);
-        let times = medians(&mut contenders(&pages), rounds, LOOKUPS);
+        let times = medians(&mut contenders(pages), rounds, LOOKUPS);
         let of = |at: usize, measuring: usize| (times[at] - times[measuring]).max(0.0);
         let [port, hash, walk] = [of(6, 0), of(7, 0), of(8, 0)];
         for (how, array, cache) in [

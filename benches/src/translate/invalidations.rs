@@ -37,7 +37,7 @@ fn holds(software: &Software, asid: Asid, page: u64) -> bool {
 pub fn of_pages(rounds: usize, goals: &mut Goals) {
     for size in SIZES {
         let pages = Pages::new(size);
-        let times = medians(&mut page_contenders(&pages), rounds, TIMES as usize);
+        let times = medians(&mut page_contenders(pages), rounds, TIMES as usize);
         for (at, what) in ["not cached", "cached"].into_iter().enumerate() {
             let (own, hash) = (times[2 * at], times[2 * at + 1]);
             goals.row(
@@ -51,14 +51,12 @@ pub fn of_pages(rounds: usize, goals: &mut Goals) {
     }
 }
 
-fn page_contenders(pages: &Pages) -> Vec<Contender<'_>> {
+fn page_contenders(pages: Pages) -> Vec<Contender<'static>> {
     let world = World::default();
-    let mut ports = pages.ports(&world);
-    pages.cache(&world, &mut ports);
-    drop(ports);
+    let asid = pages.asid;
+    pages.cache(&world, &mut world.port(asid));
     let software = world.software.clone();
     let hash = std::rc::Rc::new(pages.hashed(&world));
-    let asid = pages.at(0).0;
     let cached: Vec<Entry> = (0..TIMES).map(|page| world.entry(asid, page)).collect();
     let (software_too, hash_too, entries) = (software.clone(), hash.clone(), cached.clone());
     let (mut batch, mut batch_too) = (Batch::new(), Batch::new());

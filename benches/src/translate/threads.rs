@@ -30,9 +30,9 @@ const OTHER: Asid = Asid(0xFFF0);
 pub fn scaling(pins: Pins, rounds: usize, goals: &mut Goals) {
     let world = World::default();
     let pages = Pages::new(HOT);
-    let asid = pages.at(0).0;
+    let asid = pages.asid;
     let (mut mine, mut theirs) = (world.port(asid), world.port(asid));
-    pages.cache(&world, std::slice::from_mut(&mut mine));
+    pages.cache(&world, &mut mine);
     let partner = Partner::new(pins, move |_, wanted| {
         let (start, mut pieces) = (Instant::now(), 0);
         while wanted.go_on() {
@@ -102,8 +102,8 @@ pub fn beside_invalidations(pins: Pins, rounds: usize, goals: &mut Goals) {
 fn through_a_port(pins: Pins, rounds: usize, goals: &mut Goals) {
     let world = World::default();
     let pages = Pages::new(HOT);
-    let mut port = world.port(pages.at(0).0);
-    pages.cache(&world, std::slice::from_mut(&mut port));
+    let mut port = world.port(pages.asid);
+    pages.cache(&world, &mut port);
     let (software, mut batch) = (world.software.clone(), Batch::new());
     let partner = Partner::new(pins, move |work, wanted| {
         let submit = |number| {

@@ -12,7 +12,7 @@ use smmu_core::config::StreamTable;
 use smmu_core::guest_memory::{GuestMemory, store_u64};
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::cd::CdWord0;
-use smmu_core::tlb::{Entry, PageClass, Space, Tlb, TlbSettings};
+use smmu_core::tlb::{Entry, PageClass, Space, TlbSettings};
 use smmu_core::translate::{Setup, Translated};
 use smmu_core::walk::Leaf;
 use smmu_core::{Asid, Capabilities, Gpa, StreamId, Vmid};
@@ -20,10 +20,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Pages that the tables map.
+/// Pages that the tables map: as many as a cache of the default size holds.
 pub const PAGES: u64 = 1 << 16;
-/// Of those, how many entries of one ASID a cache of the default size holds: a bank of it.
-pub const OF_ONE_ASID: u64 = 1 << 12;
 /// The only VMID.
 pub const VMID: Vmid = Vmid(0);
 
@@ -196,41 +194,6 @@ pub fn one_page(asid: Asid, page: u64) -> Scope {
         asid: Some(asid),
         range,
     }
-}
-
-/// ASIDs whose entries do not evict each other's in a cache of the default size, found by trying.
-///
-/// # Panics
-///
-/// If fewer than `count` are found.
-#[must_use]
-pub fn strangers(count: usize) -> Vec<Asid> {
-    // The smallest: one set for all pages of an ASID.
-    let smallest = TlbSettings {
-        log2_entries: 0,
-        ..TlbSettings::default()
-    };
-    let mut found: Vec<Asid> = Vec::new();
-    for asid in (1..1 << LOG2_STREAMS).map(Asid) {
-        let tlb = Tlb::new(smallest);
-        found.push(asid);
-        for asid in &found {
-            (0..8).for_each(|page| {
-                tlb.fill(&entry(*asid, page, [0; 2]), &tlb.ticket(VMID, *asid));
-            });
-        }
-        let cached = |asid: &Asid| {
-            let cached = |page| tlb.lookup(VMID, *asid, address(page)).is_some();
-            (0..8).all(cached)
-        };
-        if !found.iter().all(cached) {
-            found.pop();
-        }
-        if found.len() == count {
-            return found;
-        }
-    }
-    panic!("only {} ASIDs do not meet", found.len());
 }
 
 fn write_tables(memory: &dyn GuestMemory) {

@@ -23,6 +23,10 @@ pub enum Site {
     ClaimAgain,
     /// The fence between storing an entry of the translation cache and checking that it is true.
     FillFence,
+    /// The fence between the version of a slot of the translation cache and what is filled into it.
+    RefillFence,
+    /// The fence between what a lookup reads of such a slot and its second look at the version.
+    LookupFence,
     /// The acquire with which a walk takes its ticket.
     TicketAcquire,
     /// The fence between opening a guard and looking up.
@@ -88,6 +92,14 @@ fn is_weak(_site: Site) -> bool {
 pub fn full_fence(site: Site) {
     if !is_weak(site) {
         crate::atomic::fence(Ordering::SeqCst);
+    }
+}
+
+/// A fence of the given ordering.
+#[inline(always)]
+pub fn fence_at(site: Site, ordering: Ordering) {
+    if !is_weak(site) {
+        crate::atomic::fence(ordering);
     }
 }
 

@@ -76,6 +76,12 @@ impl PageClass {
         }
     }
 
+    /// What keeps the pages of a class apart from those of another one, in the number of a set.
+    #[inline(always)]
+    pub(super) fn salt(self) -> u64 {
+        (self as u64).wrapping_mul(0x9E37_79B9)
+    }
+
     #[inline]
     pub(super) fn from_code(code: u32) -> Self {
         Self::ALL[(code as usize).min(Self::ALL.len() - 1)]

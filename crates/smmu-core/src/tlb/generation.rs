@@ -38,13 +38,16 @@ struct VmidCounters {
 /// The counters of one cache.
 #[derive(Debug)]
 pub(super) struct Generations {
-    everything: CachePadded<AtomicU64>,
-    vmids: Box<[CachePadded<VmidCounters>]>,
+    vmids: Box<[CachePadded<VmidCounters>; VMIDS]>,
     asids: Box<[AtomicU64]>,
     /// Number of the newest sweep.
     swept: CachePadded<AtomicU64>,
     log: Box<[AtomicU64]>,
 }
+
+/// Where an ASID's counter lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place(usize);
 
 /// A walk's birth certificate: what had been invalidated when it began.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +71,7 @@ impl Generations {
         let asids = if cfg!(loom) { 2 } else { 1usize << log2_asids };
         let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
         Self {
-            everything: CachePadded::default(),
-            vmids: (0..VMIDS).map(|_| CachePadded::default()).collect(),
+            vmids: Box::new(core::array::from_fn(|_| CachePadded::default())),
             asids: zeros(asids),
             swept: CachePadded::default(),
             log: zeros(LOG as usize),
@@ -83,10 +85,22 @@ impl Generations {
 
     /// Neighbouring ASIDs land on different cache lines: a worker that invalidates one all the
     /// time must not slow the readers of another.
+    #[inline(always)]
+    pub(super) fn place(&self, vmid: Vmid, asid: Asid) -> Place {
+        let spread = (asid.0 ^ vmid.0.rotate_left(8)).wrapping_mul(0x9E37);
+        Place(usize::from(spread) & (self.asids.len() - 1))
+    }
+
     #[inline]
     fn asid(&self, vmid: Vmid, asid: Asid) -> &AtomicU64 {
-        let spread = (asid.0 ^ vmid.0.rotate_left(8)).wrapping_mul(0x9E37);
-        &self.asids[usize::from(spread) & (self.asids.len() - 1)]
+        &self.asids[self.place(vmid, asid).0]
+    }
+
+    /// [`stamp`](Self::stamp) of an ASID whose counter's place is known.
+    #[inline(always)]
+    pub(super) fn stamp_at(&self, vmid: Vmid, place: Place) -> u64 {
+        let all = self.vmid(vmid).all.load(Ordering::Relaxed);
+        all + self.asids[place.0].load(Ordering::Relaxed)
     }
 
     /// What an entry filled now would carry. Relaxed is enough to look up: the fence between
@@ -100,11 +114,11 @@ impl Generations {
     #[inline]
     fn stamp_with(&self, vmid: Vmid, space: Space, order: Ordering) -> u64 {
         let counters = self.vmid(vmid);
-        let base = self.everything.load(order) + counters.all.load(order);
-        base + match space {
-            Space::Asid(asid) => self.asid(vmid, asid).load(order),
-            Space::Global => counters.globals.load(order),
-        }
+        let own = match space {
+            Space::Asid(asid) => self.asid(vmid, asid),
+            Space::Global => &counters.globals,
+        };
+        counters.all.load(order) + own.load(order)
     }
 
     pub(super) fn ticket(&self, vmid: Vmid, asid: Asid) -> FillTicket {
@@ -149,8 +163,11 @@ impl Generations {
         })
     }
 
+    /// A counter of its own for this would cost every lookup a load.
     pub(super) fn count_everything(&self) {
-        self.everything.fetch_add(1, Ordering::Release);
+        for counters in &*self.vmids {
+            counters.all.fetch_add(1, Ordering::Release);
+        }
     }
 
     pub(super) fn count_vmid(&self, vmid: Vmid) {

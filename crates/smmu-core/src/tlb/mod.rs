@@ -5,7 +5,7 @@
 //! |---|---|
 //! | everything, a VMID, an ASID | one addition, whatever the cache holds ([`generation`]) |
 //! | addresses | the sets that can hold them, no others |
-//! | more addresses than [`Tlb`] has sets | an ASID and the VMID's global entries: wider, and one addition |
+//! | addresses of more groups of eight pages than there are sets | an ASID and the VMID's global entries: wider, and one addition |
 //!
 //! **The duty of whoever looks up.** A translation may be used until the invalidation
 //! that removes it is followed by a barrier. The user says so with a guard: it publishes
@@ -19,10 +19,13 @@
 
 pub mod class;
 pub mod generation;
+mod slot;
 mod sweep;
 mod table;
 mod tag;
 
+#[cfg(all(test, not(loom)))]
+mod placement_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -31,8 +34,9 @@ pub use generation::FillTicket;
 pub use sweep::{Signature, Sweep};
 
 use crate::ids::{Asid, Vmid};
-use generation::Generations;
-use table::Table;
+use generation::{Generations, Place};
+use slot::{Filled, Leaf};
+use table::{Home, Table};
 use tag::Tag;
 use vcmdq_sync::atomic::{AtomicU32, Ordering};
 
@@ -92,6 +96,14 @@ pub struct Hit {
     pub payload: [u64; 2],
 }
 
+/// One ASID's part of a [`Tlb`].
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    vmid: Vmid,
+    own: Home,
+    counter: Place,
+}
+
 /// The translation cache of one instance.
 #[derive(Debug)]
 pub struct Tlb {
@@ -116,23 +128,47 @@ impl Tlb {
         }
     }
 
+    /// What stays the same from one lookup of an ASID to the next, so that whoever does many can
+    /// keep it. Belongs to this cache; it never goes stale.
+    #[inline(always)]
+    #[must_use]
+    pub fn view(&self, vmid: Vmid, asid: Asid) -> View {
+        View {
+            vmid,
+            own: self.table.home(vmid, Space::Asid(asid)),
+            counter: self.generations.place(vmid, asid),
+        }
+    }
+
     /// Looks an address up for an ASID: its own entries, then the VMID's global ones.
     ///
     /// Writes nothing. The caller holds a guard (see the [module](self)).
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub fn lookup(&self, vmid: Vmid, asid: Asid, va: u64) -> Option<Hit> {
+        self.lookup_in(&self.view(vmid, asid), va)
+    }
+
+    /// [`lookup`](Self::lookup) with a view that has been kept.
+    #[inline(always)]
+    #[must_use]
+    pub fn lookup_in(&self, view: &View, va: u64) -> Option<Hit> {
         let present = self.present.load(Ordering::Relaxed);
         let mut classes = present & !GLOBALS;
         while classes != 0 {
             let class = PageClass::from_code(classes.trailing_zeros());
             classes &= classes - 1;
-            let own = self.find(vmid, Tag::of(Space::Asid(asid), va, class));
-            if own.is_some() {
-                return own;
+            if let Some(leaf) = self.table.find(&view.own, class, va) {
+                if leaf.stamp == self.generations.stamp_at(view.vmid, view.counter) {
+                    return Some(Hit {
+                        class,
+                        global: false,
+                        payload: leaf.payload,
+                    });
+                }
             }
             if present & GLOBALS != 0 {
-                let shared = self.find(vmid, Tag::of(Space::Global, va, class));
+                let shared = self.global(view.vmid, class, va);
                 if shared.is_some() {
                     return shared;
                 }
@@ -142,11 +178,12 @@ impl Tlb {
     }
 
     #[inline(always)]
-    fn find(&self, vmid: Vmid, tag: Tag) -> Option<Hit> {
-        let leaf = self.table.find(vmid, tag)?;
-        (leaf.stamp == self.generations.stamp(vmid, tag.space())).then(|| Hit {
-            class: tag.class(),
-            global: tag.space() == Space::Global,
+    fn global(&self, vmid: Vmid, class: PageClass, va: u64) -> Option<Hit> {
+        let home = self.table.home(vmid, Space::Global);
+        let leaf = self.table.find(&home, class, va)?;
+        (leaf.stamp == self.generations.stamp(vmid, Space::Global)).then_some(Hit {
+            class,
+            global: true,
             payload: leaf.payload,
         })
     }
@@ -168,15 +205,21 @@ impl Tlb {
         };
         let bits = entry.class.bit() | globals;
         if self.present.load(Ordering::Relaxed) & bits != bits {
-            // Before the entry can be seen; the fence in `Table::publish` orders it against the
+            // Before the entry can be seen; the fence in `Slot::fill` orders it against the
             // fence that a sweep issues before it reads the word.
             self.present.fetch_or(bits, Ordering::Relaxed);
         }
-        let tag = Tag::of(entry.space, entry.va, entry.class);
-        let stamp = ticket.stamp(entry.space);
+        let filled = Filled {
+            vmid: entry.vmid,
+            tag: Tag::of(entry.space, entry.va, entry.class),
+            leaf: Leaf {
+                stamp: ticket.stamp(entry.space),
+                payload: entry.payload,
+            },
+        };
         let still_true = || self.generations.unchanged(entry, ticket);
-        self.table
-            .publish(entry.vmid, tag, stamp, entry.payload, still_true)
+        let stamp_of = |vmid, space| self.generations.stamp(vmid, space);
+        self.table.publish(&filled, stamp_of, still_true)
     }
 
     /// Begins the invalidations of one batch. `signature` has been told every range that the

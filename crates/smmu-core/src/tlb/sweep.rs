@@ -47,7 +47,7 @@ impl<'a> Sweep<'a> {
     pub(super) fn begin(tlb: &'a Tlb, signature: Signature) -> Self {
         if signature.0 != 0 {
             tlb.generations.begin_sweep(signature);
-            // Pairs with the fence in `Table::publish`: either the filler sees this sweep in the
+            // Pairs with the fence in `Slot::fill`: either the filler sees this sweep in the
             // log, or the sweep sees its tag and its class. Model: `tlb_fill_against_sweep`.
             fence(Ordering::SeqCst);
         }
@@ -82,6 +82,7 @@ impl<'a> Sweep<'a> {
     /// ASID. The signature must have been told. A range that reaches more sets than the cache
     /// has is replaced by something wider that costs one addition.
     pub fn addresses(&self, vmid: Vmid, asid: Option<Asid>, range: &TlbiRange) {
+        let max_groups = self.tlb.table.max_groups(asid.map(Space::Asid));
         let mut classes = self.present & !GLOBALS;
         while classes != 0 {
             let class = PageClass::from_code(classes.trailing_zeros());
@@ -97,7 +98,7 @@ impl<'a> Sweep<'a> {
                 None => 0,
                 Some(_) => (range.bytes - 1 + offset(range.addr, class)) >> class.shift(),
             };
-            if more / 8 >= self.tlb.table.sets_in_a_bank() {
+            if more / 8 >= max_groups {
                 return self.wide(vmid, asid);
             }
             self.of_class(vmid, asid, class, first, more);
@@ -113,7 +114,7 @@ impl<'a> Sweep<'a> {
 
     #[inline]
     fn of_class(&self, vmid: Vmid, asid: Option<Asid>, class: PageClass, first: u64, more: u64) {
-        let kind = |space| Tag::of(space, 0, class).kind();
+        let kind = |space| Tag::of_space(space).kind(class);
         let table = &self.tlb.table;
         match asid {
             Some(asid) => {

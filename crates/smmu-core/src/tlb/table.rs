@@ -1,10 +1,10 @@
 //! Where the entries lie: sets of eight, tags in one cache line, leaves beside them.
 //!
-//! Eight neighbouring pages share a set, and neighbouring groups of eight are neighbouring
-//! sets, so a range is a short forward read. The sets are divided into banks; an ASID's
-//! entries lie in one bank (processes map the same addresses: without banks they would
-//! evict each other), a VMID's global entries in one too. An invalidation for every ASID
-//! reads the same sets of every bank.
+//! Eight neighbouring pages share a set, and neighbouring groups of eight are neighbouring sets,
+//! so a range is a short forward read. An address space begins at the head of one of 64 *lanes*,
+//! which are evenly spaced over all sets, and goes on from there round the whole table: one space
+//! can fill it, and 64 devices or processes that use the same few addresses do not meet. An
+//! invalidation for every ASID reads the same place in each lane.
 //!
 //! The protocol of a slot, rules that every function here keeps:
 //!
@@ -14,222 +14,180 @@
 //!    still true, and moves the tag to `Valid` by compare-and-swap.
 //! 3. An invalidation stores `Empty` over any tag that it takes, `Filling` ones too. It never
 //!    looks at the version, never writes a leaf and never waits.
-//! 4. A lookup reads tag, version, leaf, tag, version, in this order, and believes the leaf only
-//!    if the tag was `Valid` and the same, and the version even and the same.
+//! 4. A lookup reads version, tag, leaf, version, in this order, and believes the leaf only
+//!    if the tag was `Valid`, and the version even and the same: then nobody has filled the slot
+//!    in between, and the leaf is the tag's.
 
-use super::tag::{Matcher, State, Tag};
+use super::slot::{Filled, Leaf, Slot};
+use super::tag::{Matcher, SpaceBits, State, Tag, page_number};
 use super::{PageClass, Space};
 use crate::ids::Vmid;
 use alloc::boxed::Box;
-use vcmdq_sync::atomic::{AtomicU64, Ordering, fence};
-use vcmdq_sync::weak::{Site, full_fence};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(not(loom))]
 const WAYS: usize = 8;
 #[cfg(loom)]
 const WAYS: usize = 1;
-#[cfg(not(loom))]
-const BANKS: u64 = 16;
-#[cfg(loom)]
-const BANKS: u64 = 2;
+/// The most lanes; a small table has as many as sets.
+const LANES: u64 = 64;
 
 #[derive(Debug)]
 pub(super) struct Table {
-    tags: Box<[Set]>,
-    leaves: Box<[Slot]>,
-    bank_mask: u64,
+    tags: Box<[Tags]>,
+    leaves: Box<[Leaves]>,
+    set_mask: u64,
+    log2_sets: u32,
+    lanes: u64,
+    /// Sets from the beginning of a lane to that of the next.
+    between_lanes: u64,
 }
 
 /// The tags of a set: one cache line. Not padded to two, as what one thread writes often is:
 /// that doubles what an invalidation finds outside of the second-level cache.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Set([AtomicU64; WAYS]);
+struct Tags([AtomicU64; WAYS]);
 
-/// The part of an entry that is read only when the tag matches.
-#[derive(Debug)]
-struct Slot {
-    /// Even: at rest. Odd: being filled. The VMID is in the low 16 bits.
-    version: AtomicU64,
-    stamp: AtomicU64,
-    payload: [AtomicU64; 2],
+impl Tags {
+    /// The way of a tag. Not inlined, and no more than a number comes back, so that what a hit in the
+    /// preferred way has found stays in registers.
+    #[inline(never)]
+    fn find(&self, wanted: u64) -> Option<usize> {
+        self.0
+            .iter()
+            .position(|tag| tag.load(Ordering::Relaxed) == wanted)
+    }
 }
 
-/// Bit of the version that says "being filled"; the VMID is below it.
-const BUSY: u64 = 1 << 16;
+/// The leaves of a set.
+#[derive(Debug)]
+struct Leaves([Slot; WAYS]);
 
-/// What a lookup reads of a matching slot.
+/// Where the entries of a space begin, and what is the same in all their tags.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Leaf {
-    pub(super) stamp: u64,
-    pub(super) payload: [u64; 2],
+pub(super) struct Home {
+    vmid: Vmid,
+    space: SpaceBits,
+    begin: u64,
+}
+
+/// Where a new entry goes.
+struct Place {
+    way: usize,
+    /// Fills of the set so far.
+    count: u64,
 }
 
 impl Table {
     pub(super) fn new(log2_entries: u8) -> Self {
-        let sets = if cfg!(loom) {
-            BANKS as usize
+        let log2_sets = if cfg!(loom) {
+            1
         } else {
-            (1usize << log2_entries) / WAYS
+            u32::from(log2_entries) - WAYS.trailing_zeros()
         };
-        let zero = || AtomicU64::new(0);
-        let slot = || Slot {
-            version: zero(),
-            stamp: zero(),
-            payload: [zero(), zero()],
-        };
+        let sets = 1 << log2_sets;
+        let lanes = LANES.min(sets);
         Self {
             tags: (0..sets)
-                .map(|_| Set(core::array::from_fn(|_| zero())))
+                .map(|_| Tags(core::array::from_fn(|_| AtomicU64::new(0))))
                 .collect(),
-            leaves: (0..sets * WAYS).map(|_| slot()).collect(),
-            bank_mask: sets as u64 / BANKS - 1,
+            leaves: (0..sets)
+                .map(|_| Leaves(core::array::from_fn(|_| Slot::empty())))
+                .collect(),
+            set_mask: sets - 1,
+            log2_sets,
+            lanes,
+            between_lanes: sets / lanes,
         }
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.leaves.len()
+        self.leaves.len() * WAYS
     }
 
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.tags) + size_of_val(&*self.leaves)
     }
 
-    pub(super) fn sets_in_a_bank(&self) -> u64 {
-        self.bank_mask + 1
+    /// The most groups of eight pages that a removal may go through: as many sets as there are,
+    /// whether they are those of one space or the same few of every lane.
+    pub(super) fn max_groups(&self, space: Option<Space>) -> u64 {
+        match space {
+            Some(_) => self.set_mask + 1,
+            None => self.between_lanes,
+        }
     }
 
-    /// The set of a group of eight pages in a bank. Blocks of different sizes are salted apart.
-    #[inline]
-    fn set(&self, bank: u64, class: PageClass, group: u64) -> usize {
-        let salted = group.wrapping_add((class as u64).wrapping_mul(0x9E37_79B9));
-        (bank * (self.bank_mask + 1) + (salted & self.bank_mask)) as usize
-    }
-
-    #[inline]
-    fn bank(vmid: Vmid, space: Space) -> u64 {
-        let mixed = match space {
-            Space::Asid(asid) => asid.0.wrapping_mul(0x9E37) >> 8 ^ asid.0,
-            Space::Global => 0,
+    /// Where the entries of a space begin. Neighbouring ASIDs begin far from each other, and 64 of
+    /// them in as many lanes.
+    #[inline(always)]
+    pub(super) fn home(&self, vmid: Vmid, space: Space) -> Home {
+        let space_number = match space {
+            Space::Asid(asid) => asid.0 ^ asid.0 >> 6 ^ asid.0 >> 12,
+            Space::Global => 42,
         };
-        (u64::from(mixed ^ vmid.0)) % BANKS
+        let lane = u64::from(space_number ^ vmid.0).wrapping_mul(39) & (self.lanes - 1);
+        Home {
+            vmid,
+            space: Tag::of_space(space),
+            begin: lane * self.between_lanes,
+        }
     }
 
-    #[inline]
-    fn home(&self, vmid: Vmid, tag: Tag) -> usize {
-        self.set(Self::bank(vmid, tag.space()), tag.class(), tag.page() / 8)
+    /// The set of a group of eight pages. Groups as far from each other as the table is long are
+    /// neighbours, and blocks of different sizes are salted apart.
+    #[inline(always)]
+    fn set(&self, begin: u64, class: PageClass, group: u64) -> usize {
+        let along = group + (group >> self.log2_sets);
+        (begin.wrapping_add(class.salt()).wrapping_add(along) & self.set_mask) as usize
     }
 
-    /// The way that an entry takes if it is free: neighbours each have one of their own, so a lookup
-    /// rarely looks at a second.
-    #[inline]
-    fn preferred(tag: Tag) -> usize {
-        (tag.page() % WAYS as u64) as usize
+    /// The way that a page's entry takes if it is free: neighbours each have one of their own, so a
+    /// lookup rarely looks at a second.
+    #[inline(always)]
+    fn preferred(page: u64) -> usize {
+        (page % WAYS as u64) as usize
     }
 
     /// Rule 4.
     #[inline(always)]
-    pub(super) fn find(&self, vmid: Vmid, tag: Tag) -> Option<Leaf> {
-        let set = self.home(vmid, tag);
-        let wanted = tag.with(State::Valid);
-        let tags = &self.tags[set].0;
-        let at = |way: usize| tags[way].load(Ordering::Relaxed) == wanted;
-        let preferred = Self::preferred(tag);
-        let way = if at(preferred) {
-            preferred
-        } else {
-            (0..WAYS).find(|way| at(*way))?
-        };
-        // The fence makes the tag's load an acquire without making seven others one.
-        fence(Ordering::Acquire);
-        let slot = &self.leaves[set * WAYS + way];
-        let version = slot.version.load(Ordering::Acquire);
-        if version & BUSY != 0 || version as u16 != vmid.0 {
-            return None;
+    pub(super) fn find(&self, home: &Home, class: PageClass, va: u64) -> Option<Leaf> {
+        let page = page_number(va, class);
+        let set = self.set(home.begin, class, page / 8);
+        let (tags, leaves) = (&self.tags[set], &self.leaves[set]);
+        let mut way = Self::preferred(page);
+        let wanted = home.space.tag(class, page).with(State::Valid);
+        let mut version = leaves.0[way].begin();
+        if tags.0[way].load(Ordering::Relaxed) != wanted {
+            // Another entry lies where this one would.
+            way = tags.find(wanted)?;
+            version = leaves.0[way].begin();
+            // Once more, now that the version is known.
+            if tags.0[way].load(Ordering::Relaxed) != wanted {
+                return None;
+            }
         }
-        let leaf = Leaf {
-            stamp: slot.stamp.load(Ordering::Relaxed),
-            payload: [
-                slot.payload[0].load(Ordering::Relaxed),
-                slot.payload[1].load(Ordering::Relaxed),
-            ],
-        };
-        // Orders the leaf's loads before the second look at tag and version. The tag is
-        // acquired first: if it was taken away and filled again meanwhile, the version that
-        // belongs to the refill is seen behind it.
-        fence(Ordering::Acquire);
-        let same = tags[way].load(Ordering::Acquire) == wanted
-            && slot.version.load(Ordering::Relaxed) == version;
-        same.then_some(leaf)
+        leaves.0[way].read(home.vmid, version)
     }
 
-    /// Rules 1 and 2. Gives up, without harm, where another filler is at work.
+    /// Rules 1 and 2. `stamp_of` says what an entry has to carry now.
     pub(super) fn publish(
         &self,
-        vmid: Vmid,
-        tag: Tag,
-        stamp: u64,
-        payload: [u64; 2],
+        filled: &Filled,
+        stamp_of: impl Fn(Vmid, Space) -> u64,
         still_true: impl FnOnce() -> bool,
     ) -> bool {
-        let set = self.home(vmid, tag);
-        let way = self.victim(set, tag, stamp);
-        let (word, slot) = (&self.tags[set].0[way], &self.leaves[set * WAYS + way]);
-        let version = slot.version.load(Ordering::Relaxed);
-        if version & BUSY != 0 {
-            return false;
-        }
-        // Acquire pairs with the Release that made it even: this filler's stores follow the
-        // last one's.
-        let busy = version | BUSY;
-        if slot
-            .version
-            .compare_exchange(version, busy, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            return false;
-        }
-        // A lookup that sees any of the stores below sees the version odd as well.
-        fence(Ordering::Release);
-        word.store(tag.with(State::Filling), Ordering::Relaxed);
-        slot.stamp.store(stamp, Ordering::Relaxed);
-        slot.payload[0].store(payload[0], Ordering::Relaxed);
-        slot.payload[1].store(payload[1], Ordering::Relaxed);
-        // Pairs with the fence in `Sweep::begin`: either this filler sees the sweep in the log,
-        // or the sweep sees the tag and takes it. Model: `tlb_fill_against_sweep`.
-        full_fence(Site::FillFence);
-        let (filling, valid) = (tag.with(State::Filling), tag.with(State::Valid));
-        let done = still_true()
-            && word
-                .compare_exchange(filling, valid, Ordering::Release, Ordering::Relaxed)
-                .is_ok();
-        if !done {
-            word.store(0, Ordering::Relaxed);
-        }
-        // Even again, one further, with this entry's VMID.
-        let rest = (version & !0xFFFF).wrapping_add(2 * BUSY) | u64::from(vmid.0);
-        slot.version.store(rest, Ordering::Release);
-        done
-    }
-
-    /// The same entry's slot, an empty one, or one that the new entry's numbers choose.
-    fn victim(&self, set: usize, tag: Tag, stamp: u64) -> usize {
-        let tags = &self.tags[set].0;
-        let find = |word: u64| tags.iter().position(|t| t.load(Ordering::Relaxed) == word);
-        let preferred = Self::preferred(tag);
-        let free = |way: &usize| tags[*way].load(Ordering::Relaxed) == 0;
-        find(tag.with(State::Valid))
-            .or_else(|| Some(preferred).filter(free))
-            .or_else(|| find(0))
-            .unwrap_or_else(|| {
-                let mixed = (tag.page() ^ stamp).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-                let turn = self.leaves[set * WAYS].version.load(Ordering::Relaxed) >> 17;
-                (mixed.wrapping_add(turn) % WAYS as u64) as usize
-            })
+        let Filled { vmid, tag, .. } = *filled;
+        let home = self.home(vmid, tag.space());
+        let set = self.set(home.begin, tag.class(), tag.page() / 8);
+        let Place { way, count } = self.place(set, tag, stamp_of);
+        let (word, slot) = (&self.tags[set].0[way], &self.leaves[set].0[way]);
+        slot.fill(word, count, filled, still_true)
     }
 
     /// Rule 3: takes out of the sets that can hold them the entries that `matcher` names. `space`
-    /// says in which bank they lie; `None` is all banks.
+    /// says in which lane they begin; `None` is in every lane.
     #[inline]
     pub(super) fn take(
         &self,
@@ -241,12 +199,15 @@ impl Table {
         let groups = matcher.first / 8..=(matcher.first + matcher.more) / 8;
         match space {
             Some(space) => {
-                let bank = Self::bank(vmid, space);
-                groups.for_each(|group| self.take_in(self.set(bank, class, group), matcher));
+                let begin = self.home(vmid, space).begin;
+                groups.for_each(|group| self.take_in(self.set(begin, class, group), matcher));
             }
             None => {
                 for group in groups {
-                    (0..BANKS).for_each(|b| self.take_in(self.set(b, class, group), matcher));
+                    for lane in 0..self.lanes {
+                        let begin = lane * self.between_lanes;
+                        self.take_in(self.set(begin, class, group), matcher);
+                    }
                 }
             }
         }
@@ -261,6 +222,43 @@ impl Table {
                 // filler's `Filling` and `Valid`.
                 word.swap(0, Ordering::Release);
             }
+        }
+    }
+}
+
+/// The choice of a slot. Nothing here is ordered against anything: what it reads may be old, and
+/// then an entry is evicted that could have stayed.
+impl Table {
+    /// The same entry's slot; an empty one; one whose entry has been invalidated by counting; the one
+    /// that was filled longest ago.
+    fn place(&self, set: usize, tag: Tag, stamp_of: impl Fn(Vmid, Space) -> u64) -> Place {
+        let (tags, slots) = (&self.tags[set].0, &self.leaves[set].0);
+        let counts = || slots.iter().map(|slot| slot.version_now().count());
+        let count = counts().max().unwrap_or(0);
+        let find = |word| self.tags[set].find(word);
+        let preferred = Self::preferred(tag.page());
+        let free = |way: &usize| tags[*way].load(Ordering::Relaxed) == 0;
+        let dead = |slot: &Slot, tag: &AtomicU64| {
+            let vmid = slot.version_now().vmid();
+            let space = Tag::of_word(tag.load(Ordering::Relaxed)).space();
+            slot.stamp_now() != stamp_of(vmid, space)
+        };
+        let way = find(tag.with(State::Valid))
+            .or_else(|| Some(preferred).filter(free))
+            .or_else(|| find(0))
+            .or_else(|| {
+                slots
+                    .iter()
+                    .zip(tags)
+                    .position(|(slot, tag)| dead(slot, tag))
+            })
+            .or_else(|| {
+                let oldest = counts().enumerate().min_by_key(|(_, count)| *count);
+                oldest.map(|(way, _)| way)
+            });
+        Place {
+            way: way.unwrap_or(0),
+            count,
         }
     }
 }

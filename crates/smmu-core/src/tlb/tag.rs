@@ -38,12 +38,21 @@ pub(super) struct Tag(u64);
 impl Tag {
     #[inline]
     pub(super) fn of(space: Space, va: u64, class: PageClass) -> Self {
-        let identity = match space {
+        Self::of_space(space).tag(class, page_number(va, class))
+    }
+
+    /// What all tags of a space have in common.
+    #[inline(always)]
+    pub(super) fn of_space(space: Space) -> SpaceBits {
+        SpaceBits(match space {
             Space::Asid(asid) => u64::from(asid.0) << ASID_AT,
             Space::Global => GLOBAL,
-        };
-        // The page number of a block is that of its first 4 KiB unit of its own size.
-        Self(page_number(va, class) | (class as u64) << CLASS_AT | identity)
+        })
+    }
+
+    /// Of a word of the table.
+    pub(super) fn of_word(word: u64) -> Self {
+        Self(word & ((1 << STATE_AT) - 1))
     }
 
     #[inline]
@@ -69,17 +78,28 @@ impl Tag {
             Space::Asid(Asid((self.0 >> ASID_AT) as u16))
         }
     }
+}
 
-    /// Everything but page number and state, as [`matches`] compares it.
-    #[inline]
-    pub(super) fn kind(self) -> u64 {
-        self.0 & !PAGE_MASK
+/// The part of a tag that names the space.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SpaceBits(u64);
+
+impl SpaceBits {
+    #[inline(always)]
+    pub(super) fn tag(self, class: PageClass, page: u64) -> Tag {
+        Tag(self.kind(class) | page)
+    }
+
+    /// Everything but page number and state, as [`Matcher`] compares it.
+    #[inline(always)]
+    pub(super) fn kind(self, class: PageClass) -> u64 {
+        self.0 | (class as u64) << CLASS_AT
     }
 }
 
 /// The number of the page or block of `class` that holds `va`. The top byte does not count
 /// (IHI 0070, 3.4.1: it is ignored or checked before), bits 55 to 52 repeat each other.
-#[inline]
+#[inline(always)]
 pub(super) fn page_number(va: u64, class: PageClass) -> u64 {
     (va & ((1 << 53) - 1)) >> class.shift()
 }

@@ -65,18 +65,20 @@ impl Leaf {
 }
 
 /// Where the fields of a packed leaf lie, from bit 0 of word 1 on.
-const LEVEL_AT: u32 = 6;
-const GRANULE_AT: u32 = 8;
-const GLOBAL_AT: u32 = 10;
-const SHAREABILITY_AT: u32 = 11;
-const MAIR_AT: u32 = 13;
-const SHIFT_AT: u32 = 21;
+/// The shift is the lowest: a hit needs it first.
+const SHIFT_AT: u32 = 0;
+const PERMISSIONS_AT: u32 = 6;
+const LEVEL_AT: u32 = 12;
+const GRANULE_AT: u32 = 14;
+const GLOBAL_AT: u32 = 16;
+const SHAREABILITY_AT: u32 = 17;
+const MAIR_AT: u32 = 19;
 
 impl Leaf {
     /// Two words that hold everything, for a cache: the output address, and the rest.
     #[must_use]
     pub fn pack(&self) -> [u64; 2] {
-        let rest = u64::from(self.permissions.bits())
+        let rest = u64::from(self.permissions.bits()) << PERMISSIONS_AT
             | u64::from(self.level & 3) << LEVEL_AT
             | u64::from(self.granule as u8) << GRANULE_AT
             | u64::from(self.global) << GLOBAL_AT
@@ -95,7 +97,7 @@ impl Leaf {
             shift: (rest >> SHIFT_AT) as u32 & 63,
             level: (rest >> LEVEL_AT) as u8 & 3,
             granule: Granule::from_tg((rest >> GRANULE_AT) as u8 & 3)?,
-            permissions: Permissions::from_bits(rest as u8),
+            permissions: Permissions::from_bits((rest >> PERMISSIONS_AT) as u8),
             global: rest >> GLOBAL_AT & 1 != 0,
             memory: MemoryAttributes {
                 mair: (rest >> MAIR_AT) as u8,
