@@ -8,6 +8,7 @@
 #![cfg(loom)]
 
 mod rig;
+pub mod software;
 
 pub use rig::{Flag, Rig, raw_sync, raw_sync_to, raw_tlbi};
 pub use run::{model, twin, wrong};

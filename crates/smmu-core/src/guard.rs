@@ -242,7 +242,8 @@ impl Guards {
     /// Changes what an open slot says that it uses; the caller must look up again behind this.
     pub fn restate(&self, slot: &Slot, what: &Use) {
         Self::write(&self.lines[slot.0 as usize], what);
-        full_fence(Site::GuardFence);
+        // Pairs with the fence in `mark`. Model: `law3_port_says_more_and_looks_again`.
+        full_fence(Site::GuardRestate);
     }
 
     fn write(line: &Line, what: &Use) {

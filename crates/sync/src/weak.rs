@@ -31,12 +31,18 @@ pub enum Site {
     TicketAcquire,
     /// The fence between opening a guard and looking up.
     GuardFence,
+    /// The fence between saying more in an open guard and looking up again.
+    GuardRestate,
+    /// The second look of a translation whose guard had said too little.
+    PortLooksAgain,
     /// The release with which a guard is closed.
     GuardClose,
     /// The request to be woken that a SYNC leaves on a guard.
     GuardWaited,
     /// The look at the open guards when what translations start from has been exchanged.
     WorldGuards,
+    /// A watch is passed by as told only when the call that tells has returned.
+    WatchTold,
     /// The release with which a slot of the event queue is said to be written.
     EventWritten,
     /// The fence between saying so and looking whether the slots before are written.
@@ -45,6 +51,8 @@ pub enum Site {
     EventProd,
     /// The fences between PROD and a look at CONS, and between CONS and a look at PROD.
     EventEdge,
+    /// The fence between noting a SYNC that waits for records and looking at PROD again.
+    EventWaiter,
     /// The release of the verdict on a stalled transaction.
     StallVerdict,
     /// The fences between leaving a record to others and looking whether the queue is writable,

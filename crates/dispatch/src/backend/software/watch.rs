@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use vcmdq_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
+use vcmdq_sync::weak::{Site, taken};
 
 /// How often a watch is entered anew because what it uses has changed.
 const MAX_TRIES: usize = 8;
@@ -40,8 +41,12 @@ struct Entry {
 impl Entry {
     fn invalidate(&self) {
         self.stale.store(true, Ordering::Release);
+        if !taken(Site::WatchTold) {
+            self.told.store(true, Ordering::Release);
+        }
         self.tell.stale();
-        // Only now may another worker that comes to the same watch pass it by.
+        // Only now may another worker that comes to the same watch pass it by. Release pairs with the
+        // acquire in `tell_some`. Model: `law3_watch_is_told_before_either_invalidation_is_done`.
         self.told.store(true, Ordering::Release);
     }
 }
