@@ -1,9 +1,10 @@
 //! The event queue and stalled transactions.
 #![cfg(loom)]
 
+use dispatch::{Barrier, WaiterId, Wake};
 use loom::sync::Arc as LoomArc;
 use loom::thread;
-use loom_tests::{model, twin};
+use loom_tests::{model, twin, wrong};
 use smmu_core::access::{Access, Operation, Transaction};
 use smmu_core::command::{Msi, ResumeAction};
 use smmu_core::fault::{Fault, FaultPolicy, Place};
@@ -193,6 +194,57 @@ fn event_interrupt_without_its_fences_is_found_out() {
         3,
         the_guest_goes_to_sleep,
     );
+}
+
+/// Which waiter has been woken.
+struct Woken(AtomicU32);
+
+impl Wake for Woken {
+    fn wake(&self, waiter: WaiterId) {
+        self.0.store(waiter.0, Ordering::SeqCst);
+    }
+}
+
+/// A slow thread records an event, and another thread one of an access that is then over. The SYNC
+/// that comes next sees that record, or waits and is woken.
+fn a_sync_behind_two_events(asks: bool) {
+    let rig = rig(1);
+    let (woken, waiter) = (Arc::new(Woken(AtomicU32::new(0))), WaiterId(3));
+    rig.queue.attach(woken.clone());
+    let slow = {
+        let rig = rig.clone();
+        thread::spawn(move || rig.queue.push(&record(1)).expect("two slots"))
+    };
+    rig.queue.push(&record(2)).expect("two slots");
+    let due = rig.queue.mark();
+    if !asks || rig.queue.barrier(due, waiter) == Barrier::Done {
+        let shown = rig.queue.prod();
+        let visible = (0..shown).any(|slot| rig.read(slot) == 2);
+        assert!(visible, "the SYNC completes before the event is visible");
+        slow.join().expect("producer");
+        return;
+    }
+    slow.join().expect("producer");
+    assert!(rig.queue.is_visible(due));
+    let told = woken.0.load(Ordering::SeqCst);
+    assert_eq!(told, waiter.0, "nobody wakes the SYNC");
+}
+
+#[test]
+fn law3_sync_waits_for_an_event_behind_a_slower_one() {
+    model("event and sync", 3, || a_sync_behind_two_events(true));
+}
+
+#[test]
+fn a_sync_that_looks_for_events_without_its_fence_is_found_out() {
+    twin("event and sync", Site::EventWaiter, 3, || {
+        a_sync_behind_two_events(true);
+    });
+}
+
+#[test]
+fn a_sync_that_does_not_ask_for_events_is_found_out() {
+    wrong("event and sync", 3, || a_sync_behind_two_events(false));
 }
 
 fn sink() -> EventSink {

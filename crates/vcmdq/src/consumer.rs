@@ -4,6 +4,7 @@
 //! the private truth about CONS and errors; registers and shared pages show copies.
 
 use crate::complete::{Completed, complete};
+use crate::events::Mark;
 use crate::fetch::Entries;
 use crate::first_pass::first_pass;
 use crate::frame::FrameShared;
@@ -35,6 +36,8 @@ pub(crate) struct Consumer {
     pub(crate) halted: Option<CommandError>,
     /// CONS stands at a SYNC that waits for a barrier.
     pub(crate) waiting: bool,
+    /// What the event queue must show before that SYNC completes; taken when no access was left.
+    pub(crate) events_due: Option<Mark>,
     /// An ATC_INV before CONS was not answered, and no SYNC has said so yet.
     pub(crate) lost_atc_inv: bool,
     pub(crate) running: bool,
@@ -79,6 +82,8 @@ impl Consumer {
     fn may_run(&mut self, ring: &Ring) -> bool {
         ring.look_at_page();
         if !ring.settle(self) || ring.latch.is_active(gerror_bits::CMDQ_ERR) {
+            // The SYNC that it belongs to may be another one when the ring goes on.
+            self.events_due = None;
             return false;
         }
         if self.halted.take().is_some() {

@@ -83,6 +83,8 @@ impl Frame {
             host: seams.streams,
             streams: Snapshot::new(Streams::default()),
         };
+        let wake = Arc::new(WakeRing(engine.bell.clone()));
+        shared.events.queue().attach(wake);
         let control = FrameControl {
             memory: seams.memory,
             instances: Vec::new(),
@@ -150,6 +152,7 @@ impl Frame {
             cons: Geometry::capped(0, 0).pointer(0),
             halted: None,
             waiting: false,
+            events_due: None,
             lost_atc_inv: false,
             running: false,
             tells_traffic: false,

@@ -213,6 +213,7 @@ impl Ring {
         }
         let cons = consumer.entries.geometry().pointer(cons);
         consumer.waiting = false;
+        consumer.events_due = None;
         self.set_waiting(false);
         consumer.publish(self, cons);
     }

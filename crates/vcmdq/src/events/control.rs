@@ -173,7 +173,10 @@ impl EventQueue {
         // A lap of the largest queue further on: no compare-and-swap of before can succeed.
         let next = ((shown >> 20) + 1) << 20 | u64::from(prod.raw());
         self.published.store(next, Ordering::Release);
-        self.change(|word| change(word).with_reserved(prod).with_busy(false));
+        self.change(|word| {
+            let word = change(word).with_ring(ring).with_reserved(prod);
+            word.with_busy(false)
+        });
     }
 
     /// Publishes a shape and waits until nobody holds the old one.

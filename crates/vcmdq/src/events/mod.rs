@@ -13,6 +13,7 @@
 //! | [`stalls`] | the table of stalled transactions |
 //! | `registers`, `control` | what a guest does while the queue runs; what needs it to stand still |
 //! | `word`, `written` | the word that decides; which slots are written |
+//! | `waiters` | rings whose SYNC waits until records are visible |
 //!
 //! # Limits
 //!
@@ -35,6 +36,7 @@ pub mod queue;
 mod registers;
 pub mod sink;
 pub mod stalls;
+mod waiters;
 mod word;
 mod written;
 

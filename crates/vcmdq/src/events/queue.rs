@@ -13,14 +13,18 @@
 //!    two pairs with the one behind a write of CONS: a guest that has said "empty" and then looks at
 //!    PROD once more either sees the record or is interrupted.
 //!
+//! 5. Behind the same fence it wakes the rings whose SYNC waits for records (`waiters`).
+//!
 //! A thread holds the queue's `Shape` from before the reservation until after the interrupt;
 //! control calls exchange it and wait for those who hold the old one.
 
 use super::control::EventQueueState;
 use super::metrics::{Counters, EventMetrics};
+use super::waiters::Waiters;
 use super::word::Word;
 use super::written::Written;
 use crate::seams::{Interrupts, Line};
+use dispatch::{Barrier, WaiterId, Wake};
 use smmu_core::queue_index::{Geometry, QueueIndex};
 use smmu_core::spec::event::EventRecord;
 use smmu_core::{Gpa, GuestMemory, MemoryError};
@@ -93,6 +97,7 @@ pub struct EventQueue {
     pub(super) control: Mutex<()>,
     /// Log2 of the largest queue: IDR1.EVENTQS.
     pub(super) cap: u8,
+    waiters: Waiters,
     interrupts: Arc<dyn Interrupts>,
     counters: Counters,
 }
@@ -131,6 +136,7 @@ impl EventQueue {
             shape: Snapshot::new(shape),
             control: Mutex::new(()),
             cap,
+            waiters: Waiters::default(),
             interrupts,
             counters: Counters::default(),
         }
@@ -228,32 +234,43 @@ impl EventQueue {
                 .published
                 .compare_exchange(from, from + count, release, Ordering::Acquire)
             {
-                Ok(_) => return self.interrupt_if_it_was_empty(ring, at),
+                Ok(_) => return self.published_from(ring, at),
                 Err(now) => from = now,
             }
         }
     }
 
-    fn interrupt_if_it_was_empty(&self, ring: Geometry, at: QueueIndex) {
-        // Rule 4; pairs with the fence in `write_cons`. Model: `events_interrupt_is_not_lost`.
+    fn published_from(&self, ring: Geometry, at: QueueIndex) {
+        // Rules 4 and 5; pairs with the fences in `write_cons` and `barrier`. Models:
+        // `events_interrupt_is_not_lost`, `law3_sync_waits_for_an_event_behind_a_slower_one`.
         full_fence(Site::EventEdge);
+        self.waiters.wake();
         if ring.pointer(self.load().cons()) == at {
             self.interrupts.pulse(Line::EventQueue);
         }
     }
 
+    /// Who is told when a [`barrier`](Self::barrier) that was pending may be done. The first call
+    /// counts: a queue belongs to one engine. Frames do it for their own.
+    pub fn attach(&self, wake: Arc<dyn Wake>) {
+        self.waiters.attach(wake);
+    }
+
     /// A place behind every record that has been accepted by now. A SYNC that waits for the events
-    /// of aborted accesses (law 3) takes one and asks [`is_visible`](Self::is_visible).
+    /// of aborted accesses (law 3) takes one and asks for the [`barrier`](Self::barrier). From any
+    /// thread, never waits.
     #[must_use]
     pub fn mark(&self) -> Mark {
         // In this order: what PROD passes meanwhile makes the mark earlier only by records that it
         // shows already.
         let shown = self.published.load(Ordering::Acquire);
-        let ring = self.shape.read().ring;
-        let (from, to) = (
-            ring.pointer(shown as u32),
-            ring.pointer(self.load().reserved()),
-        );
+        let word = self.load();
+        if word.is_busy() {
+            // While the queue is rebuilt nothing is in flight, and the pointers do not agree.
+            return Mark(shown);
+        }
+        let ring = word.ring();
+        let (from, to) = (ring.pointer(shown as u32), ring.pointer(word.reserved()));
         let ahead = to.raw().wrapping_sub(from.raw()) & (2 * ring.entries() - 1);
         Mark(shown + u64::from(ahead))
     }
@@ -262,6 +279,22 @@ impl EventQueue {
     #[must_use]
     pub fn is_visible(&self, mark: Mark) -> bool {
         self.published.load(Ordering::Acquire) >= mark.0
+    }
+
+    /// [`is_visible`](Self::is_visible) for somebody who sleeps meanwhile: if the answer is
+    /// [`Barrier::Pending`], `waiter` is woken when PROD has moved, and asks again. From any thread,
+    /// never waits.
+    #[must_use]
+    pub fn barrier(&self, mark: Mark, waiter: WaiterId) -> Barrier {
+        if !self.is_visible(mark) {
+            self.waiters.note(waiter);
+            // Pairs with the fence in `published_from`.
+            full_fence(Site::EventWaiter);
+            if !self.is_visible(mark) {
+                return Barrier::Pending;
+            }
+        }
+        Barrier::Done
     }
 
     /// Counters since the queue was made.

@@ -15,9 +15,10 @@
 //! | 43 | paused |
 //! | 44 | a control call rebuilds the queue; nothing can be reserved |
 //! | 45, 46 | EVENTQ_ABT_ERR of GERROR, of GERRORN |
+//! | 51:47 | log2 of the number of records, by which the pointers wrap |
 
 use super::queue::Unwritable;
-use smmu_core::queue_index::{Geometry, QueueIndex};
+use smmu_core::queue_index::{Geometry, MAX_LOG2SIZE, QueueIndex};
 
 const POINTER: u64 = 0xF_FFFF;
 const CONS_SHIFT: u32 = 20;
@@ -28,6 +29,8 @@ const PAUSED: u64 = 1 << 43;
 const BUSY: u64 = 1 << 44;
 const ERROR: u64 = 1 << 45;
 const ERROR_ACK: u64 = 1 << 46;
+const SIZE_SHIFT: u32 = 47;
+const SIZE: u64 = 0x1F;
 
 /// OVFLG and OVACKFLG in their registers.
 pub(super) const REGISTER_FLAG: u32 = 1 << 31;
@@ -50,6 +53,15 @@ impl Word {
     /// The next slot to give out.
     pub(super) fn reserved(self) -> u32 {
         (self.0 & POINTER) as u32
+    }
+
+    /// The queue's geometry, at the moment of the pointers.
+    pub(super) fn ring(self) -> Geometry {
+        Geometry::capped((self.0 >> SIZE_SHIFT & SIZE) as u8, MAX_LOG2SIZE)
+    }
+
+    pub(super) fn with_ring(self, ring: Geometry) -> Self {
+        Self(self.0 & !(SIZE << SIZE_SHIFT) | u64::from(ring.log2size()) << SIZE_SHIFT)
     }
 
     /// CONS.RD.
