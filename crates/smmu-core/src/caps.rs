@@ -1,6 +1,12 @@
 //! What a frame advertises. Decoding and translation ask here and nowhere else, so that
 //! what a guest may do is what its identification registers say.
 
+mod builder;
+mod check;
+
+pub use builder::{CapabilitiesBuilder, Stages};
+pub use check::{CapabilitiesError, Field};
+
 use crate::range::Granule;
 use crate::spec::register::{Aidr, Idr0, Idr1, Idr3, Idr5};
 
@@ -51,6 +57,13 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
+    /// Begins with the default; [`build`](CapabilitiesBuilder::build) refuses what the architecture
+    /// forbids or the engine does not do.
+    #[must_use]
+    pub fn builder() -> CapabilitiesBuilder {
+        CapabilitiesBuilder::default()
+    }
+
     /// The default with ATS, for a frame behind which something answers ATC_INV.
     #[must_use]
     pub fn with_ats(mut self) -> Self {

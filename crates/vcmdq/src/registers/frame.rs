@@ -8,9 +8,22 @@ use crate::error::RingError;
 use crate::frame::{Frame, FrameShared};
 use crate::ring::{DoorbellMode, Ring};
 use smmu_core::Capabilities;
+use smmu_core::caps::CapabilitiesError;
 use smmu_core::spec::register::offset;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A register frame could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterFrameError {
+    /// Of what the frame advertises.
+    #[error("the frame cannot advertise this: {0}")]
+    Capabilities(#[from] CapabilitiesError),
+    /// The command queue could not be added.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
 
 /// The registers of one guest-visible SMMU; see the [module](super).
 ///
@@ -41,8 +54,10 @@ impl RegisterFrame {
     pub const BYTES: u64 = offset::FRAME_BYTES;
 
     /// The registers of a frame, out of reset. Adds the frame's own command queue, so it fails if
-    /// the engine has no more room for rings. A frame has one. Control path.
-    pub fn new(frame: Arc<Frame>) -> Result<Self, RingError> {
+    /// the engine has no more room for rings; and if the frame's capabilities are such as no SMMU
+    /// has. A frame has one. Control path.
+    pub fn new(frame: Arc<Frame>) -> Result<Self, RegisterFrameError> {
+        frame.shared().settings.caps.check()?;
         let ring = frame.add_ring(DoorbellMode::Trap)?;
         ring.with_consumer(|consumer| consumer.tells_traffic = true);
         let shared = frame.shared().clone();

@@ -50,6 +50,6 @@ mod reset;
 mod state;
 mod tables;
 
-pub use frame::RegisterFrame;
+pub use frame::{RegisterFrame, RegisterFrameError};
 pub use metrics::RegisterMetrics;
 pub use state::{RegisterRestoreError, RegisterState};

@@ -1,0 +1,173 @@
+//! Which capabilities a frame can advertise.
+
+use smmu_core::Capabilities;
+use smmu_core::caps::{CapabilitiesBuilder, CapabilitiesError as Error, Field, Stages};
+use smmu_core::range::Granule;
+
+fn builder() -> CapabilitiesBuilder {
+    Capabilities::builder()
+}
+
+#[test]
+fn the_defaults_are_what_linux_likes() {
+    let caps = builder().build().unwrap();
+    assert_eq!(caps, Capabilities::default());
+    let (idr0, idr1, idr3) = (caps.idr0, caps.idr1, caps.idr3);
+    assert!(idr0.msi() && idr0.cohacc() && idr3.ril() && idr0.st_level() == 1);
+    assert_eq!(
+        (idr1.cmdqs(), idr1.eventqs(), idr1.ssidsize()),
+        (19, 19, 20)
+    );
+    assert!(!idr0.ats() && !idr0.pri() && !caps.stalls());
+    assert_eq!(
+        caps.aidr.arch_minor(),
+        2,
+        "range invalidation is of SMMUv3.2"
+    );
+}
+
+#[test]
+fn what_goes_together_builds() {
+    for (name, builder) in [
+        ("ATS and PRI", builder().ats(true).pri(Some(10))),
+        ("stalls", builder().stalls(64).always_aborts(false)),
+        ("both stages", builder().stages(Stages::Both)),
+        ("stage 2", builder().stages(Stages::Two)),
+        ("few streams", builder().stream_id_bits(6)),
+        ("no substreams", builder().substream_id_bits(0)),
+        ("SMMUv3.0", builder().version(0).range_invalidation(false)),
+        ("SMMUv3.1", builder().version(1).range_invalidation(false)),
+        (
+            "SMMUv3.3",
+            builder().version(3).e0pd(true).device_walks_as_normal(true),
+        ),
+        (
+            "52 bits",
+            builder().output_bits(52).granule(Granule::K64, true),
+        ),
+        ("small", builder().command_queue_log2(8).event_queue_log2(0)),
+        (
+            "by wire, incoherent",
+            builder().messages(false).coherent(false),
+        ),
+        (
+            "all of SMMUv3.2",
+            builder().small_tables(true).break_before_make_level(2),
+        ),
+    ] {
+        assert_eq!(builder.build().err(), None, "{name}");
+    }
+}
+
+fn needs(field: &'static str, needs: &'static str) -> Error {
+    let (field, needs) = (Field(field), Field(needs));
+    Error::Needs { field, needs }
+}
+
+fn too_large(field: &'static str, value: u32, most: u32) -> Error {
+    let field = Field(field);
+    Error::TooLarge { field, value, most }
+}
+
+fn mandatory(field: &'static str, since: u8, version: u8) -> Error {
+    Error::Mandatory {
+        field: Field(field),
+        since,
+        version,
+    }
+}
+
+fn newer(field: &'static str, since: u8, version: u8) -> Error {
+    Error::Newer {
+        field: Field(field),
+        since,
+        version,
+    }
+}
+
+#[test]
+fn what_the_architecture_forbids_is_refused() {
+    for (builder, error) in [
+        (builder().pri(Some(8)), needs("IDR0.PRI", "IDR0.ATS")),
+        (builder().vmid16(true), needs("IDR0.VMID16", "IDR0.S2P")),
+        (
+            builder().stages(Stages::Two).substream_id_bits(4),
+            needs("IDR0.CD2L", "IDR0.S1P"),
+        ),
+        (
+            builder().output_bits(52),
+            needs("IDR5.OAS=6 (52 bits)", "IDR5.GRAN64K or DS"),
+        ),
+        (builder().granule(Granule::K4, false), Error::NoGranule),
+        (builder().two_level_streams(false), Error::StreamTables(16)),
+        (
+            builder().stream_id_bits(33),
+            too_large("IDR1.SIDSIZE", 33, 32),
+        ),
+        (
+            builder().substream_id_bits(21),
+            too_large("IDR1.SSIDSIZE", 21, 20),
+        ),
+        (
+            builder().command_queue_log2(20),
+            too_large("IDR1.CMDQS", 20, 19),
+        ),
+        (
+            builder().event_queue_log2(31),
+            too_large("IDR1.EVENTQS", 31, 19),
+        ),
+        (
+            builder().ats(true).pri(Some(20)),
+            too_large("IDR1.PRIQS", 20, 19),
+        ),
+        (builder().output_bits(47), too_large("IDR5.OAS", 7, 6)),
+        (
+            builder().break_before_make_level(3),
+            too_large("IDR3.BBML", 3, 2),
+        ),
+        (
+            builder().range_invalidation(false),
+            mandatory("IDR3.RIL", 2, 2),
+        ),
+        (builder().version(1), newer("IDR3.RIL", 2, 1)),
+        (builder().version(3), mandatory("IDR3.E0PD", 3, 3)),
+        (builder().version(4), too_large("AIDR.ArchMinor", 4, 3)),
+        (builder().e0pd(true), newer("IDR3.E0PD", 3, 2)),
+    ] {
+        assert_eq!(builder.build(), Err(error));
+    }
+}
+
+#[test]
+fn what_the_engine_has_not_is_refused() {
+    let refused = |change: fn(&mut Capabilities)| {
+        let mut caps = Capabilities::default();
+        change(&mut caps);
+        caps.check()
+    };
+    let absent = |field| Err(Error::NotOffered(Field(field)));
+    assert_eq!(refused(|c| c.idr0.set_btm(true)), absent("IDR0.BTM"));
+    assert_eq!(refused(|c| c.idr0.set_hyp(true)), absent("IDR0.HYP"));
+    assert_eq!(refused(|c| c.idr0.set_httu(1)), absent("IDR0.HTTU"));
+    assert_eq!(refused(|c| c.idr0.set_sev(true)), absent("IDR0.SEV"));
+    assert_eq!(refused(|c| c.idr0.set_atos(true)), absent("IDR0.ATOS"));
+    assert_eq!(refused(|c| c.idr1.set_ecmdq(true)), absent("IDR1.ECMDQ"));
+    assert_eq!(refused(|c| c.idr0.set_s1p(false)), Err(Error::NoStage));
+    let needed = refused(|c| c.idr0.set_ttf(1)).unwrap_err();
+    assert!(matches!(needed, Error::Needed(_)));
+    let stalls = refused(|c| c.idr0.set_stall_model(0));
+    assert_eq!(stalls, Err(needs("IDR0.STALL_MODEL=0", "IDR5.STALL_MAX")));
+    assert_eq!(
+        refused(|c| c.idr5.set_stall_max(3)),
+        Err(needs("IDR5.STALL_MAX", "IDR0.STALL_MODEL=0"))
+    );
+}
+
+#[test]
+fn an_error_says_what_to_do() {
+    let error = builder().version(1).build().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "IDR3.RIL appeared with SMMUv3.2, AIDR says 3.1: raise AIDR or clear it"
+    );
+}
