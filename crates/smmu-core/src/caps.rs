@@ -59,7 +59,6 @@ impl Default for Capabilities {
 impl Capabilities {
     /// Begins with the default; [`build`](CapabilitiesBuilder::build) refuses what the architecture
     /// forbids or the engine does not do.
-    #[must_use]
     pub fn builder() -> CapabilitiesBuilder {
         CapabilitiesBuilder::default()
     }
