@@ -41,6 +41,12 @@ pub trait GuestMemory: Send + Sync {
         None
     }
 
+    /// The memory as what it is, for those who have to know: `vcmdq::dma::StreamMemory` looks for a
+    /// `VmMemory`. A wrapper may show what it wraps if that reports writes to the same dirty log.
+    fn as_any(&self) -> Option<&dyn core::any::Any> {
+        None
+    }
+
     /// Says that the engine has written `len` bytes at `at` through [`words`](Self::words), so
     /// that they enter the dirty log.
     fn mark_dirty(&self, at: Gpa, len: usize);

@@ -19,8 +19,9 @@
 
 use crate::atomic::{AtomicU64, Ordering};
 
-/// How often a host without such a load looks at most.
-pub const LOOKS: u32 = 8;
+/// How often a host without such a load looks at most. Under loom, which has no torn unit to find,
+/// every look would be a branch of its search.
+pub const LOOKS: u32 = if cfg!(loom) { 1 } else { 8 };
 
 /// Whether [`load`] and [`store`] take an aligned unit as a whole on this host.
 #[must_use]
@@ -65,13 +66,13 @@ fn is_aligned(unit: &[AtomicU64; 2]) -> bool {
 fn settled(unit: &[AtomicU64; 2]) -> [u64; 2] {
     let look = || [0, 1].map(|n: usize| unit[n].load(Ordering::Acquire));
     let mut seen = look();
-    // Loom has no torn unit to find, and every load would be a branch of its search.
-    for _ in 1..if cfg!(loom) { 1 } else { LOOKS } {
+    let mut looks = 1;
+    while looks < LOOKS {
         let again = look();
         if again == seen {
             break;
         }
-        seen = again;
+        (seen, looks) = (again, looks + 1);
     }
     seen
 }

@@ -167,6 +167,15 @@ impl Frame {
         Ok(ring)
     }
 
+    pub(crate) fn instances(&self) -> Vec<Arc<Instance>> {
+        self.control().instances.clone()
+    }
+
+    #[cfg(all(feature = "vm-memory", not(loom)))]
+    pub(crate) fn memory(&self) -> Arc<dyn GuestMemory> {
+        self.control().memory.clone()
+    }
+
     pub(crate) fn shared(&self) -> &Arc<FrameShared> {
         &self.shared
     }

@@ -89,7 +89,11 @@ impl<M: GuestMemoryBackend> VmMemory<M> {
     }
 }
 
-impl<M: GuestMemoryBackend + Send + Sync> GuestMemory for VmMemory<M> {
+impl<M: GuestMemoryBackend + Send + Sync + 'static> GuestMemory for VmMemory<M> {
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
+    }
+
     #[inline]
     fn words(&self, at: Gpa, count: usize) -> Result<&[AtomicU64], MemoryError> {
         let (host, left) = self.host(at, 8)?;

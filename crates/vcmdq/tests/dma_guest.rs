@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::VmMemory;
-use vcmdq::dma::{DeviceSeams, DmaError, StreamMemory};
+use vcmdq::dma::{DeviceError, DeviceSeams, DmaError, StreamMemory};
 use vcmdq::events::EventSink;
 use vcmdq::seams::NoInterrupts;
 use vcmdq::{Binding, DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings};
@@ -100,7 +100,7 @@ fn vm(caps: Capabilities) -> Vm {
 impl Vm {
     fn stream(&self) -> StreamMemory<Map> {
         let seams = DeviceSeams::new(self.faults.clone());
-        StreamMemory::new(&self.core, requester(1), seams, self.guest.memory.clone())
+        StreamMemory::new(&self.core, requester(1), seams)
     }
 
     /// TLBI of a page and SYNC, at the beginning of an empty ring.
@@ -245,23 +245,108 @@ fn slices_of_other_pages_are_not_waited_for() {
     assert_eq!(held.len(), 8);
 }
 
-#[test]
-fn law9_a_map_that_was_exchanged_is_not_used_any_more() {
-    let vm = vm(Capabilities::default());
-    let stream = vm.stream();
-    stream.write_slice(&[1], GuestAddress(VA)).unwrap();
-    let new = map();
-    let copy = Guest::new(new.clone());
+/// A map with the same tables and commands as the machine's.
+fn copy_of(vm: &Vm) -> Guest<VmMemory<Map>> {
+    let copy = Guest::new(map());
     (0..0x4_0000)
         .step_by(8)
         .for_each(|at| copy.set(at, vm.guest.get(at)));
-    vm.frame.update_memory(new.clone());
-    assert!(stream.write_slice(&[2], GuestAddress(VA)).is_err());
+    copy
+}
+
+#[test]
+fn law9_a_stream_goes_over_to_the_new_map_and_leaves_the_old_one() {
+    let vm = vm(Capabilities::default());
+    let stream = vm.stream();
+    stream.write_slice(&[1], GuestAddress(VA)).unwrap();
+    let copy = copy_of(&vm);
+    vm.frame.update_memory(copy.memory.clone());
+    stream.write_slice(&[2], GuestAddress(VA)).unwrap();
     assert_eq!(vm.guest.bytes(DATA, 1), [1]);
-    let seams = DeviceSeams::new(vm.faults.clone());
-    let again = StreamMemory::new(&vm.core, requester(1), seams, new);
-    again.write_slice(&[3], GuestAddress(VA)).unwrap();
-    assert_eq!(copy.bytes(DATA, 1), [3]);
+    assert_eq!(copy.bytes(DATA, 1), [2]);
+    assert!(stream.check_range(GuestAddress(VA), 0x2000, Permissions::ReadWrite));
+}
+
+#[test]
+fn law9_the_exchange_waits_for_slices_of_the_old_map() {
+    let vm = vm(Capabilities::default());
+    let stream = vm.stream();
+    let mut slices = stream
+        .get_slices(GuestAddress(VA), 8, Permissions::Write)
+        .unwrap();
+    let held = slices.next().unwrap().unwrap();
+    let copy = copy_of(&vm);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            vm.frame.update_memory(copy.memory.clone());
+            done.store(true, Ordering::SeqCst);
+        });
+        let early = within(Duration::from_millis(50), || done.load(Ordering::SeqCst));
+        held.write_slice(&[7], 0).unwrap();
+        drop(held);
+        assert!(!early, "the old map was still in use");
+        assert!(within(SOON, || done.load(Ordering::SeqCst)));
+    });
+    assert_eq!(vm.guest.bytes(DATA, 1), [7]);
+    stream.write_slice(&[8], GuestAddress(VA)).unwrap();
+    assert_eq!(
+        (vm.guest.bytes(DATA, 1), copy.bytes(DATA, 1)),
+        (vec![7], vec![8])
+    );
+}
+
+/// What a VMM did that said it has one kind of map and then gave another.
+#[test]
+fn a_map_of_another_kind_is_an_error_that_says_so() {
+    let vm = vm(Capabilities::default());
+    let stream = vm.stream();
+    let other = Guest::new(Arc::new(vcmdq::testing::HeapMemory::new(0x80_0000)));
+    (0..0x4_0000)
+        .step_by(8)
+        .for_each(|at| other.set(at, vm.guest.get(at)));
+    vm.frame.update_memory(other.memory.clone());
+    let refused = stream.write_slice(&[2], GuestAddress(VA)).unwrap_err();
+    let GuestMemoryError::IOError(cause) = refused else {
+        panic!("{refused}")
+    };
+    let cause = cause.get_ref().and_then(|cause| cause.downcast_ref());
+    assert!(matches!(cause, Some(DmaError::OtherMap)));
+    let made = vm.frame.stream_memory::<Map>(&vm.core, requester(1));
+    assert_eq!(made.err(), Some(DeviceError::OtherMap));
+    // The engine's own handle has no such wish.
+    let mut device = vm.frame.device(&vm.core, requester(1)).unwrap();
+    device.write(VA, &[3]).unwrap();
+    assert_eq!(other.bytes(DATA, 1), [3]);
+}
+
+#[test]
+fn a_frame_gives_a_device_its_handle_in_one_call() {
+    let vm = vm(Capabilities::default());
+    let events = vm.frame.events();
+    events.queue().configure(EVENTS, 6).unwrap();
+    events.enable();
+    let stream = vm
+        .frame
+        .stream_memory::<Map>(&vm.core, requester(1))
+        .unwrap();
+    stream.write_slice(&[4; 16], GuestAddress(VA)).unwrap();
+    let (mut device, mut read) = (vm.frame.device(&vm.core, requester(1)).unwrap(), [0; 16]);
+    device.read(VA, &mut read).unwrap();
+    assert_eq!(read, [4; 16]);
+    assert!(device.read(VA + 0x8000, &mut read).is_err());
+    assert_eq!(
+        events.queue().prod(),
+        1,
+        "faults go to the frame's own queue"
+    );
+    let refused = |core: &Arc<Software>, stream| vm.frame.device(core, requester(stream)).err();
+    let strange = Arc::new(Software::with_settings(small()));
+    assert_eq!(refused(&strange, 1), Some(DeviceError::NotBehind));
+    assert_eq!(
+        refused(&vm.core, 2),
+        Some(DeviceError::NotBound(StreamId(2)))
+    );
 }
 
 /// The thread of the device waits, without a guard, until the guest has mapped the page.

@@ -6,8 +6,8 @@ use smmu_core::Gpa;
 use smmu_core::guard::NoSlot;
 use smmu_core::translate::Failed;
 
-/// Why an access, or the rest of it, did not take place. All but [`NoGuard`](Self::NoGuard) is what
-/// the guest has arranged; none is a reason for a VMM to stop.
+/// Why an access, or the rest of it, did not take place. All but [`NoGuard`](Self::NoGuard) and
+/// [`OtherMap`](Self::OtherMap) is what the guest has arranged; none is a reason for a VMM to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum DmaError {
     /// Aborted without a record: the stream is set to abort or has been failed closed, or the SMMU
@@ -25,10 +25,14 @@ pub enum DmaError {
     /// output address. The SMMU has no event for it (IHI 0070, 7.3: only its own fetches have).
     #[error("external abort: nothing at guest-physical address {0}")]
     NotBacked(Gpa),
+    /// The frame's guest memory is not the kind of map that the device's handle was made for. The
+    /// VMM's mistake.
+    #[error("the guest memory is not a `VmMemory` of the map that this handle is for")]
+    OtherMap,
     /// An atomic access whose address is no multiple of its size.
     #[error("atomic access of {1} bytes at {0:#x}, which is not aligned")]
     Misaligned(u64, usize),
-    /// The instance has no more guards. The one cause that is the VMM's.
+    /// The instance has no more guards: the VMM's setting.
     #[error(transparent)]
     NoGuard(#[from] NoSlot),
 }

@@ -14,8 +14,9 @@
 //! | `held.rs` | [`Held`]: an access that outlives a call, for asynchronous I/O |
 //! | `msi.rs` | [`MsiRoute`]: what a VMM puts into an irqfd route |
 //! | `sinks.rs` | [`FaultSink`] and [`MmioSink`], which the VMM gives |
+//! | `wiring.rs` | [`Frame::device`](crate::Frame::device): a handle in one call |
 //! | `error.rs` | [`DmaError`], [`Incomplete`] |
-//! | `guest.rs` | `StreamMemory`: vm-memory's trait, for device models that exist already |
+//! | `guest/` | `StreamMemory`: vm-memory's trait, for device models that exist already |
 //!
 //! # Pieces and guards
 //!
@@ -48,6 +49,7 @@ mod held;
 mod msi;
 mod piece;
 mod sinks;
+mod wiring;
 
 pub use device::{Device, Requester, Segment};
 pub use error::{DmaError, Incomplete};
@@ -56,3 +58,4 @@ pub use guest::{HeldSlice, StreamMemory};
 pub use held::Held;
 pub use msi::MsiRoute;
 pub use sinks::{DeviceSeams, FaultSink, MmioSink, NoMmio};
+pub use wiring::DeviceError;
