@@ -38,6 +38,9 @@ pub enum Illegal {
     /// A range invalidation with TG≠0 and NUM=SCALE=TTL=0.
     #[error("range invalidation with the reserved combination NUM=SCALE=TTL=0")]
     RangeForm,
+    /// A command that may come through the SMMU's own queue only.
+    #[error("opcode {0:#04x}, or its completion signal, may not come through a VCMDQ")]
+    NotThroughVcmdq(u8),
     /// ATC_INV larger than the address space.
     #[error("ATC_INV with Size={0}, above 52")]
     AtcSpan(u8),

@@ -17,6 +17,12 @@ pub enum Site {
     ConsPublish,
     /// A SYNC's word in the ring comes before CONS.
     OwnWordFirst,
+    /// The release of CONS for the other rings of a VINTF.
+    LaneCons,
+    /// A SYNC executes what other rings of its VINTF have published.
+    CoverOthers,
+    /// A SYNC asks for the accesses that other rings' accepted invalidations concern.
+    CoverUnsynced,
     /// The release with which a claim is given up.
     ClaimLeave,
     /// The request to go round again that a claim in use is left with.

@@ -24,6 +24,8 @@ pub(crate) enum Completed {
     All,
     /// CONS stands at a SYNC that waits for an access under way.
     Waiting,
+    /// CONS stands at a SYNC for which more of other rings is to be executed.
+    Covering,
     /// CONS stands at a SYNC that failed; the ring has stopped.
     Failed,
 }
@@ -38,15 +40,16 @@ pub(crate) fn complete(
     device_timed_out: Option<u32>,
 ) -> Completed {
     let start = consumer.cons;
-    let after = |count| consumer.entries.geometry().advance(start, count);
-    if let Some(first) = window.syncs.first() {
-        let at = after(first.at);
+    if !window.syncs.is_empty() {
         if !quiesced(consumer, ring) {
             ring.counters.sync_waits.add(1);
-            // What lies before the SYNC is not consumed again, so its failure must be kept.
-            consumer.lost_atc_inv |= device_timed_out.is_some_and(|lost| lost < first.at);
-            consumer.publish(ring, at);
+            hold(consumer, ring, window, device_timed_out);
             return Completed::Waiting;
+        }
+        if let Some(cover) = &mut consumer.cover {
+            // Its barrier was asked behind all of the window's invalidations.
+            cover.lane().set_unsynced(false);
+            cover.forget();
         }
     }
     let lost_at = device_timed_out.or(std::mem::take(&mut consumer.lost_atc_inv).then_some(0));
@@ -75,6 +78,22 @@ pub(crate) fn complete(
     Completed::All
 }
 
+/// Leaves CONS at the window's first SYNC: what lies before it is done, nothing behind it is kept.
+pub(crate) fn hold(
+    consumer: &mut Consumer,
+    ring: &Ring,
+    window: &Window,
+    device_timed_out: Option<u32>,
+) -> Completed {
+    if let Some(first) = window.syncs.first() {
+        // What lies before the SYNC is not consumed again, so its failure must be kept.
+        consumer.lost_atc_inv |= device_timed_out.is_some_and(|lost| lost < first.at);
+        let at = consumer.entries.geometry().advance(consumer.cons, first.at);
+        consumer.publish(ring, at);
+    }
+    Completed::Covering
+}
+
 /// Whether no access uses what the ring's invalidations have removed, in any instance, and the events
 /// of those that were aborted are visible. Asks all instances, so that every one that is not done
 /// knows whom to wake.
@@ -87,7 +106,10 @@ fn quiesced(consumer: &mut Consumer, ring: &Ring) -> bool {
     let pending = |done, instance: &std::sync::Arc<crate::instance::Instance>| {
         done & (instance.backend.barrier(waiter(ring.index)) == Barrier::Done)
     };
-    consumer.instances.iter().fold(true, pending) && events_visible(consumer, ring)
+    let own = consumer.instances.iter().fold(true, pending);
+    let others = consumer.cover.as_ref();
+    let gone = own & others.is_none_or(|cover| cover.others_quiesced(&consumer.instances));
+    gone && events_visible(consumer, ring)
 }
 
 /// Whether the event queue shows what had been recorded when the last access was gone. The place is

@@ -3,7 +3,8 @@
 //! A [`Consumer`] is worked on by whoever has claimed the ring, one thread at a time. It is
 //! the private truth about CONS and errors; registers and shared pages show copies.
 
-use crate::complete::{Completed, complete};
+use crate::cmdqv::cover::Cover;
+use crate::complete::{Completed, complete, hold};
 use crate::events::Mark;
 use crate::fetch::Entries;
 use crate::first_pass::first_pass;
@@ -43,6 +44,12 @@ pub(crate) struct Consumer {
     pub(crate) running: bool,
     /// This ring's worker tells the VMM when the streams' traffic goes another way.
     pub(crate) tells_traffic: bool,
+    /// What the guest's registers said has been taken over, and not been ended since.
+    pub(crate) armed: bool,
+    /// The BASE that was unusable; nothing happens until the guest ends it or writes another one.
+    pub(crate) refused: Option<u64>,
+    /// The other rings of the VINTF, if the ring is one of a VINTF.
+    pub(crate) cover: Option<Box<Cover>>,
     pub(crate) memory: Arc<dyn GuestMemory>,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) capabilities: BackendCapabilities,
@@ -118,18 +125,27 @@ impl Consumer {
     fn window(&mut self, ring: &Ring, desk: &mut Desk, published: u32) -> (bool, u32) {
         // A SYNC that waited is asked for alone: with new invalidations beside it, new accesses
         // could keep it waiting for ever.
-        let limit = if self.waiting {
+        let covering = self.cover.as_ref().is_some_and(|cover| cover.is_begun());
+        let limit = if self.waiting || covering {
             1
         } else {
             published.min(MAX_WINDOW)
         };
         let stop = self.take_window(desk, limit);
+        let others = self.cover_others(ring, desk);
         self.dispatch_window(ring, desk);
         let invalidations = u64::from(desk.window.invalidations);
         ring.counters.invalidations.add(invalidations);
-        let looked_at = desk.window.len + u32::from(stop.is_some());
+        let looked_at = desk.window.len + u32::from(stop.is_some()) + others;
         let start = self.cons;
-        let completed = complete(self, ring, &desk.window, desk.report.device_timed_out);
+        let lost = desk.report.device_timed_out;
+        // What another ring's ATC_INV came to is that ring's SYNC's to say.
+        let lost = lost.filter(|at| *at < desk.window.len);
+        let completed = if self.cover.as_ref().is_none_or(|cover| cover.is_done()) {
+            complete(self, ring, &desk.window, lost)
+        } else {
+            hold(self, ring, &desk.window, lost)
+        };
         if self.waiting != (completed == Completed::Waiting) {
             self.waiting = !self.waiting;
             ring.set_waiting(self.waiting);
@@ -137,6 +153,7 @@ impl Consumer {
         let goes_on = match (completed, stop) {
             (Completed::All, None) => true,
             (Completed::All, Some(stop)) => self.end_window(ring, desk, stop),
+            (Completed::Covering, _) => true,
             _ => false,
         };
         let consumed = self.entries.geometry().published(start, self.cons);
@@ -155,11 +172,58 @@ impl Consumer {
                 Ok(words) => words,
                 Err(_) => return Some(Stop::Unreadable),
             };
-            if let Some(stop) = first_pass(window, words, &self.frame.settings.caps) {
+            let caps = &self.frame.settings.caps;
+            if let Some(stop) = first_pass(window, words, caps, self.cover.is_some()) {
                 return Some(stop);
             }
         }
         None
+    }
+
+    /// Adds what other rings of the VINTF have published to a window with a SYNC, as far as there is
+    /// room. How many entries that were.
+    #[inline]
+    fn cover_others(&mut self, ring: &Ring, desk: &mut Desk) -> u32 {
+        let Some(cover) = &mut self.cover else {
+            return 0;
+        };
+        let window = &mut desk.window;
+        if window.invalidations != 0 {
+            cover.lane().set_unsynced(true);
+        }
+        if window.syncs.is_empty() {
+            cover.forget();
+            return 0;
+        }
+        // A SYNC that waits for accesses has all of it behind it.
+        if self.waiting {
+            return 0;
+        }
+        if !cover.is_begun() {
+            cover.begin();
+        }
+        let room = MAX_WINDOW - window.len;
+        let (caps, memory) = (&self.frame.settings.caps, &*self.memory);
+        let others = cover.gather(&mut window.coalescer, memory, caps, window.len, room);
+        ring.counters.covered.add(u64::from(others));
+        others
+    }
+
+    /// The ring comes on at `cons`: nothing is left of what was before.
+    pub(crate) fn begin_anew(
+        &mut self,
+        ring: &Ring,
+        cons: QueueIndex,
+        error: Option<CommandError>,
+    ) {
+        self.halted = error;
+        self.lost_atc_inv = false;
+        self.waiting = false;
+        ring.set_waiting(false);
+        if let Some(cover) = &mut self.cover {
+            cover.forget();
+        }
+        self.publish(ring, cons);
     }
 
     /// Coalesce, batch, dispatch: when it returns, every invalidation of the window has taken

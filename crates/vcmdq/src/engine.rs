@@ -1,5 +1,6 @@
 //! The engine: workers, and the rings that they serve.
 
+use crate::cmdqv::group::Member;
 use crate::consumer::Consumer;
 use crate::doorbell::Bell;
 use crate::error::{RingError, StartError};
@@ -38,6 +39,7 @@ impl EngineShared {
         &self,
         mode: DoorbellMode,
         consumer: Consumer,
+        member: Option<Member>,
     ) -> Result<Arc<Ring>, RingError> {
         let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
         if rings.len() >= self.settings.max_rings {
@@ -48,6 +50,7 @@ impl EngineShared {
             mode,
             self.bell.clone(),
             consumer,
+            member,
         ));
         rings.push(ring.clone());
         drop(rings);

@@ -1,5 +1,6 @@
 //! What can go wrong between a VMM and the engine. What a guest does wrong is never here.
 
+use crate::cmdqv::CmdqvStateError;
 use crate::events::SinkRestoreError;
 use crate::instance::{InstanceId, Placement};
 use smmu_core::StreamId;
@@ -111,6 +112,9 @@ pub enum RestoreError {
     /// The events could not be put back.
     #[error(transparent)]
     Events(#[from] SinkRestoreError),
+    /// The CMDQV could not be put back.
+    #[error(transparent)]
+    Cmdqv(#[from] CmdqvStateError),
     /// Another number of rings.
     #[error("the saved frame has {saved} rings, this one {here}")]
     Rings {

@@ -9,20 +9,26 @@ use crate::window::{Effect, Stop, Stride, SyncPoint, Window};
 use dispatch::{Invalidation, Stage};
 use smmu_core::Capabilities;
 use smmu_core::command::Command;
-use smmu_core::decode::{decode, nh_va, signal};
+use smmu_core::decode::{Illegal, decode, nh_va, signal};
 use smmu_core::guest_memory::load_le;
 use smmu_core::spec::command::RawCommand;
+use smmu_core::spec::vcmdq::accepts;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
-/// Takes entries into the window. Returns why it stopped before their end, if it did.
+/// Takes entries into the window; those of a `vcmdq` may be fewer kinds of commands. Returns why
+/// it stopped before their end, if it did.
 #[inline]
 pub(crate) fn first_pass(
     window: &mut Window,
     entries: &[AtomicU64],
     caps: &Capabilities,
+    vcmdq: bool,
 ) -> Option<Stop> {
     let mut unread = entries.chunks_exact(2).map(read);
     while let Some(raw) = follow(window, &mut unread) {
+        if vcmdq && !accepts(raw) {
+            return Some(Stop::Illegal(Illegal::NotThroughVcmdq(raw.opcode())));
+        }
         if !hot(window, raw, caps) {
             let command = match decode(raw, caps) {
                 Ok(command) => command,

@@ -1,5 +1,8 @@
 //! One guest-visible SMMU: its streams, instances and rings.
 
+use crate::cmdqv::cover::Cover;
+use crate::cmdqv::group::{Group, Member, Vintf};
+use crate::cmdqv::state as cmdqv;
 use crate::consumer::Consumer;
 use crate::doorbell::Bell;
 use crate::engine::EngineShared;
@@ -32,6 +35,7 @@ pub(crate) struct FrameShared {
     pub(crate) host: Arc<dyn StreamHost>,
     pub(crate) events: EventSink,
     pub(crate) streams: Snapshot<Streams>,
+    pub(crate) vintf: Vintf,
 }
 
 /// What control calls change; workers never look here.
@@ -39,6 +43,7 @@ struct FrameControl {
     memory: Arc<dyn GuestMemory>,
     instances: Vec<Arc<Instance>>,
     rings: Vec<Arc<Ring>>,
+    cmdqv: Option<Arc<cmdqv::Shared>>,
 }
 
 /// One guest-visible SMMU.
@@ -62,11 +67,12 @@ impl fmt::Debug for Frame {
 }
 
 /// A barrier that is done is a reason to look at the ring that waits for it.
-struct WakeRing(Arc<Bell>);
+struct WakeRing(Arc<Bell>, Vintf);
 
 impl Wake for WakeRing {
     fn wake(&self, waiter: WaiterId) {
         self.0.ring(waiter.0);
+        self.1.wake(&self.0, waiter.0);
     }
 }
 
@@ -82,6 +88,7 @@ impl Frame {
             traffic: FrameTraffic::default(),
             host: seams.streams,
             streams: Snapshot::new(Streams::default()),
+            vintf: Vintf::default(),
         };
         let wake = Arc::new(WakeRing(engine.bell.clone()));
         shared.events.queue().attach(wake);
@@ -89,6 +96,7 @@ impl Frame {
             memory: seams.memory,
             instances: Vec::new(),
             rings: Vec::new(),
+            cmdqv: None,
         };
         Self {
             shared: Arc::new(shared),
@@ -105,7 +113,10 @@ impl Frame {
     pub fn add_instance(&self, backend: Arc<dyn Backend>, placement: Placement) -> InstanceId {
         let mut control = self.control();
         let id = InstanceId(control.instances.len() as u32);
-        let wake = Arc::new(WakeRing(self.engine.bell.clone()));
+        let wake = Arc::new(WakeRing(
+            self.engine.bell.clone(),
+            self.shared.vintf.clone(),
+        ));
         backend.memory_changed(control.memory.clone());
         self.shared.traffic.add(backend.clone());
         control
@@ -140,6 +151,15 @@ impl Frame {
 
     /// Adds a ring of size one at address zero, disabled: [`Ring::configure`] moves it.
     pub fn add_ring(&self, mode: DoorbellMode) -> Result<Arc<Ring>, RingError> {
+        self.add_ring_of(mode, None)
+    }
+
+    /// The same, perhaps as one of a VINTF.
+    pub(crate) fn add_ring_of(
+        &self,
+        mode: DoorbellMode,
+        member: Option<Member>,
+    ) -> Result<Arc<Ring>, RingError> {
         if let DoorbellMode::SharedPage(page) = &mode {
             let words = page.words().len();
             if words < ring_page::WORDS {
@@ -156,13 +176,16 @@ impl Frame {
             lost_atc_inv: false,
             running: false,
             tells_traffic: false,
+            armed: false,
+            refused: None,
+            cover: member.clone().map(|member| Box::new(Cover::new(member))),
             memory: control.memory.clone(),
             instances: Vec::new(),
             capabilities: NOTHING,
             frame: self.shared.clone(),
         };
         set_instances(&mut consumer, &control.instances);
-        let ring = self.engine.add_ring(mode, consumer)?;
+        let ring = self.engine.add_ring(mode, consumer, member)?;
         control.rings.push(ring.clone());
         Ok(ring)
     }
@@ -178,6 +201,19 @@ impl Frame {
 
     pub(crate) fn shared(&self) -> &Arc<FrameShared> {
         &self.shared
+    }
+
+    /// Gives the frame its VINTF; false if it has one.
+    pub(crate) fn set_vintf(&self, group: &Arc<Group>) -> bool {
+        self.shared.vintf.set(group.clone())
+    }
+
+    pub(crate) fn set_cmdqv(&self, cmdqv: &Arc<cmdqv::Shared>) {
+        self.control().cmdqv = Some(cmdqv.clone());
+    }
+
+    pub(crate) fn interrupts(&self) -> Arc<dyn Interrupts> {
+        self.shared.interrupts.clone()
     }
 
     /// The rings, in the order in which they were added.
@@ -239,15 +275,12 @@ impl Frame {
     #[must_use]
     pub fn save(&self) -> FrameState {
         self.pause();
-        let rings = self
-            .control()
-            .rings
-            .iter()
-            .map(|ring| RingState::of(ring))
-            .collect();
+        let control = self.control();
+        let rings = control.rings.iter().map(|ring| RingState::of(ring));
         FrameState {
             caps: self.shared.settings.caps.into(),
-            rings,
+            rings: rings.collect(),
+            cmdqv: control.cmdqv.as_ref().map(|cmdqv| cmdqv.save()),
             events: self.shared.events.save(),
         }
     }
@@ -270,10 +303,14 @@ impl Frame {
             ring.validate(&self.shared.settings.caps)
                 .map_err(|what| RestoreError::Malformed { ring: index, what })?;
         }
+        cmdqv::validate(control.cmdqv.as_deref(), state.cmdqv.as_ref())?;
         // Last of what can refuse: it changes nothing if it does.
         self.shared.events.restore(&state.events)?;
         for (ring, state) in control.rings.iter().zip(&state.rings) {
             state.put(ring);
+        }
+        if let (Some(cmdqv), Some(state)) = (&control.cmdqv, &state.cmdqv) {
+            cmdqv.restore(state);
         }
         Ok(())
     }

@@ -57,6 +57,7 @@
 //! command, but for the report of a backend that fails.
 #![deny(unsafe_code)]
 
+pub mod cmdqv;
 mod complete;
 mod consumer;
 pub mod dma;

@@ -72,6 +72,8 @@ counters! {
     widened,
     /// Requests that failed closed.
     failed_closed,
+    /// Entries of other rings of the VINTF that were executed for this ring's SYNCs (law 3).
+    covered,
     /// SYNCs completed.
     syncs,
     /// SYNCs that had to wait for an access that used what was removed.

@@ -1,5 +1,6 @@
 //! One command queue: what guests, vCPUs and the VMM see of it.
 
+use crate::cmdqv::group::Member;
 use crate::consumer::Consumer;
 use crate::doorbell::Bell;
 use crate::error::ConfigureError;
@@ -45,6 +46,10 @@ pub(crate) const PAUSED: u32 = 2;
 pub(crate) const RESET: u32 = 4;
 /// Likewise, and what the registers show, because the ring was not disabled.
 pub(crate) const RESET_SHOWN: u32 = 8;
+/// What a VCMDQ belongs to (VINTF, allocation map) keeps it from running.
+pub(crate) const GATED: u32 = 16;
+/// In `settled` only: the ring runs, or would if it were not paused.
+const ARMED: u32 = 32;
 
 #[derive(Debug, Default)]
 pub(crate) struct Control {
@@ -64,6 +69,8 @@ struct Seen {
 pub struct Ring {
     pub(crate) index: u32,
     pub(crate) mode: DoorbellMode,
+    /// Its place in a VINTF, if it is a VCMDQ.
+    pub(crate) member: Option<Member>,
     /// PROD as last published by a trap.
     pub(crate) prod: CachePadded<AtomicU32>,
     /// CONS with ERR, as a trapped read sees it.
@@ -95,14 +102,26 @@ impl fmt::Debug for Ring {
 }
 
 impl Ring {
-    pub(crate) fn new(index: u32, mode: DoorbellMode, bell: Arc<Bell>, consumer: Consumer) -> Self {
+    pub(crate) fn new(
+        index: u32,
+        mode: DoorbellMode,
+        bell: Arc<Bell>,
+        consumer: Consumer,
+        member: Option<Member>,
+    ) -> Self {
         let cmdq_cap = consumer.frame.settings.caps.cmdq_log2size();
+        let control = Control::default();
+        if let Some(member) = &member {
+            member.set_ring(index);
+            control.wanted.store(GATED, Ordering::Relaxed);
+        }
         Self {
             index,
             mode,
+            member,
             prod: CachePadded::new(AtomicU32::new(0)),
             cons: CachePadded::new(AtomicU32::new(0)),
-            control: CachePadded::default(),
+            control: CachePadded::new(control),
             waiting: AtomicBool::new(false),
             seen: Seen::default(),
             staged: Mutex::default(),
@@ -124,10 +143,18 @@ impl Ring {
         // Release pairs with the acquire in `prod()`: the entries were there before.
         self.prod
             .store(prod, order(Site::ProdPublish, Ordering::Release));
+        self.show_prod(prod);
+        self.bell.ring(self.index);
+    }
+
+    /// Copies PROD to where others look for it.
+    #[inline]
+    fn show_prod(&self, prod: u32) {
         if let Some(page) = self.page() {
             page.publish_prod(prod);
+        } else if let Some(member) = &self.member {
+            member.lane().show_prod(prod);
         }
-        self.bell.ring(self.index);
     }
 
     /// PROD as the guest last published it; what a trapped read returns.
@@ -208,9 +235,7 @@ impl Ring {
 
     pub(crate) fn place(&self, consumer: &mut Consumer, prod: u32, cons: u32) {
         self.prod.store(prod, Ordering::Release);
-        if let Some(page) = self.page() {
-            page.publish_prod(prod);
-        }
+        self.show_prod(prod);
         let cons = consumer.entries.geometry().pointer(cons);
         consumer.waiting = false;
         consumer.events_due = None;
@@ -233,7 +258,19 @@ impl Ring {
     /// Whether the ring consumes: CR0ACK.CMDQEN, or STATUS.EN_OK of a VCMDQ.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.control.settled.load(Ordering::Acquire) & ENABLED != 0
+        self.control.settled.load(Ordering::Acquire) & ARMED != 0
+    }
+
+    /// The enable bit as the engine has seen it last.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.control.wanted.load(Ordering::Acquire) & ENABLED != 0
+    }
+
+    /// What a VCMDQ belongs to lets it run, or not. As [`enable`](Self::enable).
+    pub(crate) fn set_gate(&self, open: bool) {
+        if (self.control.wanted.load(Ordering::Acquire) & GATED == 0) != open {
+            self.want(|bits| if open { bits & !GATED } else { bits | GATED });
+        }
     }
 
     /// Stops consumption until [`resume`](Self::resume), and waits until no thread of the engine
@@ -277,8 +314,12 @@ impl Ring {
     /// is to be done again.
     pub(crate) fn overdue(&self, waited: Duration) -> Option<Duration> {
         self.with_consumer(|consumer| {
-            let tell =
-                |instance: &Arc<Instance>| instance.backend.overdue(waiter(self.index), waited);
+            let others = consumer.cover.iter().flat_map(|c| c.unsynced_others());
+            let rings: Vec<u32> = others.chain([self.index]).collect();
+            let tell = |instance: &Arc<Instance>| {
+                let tell = |ring: &u32| instance.backend.overdue(waiter(*ring), waited);
+                rings.iter().filter_map(tell).min()
+            };
             consumer.instances.iter().filter_map(tell).min()
         })
     }
@@ -297,7 +338,11 @@ impl Ring {
         // Nobody at work: brought about at once, so that the guest's next read shows it.
         // Otherwise whoever is at work goes round again and does it.
         if let Some(mut claim) = self.consumer.enter() {
-            claim.with(|consumer| self.settle(consumer));
+            claim.with(|consumer| {
+                // What the guest has stored before this is older than what is wanted now.
+                self.look_at_page();
+                self.settle(consumer)
+            });
             self.release(claim);
         }
         self.bell.ring(self.index);
@@ -324,21 +369,36 @@ impl Ring {
     pub(crate) fn settle(&self, consumer: &mut Consumer) -> bool {
         let wanted = self.control.wanted.load(Ordering::Acquire);
         let settled = self.control.settled.load(Ordering::Relaxed);
-        if wanted != settled {
-            self.take_staged(consumer, wanted, settled);
-            let wanted = wanted & !(RESET | RESET_SHOWN);
-            consumer.running = wanted == ENABLED;
-            if let Some(page) = self.page().filter(|_| wanted & PAUSED == 0) {
-                page.publish_status(wanted & ENABLED != 0);
-            }
-            // Release: whoever sees the ring settled sees its last CONS.
-            self.control.settled.store(wanted, Ordering::Release);
+        if wanted != settled & !ARMED || consumer.refused.is_some() {
+            self.bring_about(consumer, wanted, settled);
         }
         consumer.running
     }
 
+    #[cold]
+    fn bring_about(&self, consumer: &mut Consumer, wanted: u32, settled: u32) {
+        self.take_staged(consumer, wanted, settled);
+        let wanted = wanted & !(RESET | RESET_SHOWN);
+        let on = wanted & (ENABLED | GATED) == ENABLED;
+        match &self.member {
+            None => consumer.armed = on,
+            // A queue that comes on is looked at, which a paused ring is not.
+            Some(_) if wanted & PAUSED != 0 => {}
+            Some(member) => member.arm(self, consumer, on),
+        }
+        consumer.running = consumer.armed && wanted & PAUSED == 0;
+        if let Some(page) = self.page().filter(|_| wanted & PAUSED == 0) {
+            page.publish_status(consumer.armed);
+        }
+        let armed = if consumer.armed { ARMED } else { 0 };
+        // Release: whoever sees the ring settled sees its last CONS.
+        self.control
+            .settled
+            .store(wanted | armed, Ordering::Release);
+    }
+
     #[inline]
-    fn page(&self) -> Option<PageView<'_>> {
+    pub(crate) fn page(&self) -> Option<PageView<'_>> {
         match &self.mode {
             DoorbellMode::Trap => None,
             DoorbellMode::SharedPage(page) => Some(PageView::new(&**page)),
@@ -362,10 +422,14 @@ impl Ring {
     /// Takes over what a guest has written into the shared page. Called by the owner of the claim.
     #[inline]
     pub(crate) fn look_at_page(&self) {
-        let Some(page) = self.page() else { return };
-        if self.control.settled.load(Ordering::Relaxed) & PAUSED != 0 {
-            return;
+        if self.control.settled.load(Ordering::Relaxed) & PAUSED == 0 {
+            self.take_page();
         }
+    }
+
+    /// The same of a ring that may be paused: what nobody has read yet is part of its state.
+    pub(crate) fn take_page(&self) {
+        let Some(page) = self.page() else { return };
         let (now, seen) = (page.guest(), self.seen());
         if now == seen {
             return;
@@ -395,6 +459,37 @@ impl Ring {
         if let Some(page) = self.page() {
             page.publish_cons(shown);
         }
+        if let Some(member) = &self.member {
+            member.lane().show_cons(cons.raw());
+        }
+    }
+
+    /// CONS with ERR as the guest sees it, and may have written it while the ring is off.
+    pub(crate) fn shown_cons(&self) -> u32 {
+        self.page()
+            .map_or_else(|| self.cons(), PageView::shown_cons)
+    }
+
+    /// The guest writes CONS while the ring is off; it counts from the next enable on.
+    pub(crate) fn write_shown_cons(&self, cons: u32) {
+        match self.page() {
+            Some(page) => page.store(crate::ring_page::CONS, cons),
+            None => self.cons.store(cons, Ordering::Release),
+        }
+    }
+
+    /// Makes the ring what a saved VCMDQ was. In the claim, paused.
+    pub(crate) fn restore_lane(&self, consumer: &mut Consumer, state: &crate::snapshot::RingState) {
+        if let Some(member) = &self.member {
+            consumer.armed = state.enabled;
+            consumer.refused = None;
+            let place = state.base | u64::from(state.log2size);
+            member.lane().set_place(place);
+            member.lane().set_waits(false);
+        }
+        if let Some(cover) = &mut consumer.cover {
+            cover.forget();
+        }
     }
 
     /// Makes a shared page show a restored state.
@@ -408,6 +503,13 @@ impl Ring {
         self.seen.gerrorn.store(state.gerrorn, Ordering::Relaxed);
     }
 
+    fn pulse(&self, interrupts: &dyn Interrupts) {
+        match &self.member {
+            None => interrupts.pulse(Line::Gerror),
+            Some(member) => member.group.pulse(interrupts),
+        }
+    }
+
     /// Raises errors; pulses the interrupt if any became active.
     pub(crate) fn raise(&self, interrupts: &dyn Interrupts, bits: u32) {
         let news = self.latch.raise(bits);
@@ -415,7 +517,7 @@ impl Ring {
             page.publish_gerror(self.latch.gerror());
         }
         if news {
-            interrupts.pulse(Line::Gerror);
+            self.pulse(interrupts);
         }
     }
 }

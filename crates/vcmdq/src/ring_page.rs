@@ -15,12 +15,14 @@
 use vcmdq_sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) const WORDS: usize = 6;
-const CONS: usize = 0;
-const PROD: usize = 1;
-const CONFIG: usize = 2;
-const STATUS: usize = 3;
-const GERROR: usize = 4;
-const GERRORN: usize = 5;
+/// Distance of two queues in a VINTF's page 0.
+pub(crate) const QUEUE_WORDS: usize = 32;
+pub(crate) const CONS: usize = 0;
+pub(crate) const PROD: usize = 1;
+pub(crate) const CONFIG: usize = 2;
+pub(crate) const STATUS: usize = 3;
+pub(crate) const GERROR: usize = 4;
+pub(crate) const GERRORN: usize = 5;
 
 /// Memory that is mapped into the guest as a queue's page 0. A worker polls it.
 ///
@@ -62,6 +64,26 @@ pub(crate) struct GuestWords {
 impl<'a> PageView<'a> {
     pub(crate) fn new(page: &'a dyn RingPage) -> Self {
         Self(page.words())
+    }
+
+    /// One queue of a VINTF's page 0.
+    pub(crate) fn of_queue(page: &'a dyn RingPage, queue: usize) -> Self {
+        Self(&page.words()[queue * QUEUE_WORDS..][..QUEUE_WORDS])
+    }
+
+    /// Any word, as the guest sees it.
+    pub(crate) fn load(self, word: usize) -> u32 {
+        u32::from_le(self.0[word].load(Ordering::Acquire))
+    }
+
+    /// Any word, as if the guest had stored it.
+    pub(crate) fn store(self, word: usize, value: u32) {
+        self.0[word].store(value.to_le(), Ordering::Release);
+    }
+
+    /// CONS as the page shows it: what a guest has written counts while the queue is off.
+    pub(crate) fn shown_cons(self) -> u32 {
+        self.load(CONS)
     }
 
     /// PROD's Acquire pairs with the guest's release: the entries are there. GERRORN's does with

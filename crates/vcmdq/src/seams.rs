@@ -26,6 +26,8 @@ pub enum Line {
     Gerror,
     /// A SYNC with CS=1 is complete.
     CommandSync,
+    /// The CMDQV's error interrupt: a VCMDQ has stopped or could not be set up.
+    Cmdqv,
 }
 
 /// The message went nowhere: the frame raises GERROR.MSI_*_ABT_ERR.

@@ -4,6 +4,7 @@
 //! consumed are, a SYNC that waited is asked for again, an error that stopped a ring still does.
 //! Nothing that was fetched survives: consumption begins by reading the entry at CONS.
 
+use crate::cmdqv::CmdqvState;
 use crate::consumer::Consumer;
 use crate::events::EventSinkState;
 use crate::fetch::Entries;
@@ -22,6 +23,8 @@ pub struct FrameState {
     pub rings: Vec<RingState>,
     /// The event queue and the stalled transactions.
     pub events: EventSinkState,
+    /// The CMDQV, if it has one.
+    pub cmdqv: Option<CmdqvState>,
 }
 
 /// IDR0, IDR1, IDR3, IDR5 and AIDR.
@@ -67,7 +70,17 @@ pub struct RingState {
 
 impl RingState {
     pub(crate) fn of(ring: &Ring) -> Self {
-        ring.with_consumer(|consumer| Self {
+        ring.with_consumer(|consumer| {
+            // law10b: what nobody has read yet is not saved.
+            if !cfg!(break_law10b) {
+                ring.take_page();
+            }
+            Self::of_owned(ring, consumer)
+        })
+    }
+
+    fn of_owned(ring: &Ring, consumer: &Consumer) -> Self {
+        Self {
             base: consumer.entries.base().0,
             log2size: consumer.entries.geometry().log2size(),
             // law10b: what nobody has read yet is not saved.
@@ -80,9 +93,9 @@ impl RingState {
             error: consumer.halted.map_or(0, |error| error as u8),
             gerror: ring.gerror(),
             gerrorn: ring.gerrorn(),
-            enabled: ring.is_enabled(),
+            enabled: ring.is_wanted(),
             lost_atc_inv: consumer.lost_atc_inv,
-        })
+        }
     }
 
     /// Which field no engine writes, if any.
@@ -111,6 +124,7 @@ impl RingState {
             consumer.lost_atc_inv = self.lost_atc_inv;
             ring.unstage();
             ring.latch.restore(self.gerror, self.gerrorn);
+            ring.restore_lane(consumer, self);
             ring.place(consumer, self.prod, self.cons);
         });
         ring.restore_page(self);

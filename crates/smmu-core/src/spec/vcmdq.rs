@@ -1,6 +1,7 @@
 //! Registers of the Tegra241 CMDQV frame, as Linux's driver and QEMU use them in guest mode
 //! (one VINTF, HYP_OWN=0). NVIDIA publishes no manual; the driver is the reference.
 
+use super::command::{RawCommand, SyncWord0, opcode};
 use bitfield_struct::bitfield;
 
 /// Where the registers lie, in bytes from the start of the frame.
@@ -233,6 +234,23 @@ impl VcmdqBase {
     #[must_use]
     pub const fn addr(self) -> u64 {
         self.addr_bits() << 5
+    }
+}
+
+/// Whether a command may come through a VCMDQ of a guest's VINTF: invalidations of stage 1,
+/// ATC_INV, and SYNC without a signal (a VCMDQ sends neither message nor event). Linux sends
+/// NH_ASID, NH_VA, ATC_INV and SYNC. It is legal only if [`decode`](crate::decode::decode) agrees.
+#[inline]
+#[must_use]
+pub fn accepts(raw: RawCommand) -> bool {
+    match raw.opcode() {
+        opcode::TLBI_NH_ALL
+        | opcode::TLBI_NH_ASID
+        | opcode::TLBI_NH_VA
+        | opcode::TLBI_NH_VAA
+        | opcode::ATC_INV => true,
+        opcode::SYNC => SyncWord0::from_bits(raw.dw0).cs() == 0,
+        _ => false,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Everybody inside the frame pulses lines. IRQ_CTRL decides which of them reach the VMM, and the
 //! *_IRQ_CFG registers whether as a wire or as a message. The interrupt of a SYNC is gated by
-//! nothing: its message is in the command, its wire has no enable. Until there is a register frame
+//! nothing: its message is in the command, its wire has no enable. Nor is that of a CMDQV, which
+//! has a mask of its own. Until there is a register frame
 //! every line is a wire that is enabled.
 //!
 //! Whoever pulses has published what the interrupt is about (PROD, GERROR) with release; a message
@@ -116,7 +117,7 @@ impl IrqGate {
 
 impl Interrupts for IrqGate {
     fn pulse(&self, line: Line) {
-        if line == Line::CommandSync {
+        if matches!(line, Line::CommandSync | Line::Cmdqv) {
             return self.wires.pulse(line);
         }
         // Held until the interrupt has left: IRQ_CTRLACK follows then.
@@ -127,7 +128,7 @@ impl Interrupts for IrqGate {
             }
             Line::PriQueue => self.leave(routes.pages, line, gerror_bits::MSI_PRIQ_ABT_ERR),
             Line::Gerror => self.leave(routes.gerror, line, gerror_bits::MSI_GERROR_ABT_ERR),
-            Line::CommandSync => {}
+            Line::CommandSync | Line::Cmdqv => {}
         }
     }
 
