@@ -71,6 +71,7 @@ mod frame;
 mod gerror;
 mod instance;
 pub mod metrics;
+mod polled;
 mod ready;
 pub mod registers;
 mod ring;

@@ -8,7 +8,8 @@ use crate::fetch::Entries;
 use crate::gerror::{CommandError, ErrorLatch};
 use crate::instance::{Instance, waiter};
 use crate::metrics::{Counters, RingMetrics};
-use crate::ring_page::{GuestWords, PageView, RingPage};
+use crate::polled::Seen;
+use crate::ring_page::RingPage;
 use crate::seams::{Interrupts, Line};
 use crate::settings::RingSettings;
 use crate::staged::Staged;
@@ -54,15 +55,7 @@ const ARMED: u32 = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     pub(crate) wanted: AtomicU32,
-    settled: AtomicU32,
-}
-
-/// What has been seen of a shared page: a poll that sees nothing else has nothing to do.
-#[derive(Debug, Default)]
-struct Seen {
-    prod: AtomicU32,
-    config: AtomicU32,
-    gerrorn: AtomicU32,
+    pub(crate) settled: AtomicU32,
 }
 
 /// One command queue. See the methods for who may call what; none takes a lock.
@@ -78,7 +71,7 @@ pub struct Ring {
     pub(crate) control: CachePadded<Control>,
     /// CONS stands at a SYNC that waits for an access under way. Written by the owner.
     waiting: AtomicBool,
-    seen: Seen,
+    pub(crate) seen: Seen,
     /// Where the ring is to lie from its next enable on. For control paths, and for the owner when
     /// it settles.
     pub(crate) staged: Mutex<Staged>,
@@ -397,59 +390,6 @@ impl Ring {
             .store(wanted | armed, Ordering::Release);
     }
 
-    #[inline]
-    pub(crate) fn page(&self) -> Option<PageView<'_>> {
-        match &self.mode {
-            DoorbellMode::Trap => None,
-            DoorbellMode::SharedPage(page) => Some(PageView::new(&**page)),
-        }
-    }
-
-    /// Whether a guest has written something new into the shared page.
-    #[inline]
-    pub(crate) fn page_has_news(&self) -> bool {
-        self.page().is_some_and(|page| page.guest() != self.seen())
-    }
-
-    fn seen(&self) -> GuestWords {
-        GuestWords {
-            prod: self.seen.prod.load(Ordering::Relaxed),
-            config: self.seen.config.load(Ordering::Relaxed),
-            gerrorn: self.seen.gerrorn.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Takes over what a guest has written into the shared page. Called by the owner of the claim.
-    #[inline]
-    pub(crate) fn look_at_page(&self) {
-        if self.control.settled.load(Ordering::Relaxed) & PAUSED == 0 {
-            self.take_page();
-        }
-    }
-
-    /// The same of a ring that may be paused: what nobody has read yet is part of its state.
-    pub(crate) fn take_page(&self) {
-        let Some(page) = self.page() else { return };
-        let (now, seen) = (page.guest(), self.seen());
-        if now == seen {
-            return;
-        }
-        self.seen.prod.store(now.prod, Ordering::Relaxed);
-        if now.gerrorn != seen.gerrorn {
-            self.seen.gerrorn.store(now.gerrorn, Ordering::Relaxed);
-            self.latch.acknowledge(now.gerrorn);
-        }
-        if now.config != seen.config {
-            self.seen.config.store(now.config, Ordering::Relaxed);
-            let change = if now.config & 1 != 0 {
-                self.control.wanted.fetch_or(ENABLED, Ordering::AcqRel)
-            } else {
-                self.control.wanted.fetch_and(!ENABLED, Ordering::AcqRel)
-            };
-            tracing::trace!(ring = self.index, was = change, now = now.config, "CONFIG");
-        }
-    }
-
     /// Shows CONS: in the register, and in the shared page.
     #[inline]
     pub(crate) fn publish_cons(&self, cons: QueueIndex, error: Option<CommandError>) {
@@ -462,45 +402,6 @@ impl Ring {
         if let Some(member) = &self.member {
             member.lane().show_cons(cons.raw());
         }
-    }
-
-    /// CONS with ERR as the guest sees it, and may have written it while the ring is off.
-    pub(crate) fn shown_cons(&self) -> u32 {
-        self.page()
-            .map_or_else(|| self.cons(), PageView::shown_cons)
-    }
-
-    /// The guest writes CONS while the ring is off; it counts from the next enable on.
-    pub(crate) fn write_shown_cons(&self, cons: u32) {
-        match self.page() {
-            Some(page) => page.store(crate::ring_page::CONS, cons),
-            None => self.cons.store(cons, Ordering::Release),
-        }
-    }
-
-    /// Makes the ring what a saved VCMDQ was. In the claim, paused.
-    pub(crate) fn restore_lane(&self, consumer: &mut Consumer, state: &crate::snapshot::RingState) {
-        if let Some(member) = &self.member {
-            consumer.armed = state.enabled;
-            consumer.refused = None;
-            let place = state.base | u64::from(state.log2size);
-            member.lane().set_place(place);
-            member.lane().set_waits(false);
-        }
-        if let Some(cover) = &mut consumer.cover {
-            cover.forget();
-        }
-    }
-
-    /// Makes a shared page show a restored state.
-    pub(crate) fn restore_page(&self, state: &crate::snapshot::RingState) {
-        let Some(page) = self.page() else { return };
-        page.publish_gerror(state.gerror);
-        page.restore_guest_words(u32::from(state.enabled), state.gerrorn);
-        self.seen
-            .config
-            .store(u32::from(state.enabled), Ordering::Relaxed);
-        self.seen.gerrorn.store(state.gerrorn, Ordering::Relaxed);
     }
 
     fn pulse(&self, interrupts: &dyn Interrupts) {

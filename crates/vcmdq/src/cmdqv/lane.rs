@@ -9,10 +9,13 @@ use crate::consumer::Consumer;
 use crate::fetch::Entries;
 use crate::gerror::CommandError;
 use crate::ring::Ring;
+use crate::ring_page::{CONS, PageView};
+use crate::snapshot::RingState;
 use smmu_core::queue_index::Geometry;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::vcmdq::VcmdqBase;
 use smmu_core::{Gpa, GuestMemory};
+use vcmdq_sync::atomic::Ordering;
 
 /// GERROR.INIT_ERR of a VCMDQ.
 pub(crate) const INIT_ERR: u32 = 1 << 2;
@@ -108,6 +111,36 @@ fn take_over(ring: &Ring, lane: &Lane, base: u64, consumer: &mut Consumer) -> bo
             tracing::debug!(ring = ring.index, %why, "INIT_ERR");
             ring.raise(&*consumer.frame.interrupts, INIT_ERR);
             false
+        }
+    }
+}
+
+impl Ring {
+    /// CONS with ERR as the guest sees it, and may have written it while the ring is off.
+    pub(crate) fn shown_cons(&self) -> u32 {
+        self.page()
+            .map_or_else(|| self.cons(), PageView::shown_cons)
+    }
+
+    /// The guest writes CONS while the ring is off; it counts from the next enable on.
+    pub(crate) fn write_shown_cons(&self, cons: u32) {
+        match self.page() {
+            Some(page) => page.store(CONS, cons),
+            None => self.cons.store(cons, Ordering::Release),
+        }
+    }
+
+    /// Makes the ring what a saved VCMDQ was. In the claim, paused.
+    pub(crate) fn restore_lane(&self, consumer: &mut Consumer, state: &RingState) {
+        if let Some(member) = &self.member {
+            consumer.armed = state.enabled;
+            consumer.refused = None;
+            let place = state.base | u64::from(state.log2size);
+            member.lane().set_place(place);
+            member.lane().set_waits(false);
+        }
+        if let Some(cover) = &mut consumer.cover {
+            cover.forget();
         }
     }
 }
