@@ -219,6 +219,7 @@ impl Consumer {
         self.halted = error;
         self.lost_atc_inv = false;
         self.waiting = false;
+        self.events_due = None;
         ring.set_waiting(false);
         if let Some(cover) = &mut self.cover {
             cover.forget();

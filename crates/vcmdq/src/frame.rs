@@ -90,7 +90,7 @@ impl Frame {
             streams: Snapshot::new(Streams::default()),
             vintf: Vintf::default(),
         };
-        let wake = Arc::new(WakeRing(engine.bell.clone()));
+        let wake = Arc::new(WakeRing(engine.bell.clone(), shared.vintf.clone()));
         shared.events.queue().attach(wake);
         let control = FrameControl {
             memory: seams.memory,
