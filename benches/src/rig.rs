@@ -137,6 +137,12 @@ impl Rig {
         &self.ring
     }
 
+    /// The ring, for who keeps it.
+    #[must_use]
+    pub fn shared_ring(&self) -> Arc<Ring> {
+        self.ring.clone()
+    }
+
     /// Puts commands into the ring, from its first slot on, without publishing them.
     pub fn fill(&mut self, commands: &[RawCommand]) {
         self.ring.disable();

@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use vcmdq::{DoorbellMode, Engine, Settings, Threads};
+use vcmdq::{DoorbellMode, Engine, Settings, StdThreads, Threads};
 use vcmdq_benches::plants;
-use vcmdq_benches::rig::{LOG2SIZE, Rig, STREAM, frame_of, guest_memory, write};
+use vcmdq_benches::rig::{LOG2SIZE, Rig, STREAM, capabilities, frame_of, guest_memory, write};
 use vcmdq_benches::streams::{self, Numbers};
+use vcmdq_trace::{Header, Recorder, RecorderSettings, RingKind};
 
 thread_local! {
     /// Where this thread's allocations are counted, if they are.
@@ -145,6 +146,32 @@ fn serving_a_ring_allocates_nothing() {
     }
     let metrics = rig.ring().metrics();
     assert_eq!((metrics.lost_messages, metrics.failed_closed), (0, 0));
+}
+
+/// A recorder's thread allocates; the thread that is recorded does not, and loses nothing.
+#[test]
+fn serving_a_recorded_ring_allocates_nothing() {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let mut rig = Rig::software(guest_memory(), Arc::new(Software::default()));
+    let header = Header::of(&capabilities());
+    let rings = vec![(RingKind::Cmdq, rig.shared_ring())];
+    let settings = RecorderSettings::default();
+    let recorder = Recorder::start(io::sink(), header, rings, &settings, &StdThreads);
+    let recorder = recorder.expect("a thread");
+    let mut sent = 0;
+    for (kind, commands) in kinds() {
+        for _ in 0..2 {
+            rig.fill(&commands);
+            let count = allocations(&COUNTER, || {
+                rig.consume(commands.len());
+            });
+            assert_eq!(count, 0, "{kind}");
+            sent += commands.len() as u64;
+        }
+    }
+    let totals = recorder.finish().expect("a sink takes everything");
+    assert_eq!(totals.commands + totals.dropped_commands, sent);
+    assert!(totals.commands > 0);
 }
 
 /// Threads whose allocations are counted.

@@ -12,6 +12,7 @@ use crate::frame::FrameShared;
 use crate::gerror::{CommandError, gerror_bits};
 use crate::instance::{Instance, waiter};
 use crate::ring::Ring;
+use crate::tap::{Unwatched, Watch, Watched};
 use crate::window::{Desk, Effect, MAX_WINDOW, Stop};
 use dispatch::dispatch::dispatch;
 use dispatch::{BackendCapabilities, Invalidation};
@@ -54,6 +55,8 @@ pub(crate) struct Consumer {
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) capabilities: BackendCapabilities,
     pub(crate) frame: Arc<FrameShared>,
+    /// Who watches the ring, if anybody does.
+    pub(crate) watched: Option<Box<Watched>>,
 }
 
 impl Consumer {
@@ -75,7 +78,10 @@ impl Consumer {
             if used >= budget && !cfg!(break_law8b) {
                 return (Progress::More, true);
             }
-            let (goes_on, commands) = self.window(ring, desk, published);
+            let (goes_on, commands) = match self.watched {
+                None => self.window(ring, desk, published, &mut Unwatched),
+                Some(_) => self.watched_window(ring, desk, published),
+            };
             used += commands;
             if !goes_on {
                 break;
@@ -122,7 +128,13 @@ impl Consumer {
     /// One window: fetch, decode and first pass; then dispatch; then complete; then the command
     /// that ended it. Whether the ring can go on for now, and how many commands it took.
     #[inline]
-    fn window(&mut self, ring: &Ring, desk: &mut Desk, published: u32) -> (bool, u32) {
+    pub(crate) fn window(
+        &mut self,
+        ring: &Ring,
+        desk: &mut Desk,
+        published: u32,
+        watch: &mut impl Watch,
+    ) -> (bool, u32) {
         // A SYNC that waited is asked for alone: with new invalidations beside it, new accesses
         // could keep it waiting for ever.
         let covering = self.cover.as_ref().is_some_and(|cover| cover.is_begun());
@@ -131,12 +143,14 @@ impl Consumer {
         } else {
             published.min(MAX_WINDOW)
         };
-        let stop = self.take_window(desk, limit);
+        let stop = self.take_window(desk, limit, watch);
+        let fetched = desk.window.len + u32::from(stop.is_some());
+        watch.fetched(&self.entries, self.cons, fetched);
         let others = self.cover_others(ring, desk);
         self.dispatch_window(ring, desk);
         let invalidations = u64::from(desk.window.invalidations);
         ring.counters.invalidations.add(invalidations);
-        let looked_at = desk.window.len + u32::from(stop.is_some()) + others;
+        let looked_at = fetched + others;
         let start = self.cons;
         let lost = desk.report.device_timed_out;
         // What another ring's ATC_INV came to is that ring's SYNC's to say.
@@ -146,6 +160,7 @@ impl Consumer {
         } else {
             hold(self, ring, &desk.window, lost)
         };
+        watch.completed(&self.entries, start, self.cons, &desk.window.syncs);
         if self.waiting != (completed == Completed::Waiting) {
             self.waiting = !self.waiting;
             ring.set_waiting(self.waiting);
@@ -163,13 +178,13 @@ impl Consumer {
 
     /// Fetch, decode, first pass.
     #[inline]
-    fn take_window(&self, desk: &mut Desk, limit: u32) -> Option<Stop> {
+    fn take_window(&self, desk: &mut Desk, limit: u32, watch: &mut impl Watch) -> Option<Stop> {
         let window = &mut desk.window;
         window.restart(&self.capabilities);
         while window.len < limit {
             let at = self.entries.geometry().advance(self.cons, window.len);
             let words = match self.entries.words(&*self.memory, at, limit - window.len) {
-                Ok(words) => words,
+                Ok(words) => watch.copy(window.len, words),
                 Err(_) => return Some(Stop::Unreadable),
             };
             let caps = &self.frame.settings.caps;

@@ -183,6 +183,7 @@ impl Frame {
             instances: Vec::new(),
             capabilities: NOTHING,
             frame: self.shared.clone(),
+            watched: None,
         };
         set_instances(&mut consumer, &control.instances);
         let ring = self.engine.add_ring(mode, consumer, member)?;

@@ -83,6 +83,7 @@ mod staged;
 #[cfg(any(test, feature = "testing"))]
 pub mod stepping;
 mod streams;
+pub mod tap;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod traffic;
@@ -102,5 +103,6 @@ pub use ring_page::{HeapPage, RingPage};
 pub use seams::{Interrupts, Line, Seams, StdThreads, StreamHost, Threads};
 pub use settings::{FrameSettings, RingSettings, Settings};
 pub use streams::Binding;
+pub use tap::Tap;
 #[cfg(all(feature = "vm-memory", not(loom)))]
 pub use vm_memory::VmMemory;

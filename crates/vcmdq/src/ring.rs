@@ -13,6 +13,7 @@ use crate::ring_page::RingPage;
 use crate::seams::{Interrupts, Line};
 use crate::settings::RingSettings;
 use crate::staged::Staged;
+use crate::tap::TapSlot;
 use smmu_core::queue_index::{Geometry, QueueIndex};
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -80,6 +81,7 @@ pub struct Ring {
     pub(crate) counters: Counters,
     pub(crate) consumer: ClaimCell<Consumer>,
     pub(crate) bell: Arc<Bell>,
+    pub(crate) tap: TapSlot,
 }
 
 impl fmt::Debug for Ring {
@@ -123,6 +125,7 @@ impl Ring {
             counters: Counters::default(),
             consumer: ClaimCell::new(consumer),
             bell,
+            tap: TapSlot::default(),
         }
     }
 
@@ -133,6 +136,10 @@ impl Ring {
     /// not followed.
     #[inline]
     pub fn doorbell(&self, prod: u32) {
+        // A page's PROD is told when its owner sees it.
+        if self.page().is_none() {
+            self.tap.published(prod);
+        }
         // Release pairs with the acquire in `prod()`: the entries were there before.
         self.prod
             .store(prod, order(Site::ProdPublish, Ordering::Release));

@@ -72,8 +72,20 @@ pub(super) const RULES: &[Rule] = &[
         only_optional: &[HOST_CALLS, GUEST_SIDE, &["serde"]],
     },
     Rule {
-        package: "vcmdq-cli",
+        package: "vcmdq-trace",
         may_use: &["vcmdq-sync", "smmu-core", "vcmdq-dispatch", "vcmdq"],
+        must_not_use: &[HOST_CALLS, GUEST_SIDE, EVENT_LOOPS],
+        only_optional: &[],
+    },
+    Rule {
+        package: "vcmdq-cli",
+        may_use: &[
+            "vcmdq-sync",
+            "smmu-core",
+            "vcmdq-dispatch",
+            "vcmdq",
+            "vcmdq-trace",
+        ],
         must_not_use: &[EVENT_LOOPS],
         only_optional: &[],
     },
