@@ -93,14 +93,20 @@ impl Use {
         let whose = self.global || asid.is_none() || self.asid.is_none() || self.asid == asid;
         let (first, last) = (range.addr & ADDRESS, range.last() & ADDRESS);
         let overlap = first <= self.last & ADDRESS && self.first & ADDRESS <= last;
-        self.vmid == vmid && whose && (overlap || last < first)
+        self.vmid == vmid && !self.is_nothing() && whose && (overlap || last < first)
+    }
+
+    /// No address: what [`untranslated`](Self::untranslated) says. A guard that is being changed may
+    /// look so for a moment; whoever changes it looks up again behind a fence.
+    fn is_nothing(&self) -> bool {
+        self.first > self.last
     }
 
     /// Whether an invalidation of an ASID could match; `globals` if it takes those, too.
     #[must_use]
     pub fn in_context(&self, vmid: Vmid, asid: Asid, globals: bool) -> bool {
         let own = self.asid.is_none() || self.asid == Some(asid);
-        self.vmid == vmid && (own || globals && self.global)
+        self.vmid == vmid && !self.is_nothing() && (own || globals && self.global)
     }
 }
 

@@ -173,6 +173,27 @@ fn peers_row22_event_class_encoding() {
     assert_eq!(Class::from_code(3), None);
 }
 
+/// Row 28: ADDR2 lies in word 3, an IPA from bit 12 on and a fetch address from bit 3 on, both up to 55.
+#[test]
+fn peers_row28_addr2_position() {
+    for bit in 0..64 {
+        let record = EventRecord([0x10, 0, 0, 1 << bit]);
+        let expected = |low| {
+            if (low..56).contains(&bit) {
+                1u64 << bit
+            } else {
+                0
+            }
+        };
+        assert_eq!(
+            (record.ipa(), record.fetch_addr()),
+            (expected(12), expected(3))
+        );
+        let elsewhere = EventRecord([0x10, 1 << bit, 1 << bit, 0]);
+        assert_eq!((elsewhere.ipa(), elsewhere.fetch_addr()), (0, 0));
+    }
+}
+
 #[test]
 fn an_event_record_field_by_field() {
     // F_PERMISSION, SSV, SSID=0xabcde, SID=0x108; STAG=0x1234, Stall, PnU, InD, RnW, S2, CLASS=TT,

@@ -15,7 +15,7 @@ use smmu_core::{Asid, Gpa, StreamId, SubstreamId, Vmid};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use vcmdq::dma::DmaError;
+use vcmdq::dma::{Device, DmaError};
 use vcmdq::events::Resumption;
 use vcmdq::testing::HeapMemory;
 
@@ -189,6 +189,43 @@ fn law3_a_long_access_at_the_top_is_waited_for() {
         drop(guard);
         assert!(world.serve() && world.done());
     }
+}
+
+/// What is not translated uses no translation, not even of page 0 and ASID 0.
+#[test]
+fn law3_a_bypassed_access_is_waited_for_by_its_configuration_only() {
+    let mut world = World::new();
+    world.guest.bypass(1);
+    // Once, so that the port knows.
+    let mut port = world.core.port(StreamId(1)).unwrap();
+    drop(open(&mut port, 0x100));
+    for commands in [[tlbi(0, 0)], [tlbi_asid(0)], [vaa(0)], [cfgi_ste(1)]] {
+        let guard = open(&mut port, 0x100);
+        world.send(&commands);
+        world.send(&[sync()]);
+        let waits = !world.done();
+        drop(guard);
+        world.serve();
+        assert!(world.done());
+        assert_eq!(waits, commands == [cfgi_ste(1)], "{commands:x?}");
+    }
+}
+
+/// Row 17 of the peers' bugs: SMMUEN reaches every stream, also those that have kept what they read.
+#[test]
+fn law9_peers_row17_smmuen_re_drives_all_streams() {
+    let world = two_spaces();
+    let mut devices = [1, 2].map(|stream| world.device(stream));
+    let mut outcomes = || {
+        let mut one = |device: &mut Device| device.read(VA, &mut [0; 8]).is_ok();
+        devices.each_mut().map(&mut one)
+    };
+    assert_eq!(outcomes(), [true; 2]);
+    world.core.set_up(None);
+    assert_eq!(outcomes(), [false; 2]);
+    world.guest.ste(2, [0, 0]);
+    world.core.set_up(Some(setup(lenient())));
+    assert_eq!(outcomes(), [true, false], "read anew, not as kept before");
 }
 
 #[test]

@@ -177,8 +177,9 @@ fn contexts_of_el2_have_one_half_and_no_asid() {
     assert_eq!(bench.read(PAGE), Err(Fault::BadCd));
 }
 
+/// Row 1 of the peers' bugs, its second half: CD.A was not looked at.
 #[test]
-fn the_cd_says_what_becomes_of_a_fault() {
+fn peers_row1_the_cd_says_what_becomes_of_a_fault() {
     let mut bench = Bench::new();
     bench.setup.caps.idr0.set_stall_model(0);
     bench.setup.caps.idr0.set_term_model(false);

@@ -32,8 +32,9 @@ fn peers_row6_unsupported_strtab_format() {
     }
 }
 
+/// Row 28 of the peers' bugs: the mask and the alignment of STRTAB_BASE.
 #[test]
-fn registers_are_capped_and_aligned_as_the_hardware_does() {
+fn peers_row28_strtab_base_is_masked_and_aligned_as_the_hardware_does() {
     let caps = Capabilities::default();
     // LOG2SIZE=20 of 16 StreamID bits; aligned by what was written: 2^26 bytes.
     let linear = table(0x4000_0000_0fff_ffc0, 20, &caps);
@@ -45,6 +46,40 @@ fn registers_are_capped_and_aligned_as_the_hardware_does() {
     let small = table(0x0fff_ffc0, 0x1_0000 | 7 << 6 | 8, &caps);
     assert_eq!((small.base, small.split), (Gpa(0x0fff_ffc0), 6));
     assert_eq!(table(!0, 63, &caps).base, Gpa(0));
+}
+
+/// Row 28: a StreamID beyond LOG2SIZE is refused before anything is read, in either form.
+#[test]
+fn peers_row28_a_stream_beyond_log2size_is_a_bad_stream_id() {
+    let (ram, caps) = (Ram::new(0x1_0000), Capabilities::default());
+    for two_level in [false, true] {
+        let find = |log2size, stream| {
+            let base = Gpa(0x1_0000_0000);
+            let streams = StreamTable {
+                base,
+                log2size,
+                split: 6,
+                two_level,
+            };
+            streams.ste(&ram, StreamId(stream), &caps)
+        };
+        for log2size in [0, 1, 6, 7, 16, 31] {
+            let size = 1u32 << log2size;
+            for beyond in [size, size | 1, u32::MAX] {
+                assert_eq!(
+                    find(log2size, beyond),
+                    Err(Fault::BadStreamId),
+                    "{log2size}"
+                );
+            }
+            let last = find(log2size, size - 1);
+            assert!(
+                matches!(last, Err(Fault::SteFetch(_))),
+                "{log2size}: {last:?}"
+            );
+        }
+        assert!(matches!(find(32, u32::MAX), Err(Fault::SteFetch(_))));
+    }
 }
 
 /// Row 15: Span is log2+1, and the second level is aligned to its size.

@@ -13,7 +13,7 @@ use dispatch::{WaiterId, Wake};
 use std::sync::{Arc, OnceLock};
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
-/// One bit for each ring that an engine can have.
+/// One bit for each ring that an engine can have, so that no two share one; a power of two.
 const WORDS: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// See the [module](self).
@@ -42,7 +42,7 @@ impl Waiters {
 
     /// Step 1 of a ring; a full fence follows.
     pub(super) fn note(&self, waiter: WaiterId) {
-        let (word, bit) = (waiter.0 as usize / 64 % WORDS, waiter.0 % 64);
+        let (word, bit) = (waiter.0 as usize / 64 & (WORDS - 1), waiter.0 % 64);
         self.rings[word].fetch_or(1 << bit, Ordering::AcqRel);
         self.summary.fetch_or(1 << word, Ordering::AcqRel);
     }
