@@ -42,7 +42,7 @@ impl Waiters {
 
     /// Step 1 of a ring; a full fence follows.
     pub(super) fn note(&self, waiter: WaiterId) {
-        let (word, bit) = (waiter.0 as usize / 64 & (WORDS - 1), waiter.0 % 64);
+        let (word, bit) = ((waiter.0 as usize / 64) & (WORDS - 1), waiter.0 % 64);
         self.rings[word].fetch_or(1 << bit, Ordering::AcqRel);
         self.summary.fetch_or(1 << word, Ordering::AcqRel);
     }
