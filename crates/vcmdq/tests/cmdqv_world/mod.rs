@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) page: Option<Arc<HeapVintfPage>>,
     pub(crate) stepper: Stepper,
     pub(crate) instance: InstanceId,
+    /// The engine has workers of its own.
+    pub(crate) threaded: bool,
 }
 
 pub(crate) fn caps() -> Capabilities {
@@ -97,7 +99,14 @@ impl World {
             page,
             stepper: Stepper::default(),
             instance,
+            threaded: false,
         }
+    }
+
+    /// [`reset`](Self::reset) before an engine with workers.
+    pub(crate) fn start(&mut self) {
+        self.threaded = true;
+        self.reset();
     }
 
     pub(crate) fn queues(&self) -> usize {
@@ -157,7 +166,14 @@ impl World {
             if done(self) {
                 return;
             }
-            self.serve_all();
+            if !self.threaded {
+                self.serve_all();
+            }
+        }
+        // Workers, if there are any, have a generous while.
+        let start = std::time::Instant::now();
+        while self.threaded && !done(self) && start.elapsed().as_secs() < 20 {
+            std::thread::yield_now();
         }
         assert!(done(self), "{what} does not follow");
     }
