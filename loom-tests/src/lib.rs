@@ -9,8 +9,10 @@
 
 mod rig;
 pub mod software;
+mod vintf;
 
 pub use rig::{Flag, Rig, raw_sync, raw_sync_to, raw_tlbi};
 pub use run::{model, twin, wrong};
+pub use vintf::VintfRig;
 
 mod run;

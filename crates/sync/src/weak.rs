@@ -23,6 +23,8 @@ pub enum Site {
     CoverOthers,
     /// A SYNC asks for the accesses that other rings' accepted invalidations concern.
     CoverUnsynced,
+    /// It says that it waits before it asks.
+    CoverWaits,
     /// The release with which a claim is given up.
     ClaimLeave,
     /// The request to go round again that a claim in use is left with.

@@ -77,4 +77,13 @@ impl Ring {
             .store(u32::from(state.enabled), Ordering::Relaxed);
         self.seen.gerrorn.store(state.gerrorn, Ordering::Relaxed);
     }
+
+    /// The page as it is before a guest has written anything. In the claim.
+    pub(crate) fn clear_page(&self) {
+        let Some(page) = self.page() else { return };
+        page.clear();
+        for seen in [&self.seen.prod, &self.seen.config, &self.seen.gerrorn] {
+            seen.store(0, Ordering::Relaxed);
+        }
+    }
 }

@@ -149,7 +149,7 @@ impl Ring {
 
     /// Copies PROD to where others look for it.
     #[inline]
-    fn show_prod(&self, prod: u32) {
+    pub(crate) fn show_prod(&self, prod: u32) {
         if let Some(page) = self.page() {
             page.publish_prod(prod);
         } else if let Some(member) = &self.member {

@@ -81,6 +81,11 @@ impl<'a> PageView<'a> {
         self.0[word].store(value.to_le(), Ordering::Release);
     }
 
+    /// Every word zero.
+    pub(crate) fn clear(self) {
+        (0..WORDS).for_each(|word| self.store(word, 0));
+    }
+
     /// CONS as the page shows it: what a guest has written counts while the queue is off.
     pub(crate) fn shown_cons(self) -> u32 {
         self.load(CONS)

@@ -6,7 +6,7 @@
 
 use crate::consumer::Consumer;
 use crate::fetch::Entries;
-use crate::ring::{ENABLED, RESET, RESET_SHOWN, Ring};
+use crate::ring::{ENABLED, GATED, RESET, RESET_SHOWN, Ring};
 use crate::settings::RingSettings;
 use smmu_core::Gpa;
 use smmu_core::queue_index::Geometry;
@@ -59,6 +59,11 @@ impl Ring {
         }
     }
 
+    /// The same for a VCMDQ, whose registers its owner resets in any case: they may lie in a page.
+    pub(crate) fn reset_vcmdq(&self) {
+        self.want(|bits| bits & !ENABLED | GATED | RESET | RESET_SHOWN);
+    }
+
     /// Forgets what has been staged: the ring has been placed otherwise.
     pub(crate) fn unstage(&self) {
         *self.staged() = Staged::default();
@@ -68,6 +73,8 @@ impl Ring {
         self.prod.store(0, Ordering::Release);
         self.cons.store(0, Ordering::Release);
         self.latch.restore(0, 0);
+        self.show_prod(0);
+        self.clear_page();
     }
 
     /// What is wanted of the ring is about to be settled. Called by the owner of the claim.
@@ -82,6 +89,10 @@ impl Ring {
             consumer.lost_atc_inv = false;
             consumer.waiting = false;
             self.set_waiting(false);
+            (consumer.armed, consumer.refused) = (false, None);
+            if let Some(cover) = &mut consumer.cover {
+                cover.forget();
+            }
             if wanted & RESET_SHOWN != 0 {
                 self.forget_registers();
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use vcmdq_sync::atomic::Ordering;
 use vcmdq_sync::hint;
 
-/// Looks at a shared page under one claim. A claim costs two writes to words, a look one read.
+/// Looks at shared pages in one round, each under one claim. A claim costs two writes to words, a look one read.
 const LOOKS: u32 = 16;
 /// Idle rounds between two looks at the clock, which costs more than a round.
 const ROUNDS: u32 = 32;
@@ -19,6 +19,8 @@ pub(crate) struct Worker {
     index: usize,
     shared: Arc<EngineShared>,
     rings: Vec<Arc<Ring>>,
+    /// Those of them whose guest writes into a shared page, which are the first worker's.
+    pages: Vec<Arc<Ring>>,
     version: u64,
     desk: Desk,
     waits: Waits,
@@ -32,6 +34,7 @@ impl Worker {
         Self {
             index,
             shared,
+            pages: polled(index, &rings),
             rings,
             version,
             desk: Desk::new(),
@@ -56,6 +59,7 @@ impl Worker {
         if version != self.version {
             self.version = version;
             self.rings = self.shared.rings();
+            self.pages = polled(self.index, &self.rings);
         }
     }
 
@@ -80,12 +84,12 @@ impl Worker {
     /// Looks at the shared pages, which belong to the first worker. Whether any had news.
     fn serve_pages(&mut self) -> bool {
         let mut worked = false;
-        if self.index == 0 {
-            for ring in self.rings.iter().filter(|ring| polled(ring)) {
-                worked |= poll(ring, &mut self.desk, self.shared.settings.slice);
-                if ring.is_waiting() {
-                    self.waits.note(ring, self.shared.clock.now());
-                }
+        // One page may be looked at for a while; with many, the next one may be the one with news.
+        let looks = (LOOKS / self.pages.len().max(1) as u32).max(1);
+        for ring in &self.pages {
+            worked |= poll(ring, &mut self.desk, self.shared.settings.slice, looks);
+            if ring.is_waiting() {
+                self.waits.note(ring, self.shared.clock.now());
             }
         }
         worked
@@ -113,7 +117,7 @@ impl Worker {
                 vcmdq_sync::thread::yield_now();
             }
         }
-        let polls = self.index == 0 && self.rings.iter().any(|ring| polled(ring));
+        let polls = !self.pages.is_empty();
         let doze = polls.then_some(self.shared.settings.doze);
         let told = self.waits.next(self.shared.clock.now());
         let limit = doze.into_iter().chain(told).min();
@@ -132,8 +136,10 @@ impl Worker {
     }
 }
 
-fn polled(ring: &Ring) -> bool {
-    matches!(ring.mode, DoorbellMode::SharedPage(_))
+fn polled(worker: usize, rings: &[Arc<Ring>]) -> Vec<Arc<Ring>> {
+    let shared = |ring: &&Arc<Ring>| matches!(ring.mode, DoorbellMode::SharedPage(_));
+    let mine = rings.iter().filter(shared);
+    mine.filter(|_| worker == 0).cloned().collect()
 }
 
 /// Consumes a ring until it is idle or has had its share. If another worker is at it, that one
@@ -159,14 +165,14 @@ pub(crate) fn serve(ring: &Ring, desk: &mut Desk, slice: u32) -> bool {
 }
 
 /// Looks at a shared page a few times; serves the ring as soon as there is news.
-fn poll(ring: &Ring, desk: &mut Desk, slice: u32) -> bool {
+fn poll(ring: &Ring, desk: &mut Desk, slice: u32, looks: u32) -> bool {
     let Some(mut claim) = ring.consumer.enter() else {
         return false;
     };
     // Under the claim, because a paused ring's page may be gone.
     let news = claim.with(|_| {
         !ring.is_paused()
-            && (0..LOOKS).any(|_| {
+            && (0..looks).any(|_| {
                 hint::spin_loop();
                 ring.page_has_news()
             })

@@ -153,7 +153,9 @@ impl Cover {
             // The acquire of CONS comes first: `is_unsynced` goes with it.
             let _ = lane.cons();
             if lane.is_unsynced() {
-                self.lane().set_waits(true);
+                if taken(Site::CoverWaits) {
+                    self.lane().set_waits(true);
+                }
                 done = instances.iter().fold(done, |done, instance| {
                     done & (instance.backend.barrier(waiter(lane.ring())) == Barrier::Done)
                 });

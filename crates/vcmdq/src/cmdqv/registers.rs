@@ -226,6 +226,19 @@ impl CmdqvFrame {
         }
     }
 
+    /// Everything as when the frame was added, in any state. Returns at once, also while commands are
+    /// being consumed; STATUS of the queues follows. From any thread.
+    pub fn reset(&self) {
+        let shared = &self.shared;
+        let mut registers = shared.control();
+        *registers = Registers::default();
+        shared.group.masked.store(false, Ordering::Release);
+        for (ring, lane) in shared.rings.iter().zip(&shared.group.lanes) {
+            lane.set_base(0);
+            ring.reset_vcmdq();
+        }
+    }
+
     fn ignore(&self) {
         self.shared.ignored.fetch_add(1, Ordering::Relaxed);
     }

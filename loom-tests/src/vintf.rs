@@ -1,0 +1,184 @@
+//! Two rings of a VINTF, and a backend with one access that may be going on.
+
+use crate::rig::raw_tlbi;
+use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Scope, WaiterId, Wake};
+use loom::sync::Arc as LoomArc;
+use smmu_core::Gpa;
+use smmu_core::guest_memory::store_u64;
+use smmu_core::spec::command::RawCommand;
+use smmu_core::spec::vcmdq::offset;
+use std::sync::{Arc, OnceLock};
+use vcmdq::cmdqv::{CmdqvFrame, CmdqvSettings};
+use vcmdq::testing::HeapMemory;
+use vcmdq::{Engine, Frame, FrameSettings, Placement, Ring, Seams, Settings};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
+
+const BASE: u64 = 0x1000;
+/// Two entries.
+const LOG2SIZE: u64 = 1;
+const RING_BYTES: u64 = 16 << LOG2SIZE;
+
+const OPEN: u64 = 1;
+const WAITED: u64 = 2;
+
+/// An access that uses whatever is removed while it goes on, as `smmu_core::guard` has it.
+struct Access {
+    state: AtomicU64,
+    /// The rings whose invalidations concern it.
+    marks: AtomicU64,
+    asked: AtomicU64,
+    /// Relaxed: what makes it visible must be the engine's own publication.
+    removed: AtomicU64,
+    wake: OnceLock<Arc<dyn Wake>>,
+}
+
+struct Model(LoomArc<Access>);
+
+impl Backend for Model {
+    fn capabilities(&self) -> BackendCapabilities {
+        BackendCapabilities {
+            ranges: false,
+            caches_contexts: false,
+            may_block: false,
+            widen_above: u64::MAX,
+        }
+    }
+
+    fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
+        for request in batch.requests() {
+            if let Scope::Addresses { range, .. } = request.scope {
+                let old = self.0.removed.load(Ordering::Relaxed);
+                let new = old | 1 << (range.addr >> 12);
+                self.0.removed.store(new, Ordering::Relaxed);
+            }
+        }
+        let mark = 1 << batch.waiter().0;
+        self.0.marks.fetch_or(mark, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn barrier(&self, waiter: WaiterId) -> Barrier {
+        let bit = 1 << waiter.0;
+        let access = &*self.0;
+        let marked = access.marks.load(Ordering::Acquire) & bit != 0;
+        if !marked || access.state.load(Ordering::Acquire) & OPEN == 0 {
+            return Barrier::Done;
+        }
+        access.asked.fetch_or(bit, Ordering::AcqRel);
+        let mut state = OPEN;
+        while state & OPEN != 0 {
+            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+            match access
+                .state
+                .compare_exchange(state, OPEN | WAITED, success, failure)
+            {
+                Ok(_) => return Barrier::Pending,
+                Err(now) => state = now,
+            }
+        }
+        Barrier::Done
+    }
+
+    fn attach(&self, wake: Arc<dyn Wake>) {
+        assert!(self.0.wake.set(wake).is_ok(), "attached once");
+    }
+
+    fn fail_closed(&self, _stream: Option<smmu_core::StreamId>) {}
+}
+
+/// See the [module](self). Shared by the threads of a model.
+pub struct VintfRig {
+    /// The engine; a model's worker calls `take_ready`.
+    pub engine: Engine,
+    cmdqv: CmdqvFrame,
+    memory: Arc<HeapMemory>,
+    access: LoomArc<Access>,
+    _frame: Frame,
+}
+
+impl std::fmt::Debug for VintfRig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VintfRig").finish_non_exhaustive()
+    }
+}
+
+impl VintfRig {
+    /// Two enabled rings of two entries. Ring 1 holds a TLBI of page 3 that is not published;
+    /// `access` says whether an access goes on.
+    #[must_use]
+    pub fn new(access: bool) -> LoomArc<Self> {
+        let access = LoomArc::new(Access {
+            state: AtomicU64::new(u64::from(access)),
+            marks: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
+            wake: OnceLock::new(),
+        });
+        let regions = [(Gpa(BASE), 2 * RING_BYTES)];
+        let memory = Arc::new(HeapMemory::with_regions(&regions));
+        let settings = Settings {
+            max_rings: 2,
+            ..Settings::default()
+        };
+        let engine = Engine::without_workers(settings).expect("settings");
+        let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
+        frame.add_instance(Arc::new(Model(access.clone())), Placement::default());
+        let settings = CmdqvSettings {
+            log2_queues: 1,
+            page: None,
+        };
+        let cmdqv = frame.add_cmdqv(settings).expect("room");
+        cmdqv.write(offset::CONFIG, 4, 1);
+        cmdqv.write(offset::VINTF, 4, 1);
+        for queue in 0..2 {
+            cmdqv.write(offset::CMDQ_ALLOC + 4 * queue, 4, 1 | queue << 1);
+            let page0 = offset::VINTF_PAGES + queue * offset::VCMDQ_STRIDE;
+            let page1 = page0 + offset::VINTF_PAGE_BYTES;
+            let base = BASE + queue * RING_BYTES;
+            cmdqv.write(page1 + offset::VCMDQ_BASE, 8, base | LOG2SIZE);
+            cmdqv.write(page0 + offset::VCMDQ_CONFIG, 4, 1);
+        }
+        while engine.take_ready().is_some() {}
+        let rig = Self {
+            engine,
+            cmdqv,
+            memory,
+            access,
+            _frame: frame,
+        };
+        rig.write(1, 0, raw_tlbi(3));
+        LoomArc::new(rig)
+    }
+
+    /// The two rings.
+    #[must_use]
+    pub fn rings(&self) -> &[Arc<Ring>] {
+        self.cmdqv.rings()
+    }
+
+    /// The guest writes a slot of a ring, with plain stores.
+    pub fn write(&self, ring: u64, slot: u64, raw: RawCommand) {
+        let at = BASE + ring * RING_BYTES + slot * 16;
+        let store = |at, value| store_u64(&*self.memory, Gpa(at), value, Ordering::Relaxed);
+        store(at, raw.dw0).expect("backed");
+        store(at + 8, raw.dw1).expect("backed");
+    }
+
+    /// The pages that have been removed, as the caller sees it.
+    #[must_use]
+    pub fn removed(&self) -> u64 {
+        self.access.removed.load(Ordering::Relaxed)
+    }
+
+    /// The access ends.
+    pub fn end_access(&self) {
+        let access = &*self.access;
+        if access.state.swap(0, Ordering::AcqRel) & WAITED == 0 {
+            return;
+        }
+        let asked = access.asked.swap(0, Ordering::AcqRel);
+        for ring in (0..2).filter(|ring| asked >> ring & 1 != 0) {
+            access.wake.get().expect("attached").wake(WaiterId(ring));
+        }
+    }
+}
