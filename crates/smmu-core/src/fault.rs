@@ -83,6 +83,8 @@ pub struct FaultRules {
     pub stage2: FaultPolicy,
     /// CR2.RECINVSID.
     pub record_bad_stream_id: bool,
+    /// STE.MEV, if an STE has been read.
+    pub merge: bool,
 }
 
 /// What the device is told.
@@ -103,6 +105,9 @@ pub struct Verdict {
     pub response: Response,
     /// Whether there is an event record.
     pub record: bool,
+    /// STE.MEV: the record may merge with an equal one. Not of a transaction that stalls, nor of a
+    /// structure that could not be fetched.
+    pub merge: bool,
 }
 
 impl FaultPolicy {
@@ -125,6 +130,7 @@ impl FaultPolicy {
         Verdict {
             response,
             record: self.stall || self.record,
+            merge: false,
         }
     }
 }
@@ -153,7 +159,7 @@ impl Fault {
     /// abort with a record.
     #[must_use]
     pub fn verdict(&self, rules: &FaultRules) -> Verdict {
-        match self {
+        let verdict = match self {
             Self::Translation(place)
             | Self::AddressSize(place)
             | Self::AccessFlag(place)
@@ -164,8 +170,15 @@ impl Fault {
             Self::BadStreamId => Verdict {
                 response: Response::Abort,
                 record: rules.record_bad_stream_id,
+                merge: false,
             },
             _ => FaultPolicy::ABORT.verdict(),
+        };
+        Verdict {
+            merge: rules.merge
+                && verdict.response != Response::Stall
+                && !matches!(self, Self::SteFetch(_) | Self::CdFetch(_)),
+            ..verdict
         }
     }
 

@@ -67,6 +67,7 @@ impl Setup {
             stage1: FaultPolicy::ABORT,
             stage2: FaultPolicy::ABORT,
             record_bad_stream_id: self.record_bad_stream_id,
+            merge: false,
         };
         self.attempt(memory, &mut transaction, &mut rules)
             .map_err(|fault| Failed {
@@ -86,6 +87,7 @@ impl Setup {
         config.check_substream(transaction.substream)?;
         if let Some(attributes) = config.attributes() {
             transaction.access = attributes.apply(transaction.access);
+            rules.merge = attributes.merge_events;
         }
         let access = transaction.access;
         match &config {

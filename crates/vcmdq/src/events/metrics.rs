@@ -8,6 +8,8 @@ use vcmdq_sync::atomic::{AtomicU64, Ordering};
 pub struct EventMetrics {
     /// Records written.
     pub written: u64,
+    /// Events that merged with an equal record before them (STE.MEV).
+    pub merged: u64,
     /// Records dropped because the queue was full or paused; OVFLG says so.
     pub overflowed: u64,
     /// Records dropped while EVENTQEN was 0.
@@ -20,6 +22,7 @@ pub struct EventMetrics {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     written: AtomicU64,
+    merged: AtomicU64,
     overflowed: AtomicU64,
     disabled: AtomicU64,
     aborted: AtomicU64,
@@ -28,6 +31,10 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn written(&self) {
         self.written.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn merged(&self) {
+        self.merged.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn dropped(&self, why: Unwritable) {
@@ -43,6 +50,7 @@ impl Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         EventMetrics {
             written: read(&self.written),
+            merged: read(&self.merged),
             overflowed: read(&self.overflowed),
             disabled: read(&self.disabled),
             aborted: read(&self.aborted),

@@ -12,6 +12,7 @@
 //! | [`queue`] | the event queue in guest memory and its registers |
 //! | [`stalls`] | the table of stalled transactions |
 //! | `registers`, `control` | what a guest does while the queue runs; what needs it to stand still |
+//! | `merge` | equal events of a stream that asks for it become one |
 //! | `word`, `written` | the word that decides; which slots are written |
 //! | `waiters` | rings whose SYNC waits until records are visible |
 //!
@@ -31,6 +32,7 @@
 //! that are just writing a record have finished it. None of them may be called inside a callback.
 
 mod control;
+mod merge;
 mod metrics;
 pub mod queue;
 mod registers;

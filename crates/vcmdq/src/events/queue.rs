@@ -73,7 +73,7 @@ impl Shape {
     }
 
     /// The four words of a slot, which may lie in several pieces of memory.
-    fn slot(&self, at: QueueIndex) -> Result<(Gpa, [&AtomicU64; 4]), MemoryError> {
+    pub(super) fn slot(&self, at: QueueIndex) -> Result<(Gpa, [&AtomicU64; 4]), MemoryError> {
         let first = Gpa(self.base.0 + u64::from(self.ring.slot(at)) * EventRecord::BYTES);
         if let [a, b, c, d, ..] = self.memory.words(first, 4)? {
             return Ok((first, [a, b, c, d]));
@@ -99,7 +99,7 @@ pub struct EventQueue {
     pub(super) cap: u8,
     waiters: Waiters,
     interrupts: Arc<dyn Interrupts>,
-    counters: Counters,
+    pub(super) counters: Counters,
 }
 
 impl fmt::Debug for EventQueue {

@@ -89,7 +89,12 @@ impl EventSink {
         }
         if failed.verdict.record {
             // What has no room is counted and flagged by the queue; the device is answered alike.
-            let _dropped = self.queue.push(&failed.record(None));
+            let record = failed.record(None);
+            let _dropped = if failed.verdict.merge {
+                self.queue.push_or_merge(&record)
+            } else {
+                self.queue.push(&record)
+            };
         }
         match failed.verdict.response {
             Response::RazWi => Answer::RazWi,

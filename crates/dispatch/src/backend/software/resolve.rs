@@ -73,6 +73,7 @@ impl Kept {
             stage1: policy,
             stage2: FaultPolicy::ABORT,
             record_bad_stream_id: self.setup().is_some_and(|setup| setup.record_bad_stream_id),
+            merge: self.attributes().is_some_and(|a| a.merge_events),
         };
         Denied::Fault(Failed {
             fault,
