@@ -4,8 +4,8 @@
 use loom::sync::Arc;
 use loom::thread;
 use loom_tests::{model, twin};
-use smmu_core::guard::{Guards, Mark, Use};
-use smmu_core::{StreamId, Vmid};
+use smmu_core::guard::{Guards, Interest, Mark, Use};
+use smmu_core::{Asid, StreamId, Vmid};
 use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vcmdq_sync::weak::Site;
 
@@ -64,10 +64,9 @@ fn device(shared: &Shared, times: u32) {
     shared.guards.give_back(slot);
 }
 
-/// Removes, marks, waits as a ring does (asking again only when woken), and says that it is done.
-fn invalidate_and_sync(shared: &Shared) -> u64 {
-    shared.cached.store(false, Ordering::Relaxed);
-    shared.guards.mark(Mark::of(3), |_| true);
+/// Marks, waits as a ring does (asking again only when woken), and says that it is done.
+fn sync(shared: &Shared, mark: impl FnOnce(Mark)) -> u64 {
+    mark(Mark::of(3));
     while !shared.guards.quiesced(Mark::of(3)) {
         while !shared.woken.swap(false, Ordering::AcqRel) {
             thread::yield_now();
@@ -75,6 +74,13 @@ fn invalidate_and_sync(shared: &Shared) -> u64 {
     }
     shared.synced.store(true, Ordering::Relaxed);
     shared.used.load(Ordering::Relaxed)
+}
+
+fn invalidate_and_sync(shared: &Shared) -> u64 {
+    shared.cached.store(false, Ordering::Relaxed);
+    sync(shared, |mark| {
+        shared.guards.mark(mark, Interest::EVERYTHING, |_| true);
+    })
 }
 
 fn a_device_and_a_sync(times: u32) {
@@ -89,6 +95,72 @@ fn a_device_and_a_sync(times: u32) {
     assert_eq!(
         seen, all,
         "a use of what was removed came to light after the SYNC"
+    );
+}
+
+const A: Asid = Asid(1);
+const B: Asid = Asid(2);
+
+fn of(asid: Asid) -> Use {
+    Use {
+        asid: Some(asid),
+        global: false,
+        ..anything()
+    }
+}
+
+/// A device uses what is removed, then turns to another ASID: what its guard says at last does not
+/// concern the SYNC, what it said first does.
+fn a_device_that_turns_to_another_asid() {
+    let shared = shared();
+    let other = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            let slot = shared.guards.lease().expect("a slot");
+            for asid in [A, B] {
+                shared.guards.open(&slot, &of(asid));
+                if asid == A && shared.cached.load(Ordering::Relaxed) {
+                    assert!(
+                        !shared.synced.load(Ordering::Relaxed),
+                        "used after its SYNC"
+                    );
+                    shared.used.store(1, Ordering::Relaxed);
+                }
+                if shared.guards.close(&slot) {
+                    shared.guards.wake(|_| {
+                        shared.woken.swap(true, Ordering::AcqRel);
+                    });
+                }
+            }
+            shared.guards.give_back(slot);
+        })
+    };
+    shared.cached.store(false, Ordering::Relaxed);
+    let whom = Interest::of(Vmid(0), A);
+    let seen = sync(&shared, |mark| {
+        let match_a = |used: &Use| used.in_context(Vmid(0), A, false);
+        shared.guards.mark(mark, whom, match_a);
+    });
+    other.join().expect("device");
+    let all = shared.used.load(Ordering::Relaxed);
+    assert_eq!(
+        seen, all,
+        "a use of what was removed came to light after the SYNC"
+    );
+}
+
+#[test]
+fn law3_guard_turned_to_another_asid() {
+    model("guard, turned", 3, a_device_that_turns_to_another_asid);
+}
+
+#[test]
+fn guard_without_the_fence_of_its_reopening_is_found_out() {
+    twin(
+        "guard, turned",
+        Site::GuardReopen,
+        3,
+        a_device_that_turns_to_another_asid,
     );
 }
 

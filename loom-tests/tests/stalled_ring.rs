@@ -8,7 +8,7 @@ use smmu_core::access::{Access, Operation, Transaction};
 use smmu_core::command::{Command, ResumeAction};
 use smmu_core::encode::encode;
 use smmu_core::fault::{Fault, FaultPolicy, Place};
-use smmu_core::guard::{Guards, Mark, Use};
+use smmu_core::guard::{Guards, Interest, Mark, Use};
 use smmu_core::guest_memory::store_u64;
 use smmu_core::translate::Failed;
 use smmu_core::{Capabilities, Gpa, Stag, StreamId, Vmid};
@@ -51,7 +51,8 @@ impl Backend for Guarding {
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
-        self.guards.mark(Mark::of(batch.waiter().0), |_| true);
+        self.guards
+            .mark(Mark::of(batch.waiter().0), Interest::EVERYTHING, |_| true);
         Ok(())
     }
 

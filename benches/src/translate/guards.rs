@@ -43,7 +43,8 @@ pub fn measure(rounds: usize, goals: &mut Goals) {
         idle.open(&slot, &using(0));
         assert!(!idle.close(&slot), "nobody waits");
     }
-    let mark = Mark::of(1);
+    // As all of them were used: the most that there is to look at.
+    let (mark, whom) = (Mark::of(1), using(0).interest());
     let mut contenders = [
         Contender::new("guard", || {
             repeat(|turn| {
@@ -53,7 +54,7 @@ pub fn measure(rounds: usize, goals: &mut Goals) {
         }),
         Contender::new("idle", || {
             repeat(|_| {
-                idle.mark(mark, |used| used.in_context(VMID, Asid(1), false));
+                idle.mark(mark, whom, |used| used.in_context(VMID, Asid(1), false));
                 assert!(idle.quiesced(mark), "nothing is open");
             })
         }),

@@ -12,19 +12,28 @@
 //! 4. Closing a slot is a swap. Whoever closes one that was `WAITED` wakes the rings noted as
 //!    waiting; they ask again.
 //!
-//! A slot belongs to one user at a time; opening and closing it writes that one cache line.
-//! Idle slots cost a SYNC one read each, slots that were never leased nothing.
+//! A slot belongs to one user at a time; opening and closing it writes that one cache line. So that
+//! an invalidation of other ASIDs does not take that line from a busy user, what the slot is used for
+//! is said once more beside it, roughly ([`Interest`]), in a word that only changes when its user
+//! turns to another ASID; and the marks lie apart. Idle slots cost a SYNC a read or two each, slots
+//! that were never leased nothing.
 
 mod earlier;
+mod interest;
+mod usage;
+mod words;
 
 pub use earlier::Earlier;
+pub use interest::Interest;
+pub use usage::Use;
 
 use crate::ids::{Asid, StreamId, Vmid};
-use crate::range::TlbiRange;
 use alloc::boxed::Box;
+use core::ops::ControlFlow;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use vcmdq_sync::weak::{Site, full_fence, order, taken};
+use vcmdq_sync::weak::{Site, fence_at, full_fence, order, taken};
+use words::{ROW, Words};
 
 /// The most slots in a table.
 #[cfg(not(loom))]
@@ -39,76 +48,6 @@ const OPEN: u64 = 1;
 const WAITED: u64 = 2;
 /// Counts openings, above the two bits.
 const LAP: u64 = 4;
-
-/// What the user of a translation uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Use {
-    /// The device.
-    pub stream: StreamId,
-    /// Name space of the ASID.
-    pub vmid: Vmid,
-    /// Whose translations; `None` is "any", for a context that is not known yet.
-    pub asid: Option<Asid>,
-    /// It may use a global entry: then addresses of every ASID concern it.
-    pub global: bool,
-    /// First byte.
-    pub first: u64,
-    /// Last byte.
-    pub last: u64,
-}
-
-/// The top byte does not count: it is ignored or was checked (as in the translation cache).
-const ADDRESS: u64 = (1 << 56) - 1;
-
-impl Use {
-    /// Of a stream whose addresses are not translated: nothing that an invalidation of
-    /// translations could match, but its configuration is used.
-    #[must_use]
-    pub fn untranslated(stream: StreamId, vmid: Vmid) -> Self {
-        Self {
-            stream,
-            vmid,
-            asid: Some(Asid(0)),
-            global: false,
-            first: 4,
-            last: 0,
-        }
-    }
-
-    /// Whether everything that `other` says is said here, too.
-    #[must_use]
-    #[inline]
-    pub fn covers(&self, other: &Self) -> bool {
-        self.stream == other.stream
-            && self.vmid == other.vmid
-            && (self.asid.is_none() || self.asid == other.asid)
-            && (self.global || !other.global)
-            && self.first <= other.first
-            && other.last <= self.last
-    }
-
-    /// Whether an invalidation by address could match.
-    #[must_use]
-    pub fn touched_by(&self, vmid: Vmid, asid: Option<Asid>, range: &TlbiRange) -> bool {
-        let whose = self.global || asid.is_none() || self.asid.is_none() || self.asid == asid;
-        let (first, last) = (range.addr & ADDRESS, range.last() & ADDRESS);
-        let overlap = first <= self.last & ADDRESS && self.first & ADDRESS <= last;
-        self.vmid == vmid && !self.is_nothing() && whose && (overlap || last < first)
-    }
-
-    /// No address: what [`untranslated`](Self::untranslated) says. A guard that is being changed may
-    /// look so for a moment; whoever changes it looks up again behind a fence.
-    fn is_nothing(&self) -> bool {
-        self.first > self.last
-    }
-
-    /// Whether an invalidation of an ASID could match; `globals` if it takes those, too.
-    #[must_use]
-    pub fn in_context(&self, vmid: Vmid, asid: Asid, globals: bool) -> bool {
-        let own = self.asid.is_none() || self.asid == Some(asid);
-        self.vmid == vmid && !self.is_nothing() && (own || globals && self.global)
-    }
-}
 
 /// A leased slot of a [`Guards`] table. Not `Clone`: it is given back by value.
 #[derive(Debug, PartialEq, Eq)]
@@ -149,7 +88,8 @@ struct Line {
     /// global entries may be used.
     first: AtomicU64,
     last: AtomicU64,
-    marks: AtomicU64,
+    /// What the slot's word of `interests` says: read by its user, who would otherwise fetch that.
+    interest: AtomicU64,
 }
 
 const ANY_ASID: u64 = 1;
@@ -159,6 +99,10 @@ const GLOBAL: u64 = 2;
 #[derive(Debug)]
 pub struct Guards {
     lines: Box<[CachePadded<Line>]>,
+    /// What each slot is used for, at least.
+    interests: Words,
+    /// Which rings wait for a slot, if it is still open.
+    marks: Words,
     /// One bit for each slot that is leased.
     leased: Box<[AtomicU64]>,
     /// Slots `..used` have been leased at some time; the others are not looked at.
@@ -179,6 +123,8 @@ impl Guards {
         let words = |bits: usize| (0..bits.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Self {
             lines: (0..slots).map(|_| CachePadded::default()).collect(),
+            interests: Words::new(slots),
+            marks: Words::new(slots),
             leased: words(slots),
             used: AtomicU32::new(0),
             waiting: words(RINGS),
@@ -232,11 +178,17 @@ impl Guards {
     /// Rule 1. The slot must be closed. Behind this, lookups are safe until [`close`](Self::close).
     #[inline]
     pub fn open(&self, slot: &Slot, what: &Use) {
-        let line = &self.lines[slot.0 as usize];
-        // Pairs with the acquire fence in `mark`: who reads what is written below and then still
-        // sees the slot in its last lap is wrong, and this makes it see that it was closed.
-        fence(Ordering::Release);
-        line.marks.store(0, Ordering::Relaxed);
+        let index = slot.0 as usize;
+        let line = &self.lines[index];
+        // Pairs with the acquires in `mark` and `quiesced`: who reads what is written below, and
+        // then thinks that the slot is in its last lap, or that nobody uses it for what it was used
+        // for then, sees that it was closed. Model: `guard_turned_to_another_asid`.
+        fence_at(Site::GuardReopen, Ordering::Release);
+        let marks = self.marks.of(index);
+        if marks.load(Ordering::Relaxed) != 0 {
+            marks.store(0, Ordering::Relaxed);
+        }
+        self.say(index, what.interest());
         Self::write(line, what);
         let lap = line.state.load(Ordering::Relaxed) + LAP;
         // Release: whoever sees the slot open sees what it uses.
@@ -247,9 +199,27 @@ impl Guards {
 
     /// Changes what an open slot says that it uses; the caller must look up again behind this.
     pub fn restate(&self, slot: &Slot, what: &Use) {
-        Self::write(&self.lines[slot.0 as usize], what);
+        let index = slot.0 as usize;
+        self.say(index, what.interest());
+        Self::write(&self.lines[index], what);
         // Pairs with the fence in `mark`. Model: `law3_port_says_more_and_looks_again`.
         full_fence(Site::GuardRestate);
+    }
+
+    /// Before the fence behind which its user looks up.
+    #[inline]
+    fn say(&self, slot: usize, interest: Interest) {
+        let said = Interest::from_word(self.lines[slot].interest.load(Ordering::Relaxed));
+        if !said.does_for(interest) {
+            self.say_more(slot, interest.grown_from(said));
+        }
+    }
+
+    #[cold]
+    fn say_more(&self, slot: usize, interest: Interest) {
+        let word = interest.word();
+        self.lines[slot].interest.store(word, Ordering::Relaxed);
+        self.interests.of(slot).store(word, Ordering::Relaxed);
     }
 
     fn write(line: &Line, what: &Use) {
@@ -303,40 +273,74 @@ impl Guards {
         }
     }
 
-    /// Rule 2, after an invalidation: marks every open slot whose use `matches`.
+    /// Rule 2, after an invalidation: marks every open slot whose use `matches`. `whom` must meet the
+    /// interest of every use that does.
     #[inline]
-    pub fn mark(&self, mark: Mark, mut matches: impl FnMut(&Use) -> bool) {
+    pub fn mark(&self, mark: Mark, whom: Interest, mut matches: impl FnMut(&Use) -> bool) {
         // Pairs with the fence in `open`.
         fence(Ordering::SeqCst);
         let used = self.used.load(Ordering::Relaxed) as usize;
-        for line in &self.lines[..used] {
-            // Acquire: what the slot says that it uses.
-            let state = line.state.load(Ordering::Acquire);
-            if state & OPEN == 0 {
-                continue;
-            }
-            let what = Self::read(line);
-            fence(Ordering::Acquire);
-            // A slot that was opened again meanwhile was opened after the fence above, so its
-            // lookups see the invalidation. Marking it by mistake makes a SYNC wait once too often.
-            // Acquire again: if it was closed instead, what its user did is seen from here on.
-            let same = line.state.load(Ordering::Acquire) & !WAITED == state & !WAITED;
-            if same && matches(&what) {
-                line.marks.fetch_or(mark.bits, Ordering::AcqRel);
+        for (row, first) in self.interests.rows().zip((0..used).step_by(ROW)) {
+            for (interest, slot) in row.iter().zip(first..used) {
+                // Acquire: a slot that was used for this and now is for something else has been
+                // closed in between, and what its user did is seen from here on.
+                if Interest::from_word(interest.load(Ordering::Acquire)).meets(whom) {
+                    self.mark_one(slot, mark, &mut matches);
+                }
             }
         }
+    }
+
+    #[inline]
+    fn mark_one(&self, slot: usize, mark: Mark, matches: &mut impl FnMut(&Use) -> bool) {
+        let line = &self.lines[slot];
+        // Acquire: what the slot says that it uses.
+        let state = line.state.load(Ordering::Acquire);
+        if state & OPEN == 0 {
+            return;
+        }
+        let what = Self::read(line);
+        fence(Ordering::Acquire);
+        // A slot that was opened again meanwhile was opened after the fence in `mark`, so its lookups
+        // see the invalidation. Marking it by mistake makes a SYNC wait once too often.
+        // Acquire again: if it was closed instead, what its user did is seen from here on.
+        let same = line.state.load(Ordering::Acquire) & !WAITED == state & !WAITED;
+        if same && matches(&what) {
+            self.marks.of(slot).fetch_or(mark.bits, Ordering::AcqRel);
+        }
+    }
+
+    /// Calls `each` with slots that are open and have the ring's mark, until it breaks.
+    #[inline]
+    fn marked<'a>(
+        &'a self,
+        mark: Mark,
+        mut each: impl FnMut(&'a Line) -> ControlFlow<&'a Line>,
+    ) -> Option<&'a Line> {
+        let used = self.used.load(Ordering::Acquire) as usize;
+        for (row, lines) in self.marks.rows().zip(self.lines[..used].chunks(ROW)) {
+            // Nearly always nothing. Acquire, as below.
+            let all = row.iter().fold(0, |all, m| all | m.load(Ordering::Acquire));
+            if all & mark.bits == 0 {
+                continue;
+            }
+            for (marks, line) in row.iter().zip(lines) {
+                let marked = marks.load(Ordering::Acquire) & mark.bits != 0;
+                if marked && line.state.load(Ordering::Acquire) & OPEN != 0 {
+                    if let ControlFlow::Break(line) = each(line) {
+                        return Some(line);
+                    }
+                }
+            }
+        }
+        None
     }
 
     /// Rule 3: whether no open slot has the ring's mark. If one has, whoever closes it wakes the
     /// ring.
     pub fn quiesced(&self, mark: Mark) -> bool {
         let ring = mark.ring as usize % RINGS;
-        let used = self.used.load(Ordering::Acquire) as usize;
-        let marked = |line: &&CachePadded<Line>| {
-            line.marks.load(Ordering::Acquire) & mark.bits != 0
-                && line.state.load(Ordering::Acquire) & OPEN != 0
-        };
-        while let Some(line) = self.lines[..used].iter().find(marked) {
+        while let Some(line) = self.marked(mark, ControlFlow::Break) {
             self.waiting[ring / 64].fetch_or(1 << (ring % 64), Ordering::AcqRel);
             if !taken(Site::GuardWaited) || Self::ask_to_be_woken(line) {
                 return false;
@@ -365,19 +369,17 @@ impl Guards {
 
     /// Slots that are open and have the ring's mark, with what they use.
     pub fn overdue(&self, mark: Mark, mut tell: impl FnMut(&Use)) {
-        let used = self.used.load(Ordering::Acquire) as usize;
-        for line in &self.lines[..used] {
-            if line.marks.load(Ordering::Acquire) & mark.bits != 0
-                && line.state.load(Ordering::Acquire) & OPEN != 0
-            {
-                tell(&Self::read(line));
-            }
-        }
+        let _all = self.marked(mark, |line| {
+            tell(&Self::read(line));
+            ControlFlow::Continue(())
+        });
     }
 
     /// Bytes of memory held.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.lines) + size_of_val(&*self.leased) + size_of_val(&*self.waiting)
+        let words = self.interests.bytes() + self.marks.bytes();
+        let few = size_of_val(&*self.leased) + size_of_val(&*self.waiting);
+        size_of_val(&*self.lines) + words + few
     }
 }

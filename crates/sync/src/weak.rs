@@ -43,6 +43,8 @@ pub enum Site {
     GuardRestate,
     /// The second look of a translation whose guard had said too little.
     PortLooksAgain,
+    /// The fence between closing a guard and what its slot says when it is opened again.
+    GuardReopen,
     /// The release with which a guard is closed.
     GuardClose,
     /// The request to be woken that a SYNC leaves on a guard.

@@ -136,6 +136,7 @@ impl StreamConfig {
 impl StreamAttributes {
     /// The access after PRIVCFG and INSTCFG. A write is never an instruction.
     #[must_use]
+    #[inline]
     pub fn apply(&self, access: Access) -> Access {
         let operation = match (access.operation, self.instruction) {
             (Operation::Write, _) => Operation::Write,

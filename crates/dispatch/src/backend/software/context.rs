@@ -5,6 +5,7 @@ use crate::backend::Traffic;
 use smmu_core::config::context::{ContextLookup, lookup};
 use smmu_core::config::{Context, Stage1Config, StreamAttributes, StreamConfig};
 use smmu_core::fault::{Fault, FaultPolicy};
+use smmu_core::tlb::{Tlb, View};
 use smmu_core::translate::Setup;
 use smmu_core::walk::NoStage2;
 use smmu_core::{Gpa, GuestMemory, MemoryError, StreamId, SubstreamId, Vmid};
@@ -22,8 +23,8 @@ pub(super) enum Route {
     Bypass(u32),
     /// The same with SMMUEN=0: what has more bits is aborted without an event.
     Disabled(u32),
-    /// Through stage 1.
-    Stage1(Context, Vmid),
+    /// Through stage 1, with the context's part of the translation cache.
+    Stage1(Context, View),
     /// Through a stage 2 of the guest's: translated anew each time.
     Uncached,
 }
@@ -79,7 +80,7 @@ impl Kept {
             route,
         };
         if !core.is_closed(stream) {
-            match kept.find_route(stream, &traffic) {
+            match kept.find_route(&core.tlb, stream, &traffic) {
                 Ok(()) => {}
                 Err(fault @ (Fault::SteFetch(_) | Fault::CdFetch(_))) => return Err(fault),
                 Err(fault) => kept.route = Route::Fault(fault, FaultPolicy::ABORT),
@@ -88,7 +89,7 @@ impl Kept {
         Ok(Some(kept))
     }
 
-    fn find_route(&mut self, stream: StreamId, traffic: &Traffic) -> Result<(), Fault> {
+    fn find_route(&mut self, tlb: &Tlb, stream: StreamId, traffic: &Traffic) -> Result<(), Fault> {
         let setup = match traffic {
             Traffic::Enabled(setup) => setup,
             Traffic::Disabled(gbpa, _) if gbpa.abort() => return Ok(()),
@@ -104,7 +105,7 @@ impl Kept {
             StreamConfig::Abort => Route::Abort,
             StreamConfig::Bypass(_) => Route::Bypass(setup.caps.oas_bits()),
             StreamConfig::Stage1(attributes, stage1) => {
-                self.stage1_route(setup, attributes, stage1)?
+                self.stage1_route(tlb, setup, attributes, stage1)?
             }
             StreamConfig::Stage2(..) | StreamConfig::Nested(..) => Route::Uncached,
         };
@@ -113,6 +114,7 @@ impl Kept {
 
     fn stage1_route(
         &self,
+        tlb: &Tlb,
         setup: &Setup,
         attributes: &StreamAttributes,
         stage1: &Stage1Config,
@@ -120,7 +122,10 @@ impl Kept {
         let Setup { caps, e2h, .. } = setup;
         match lookup(&*self.memory, &NoStage2, stage1, self.substream, caps, *e2h)? {
             ContextLookup::BypassStage1 => Ok(Route::Bypass(caps.ias_bits())),
-            ContextLookup::Context(context) => Ok(Route::Stage1(context, attributes.vmid)),
+            ContextLookup::Context(context) => {
+                let view = tlb.view(attributes.vmid, context.asid);
+                Ok(Route::Stage1(context, view))
+            }
         }
     }
 

@@ -31,7 +31,7 @@ use crate::invalidation::{Invalidation, Scope, Stage};
 use overdue::Patience;
 use smmu_core::command::Cfgi;
 use smmu_core::config::generation::ConfigGenerations;
-use smmu_core::guard::{Earlier, Guards, Mark, Use};
+use smmu_core::guard::{Earlier, Guards, Interest, Mark, Use};
 use smmu_core::tlb::{Entry, FillTicket, Hit, Signature, Sweep, Tlb, TlbSettings};
 use smmu_core::translate::Setup;
 use smmu_core::{Asid, GuestMemory, StreamId, SubstreamId, Vmid};
@@ -392,7 +392,8 @@ impl Backend for Software {
         self.tlb.sweep(Signature::default()).everything();
         self.version_changed();
         let concerned = |used: &Use| stream.is_none_or(|s| s == used.stream);
-        self.guards.mark(Mark::EVERYBODY, concerned);
+        self.guards
+            .mark(Mark::EVERYBODY, Interest::EVERYTHING, concerned);
         self.watches.tell(concerned);
     }
 }

@@ -111,7 +111,10 @@ impl Port {
         bytes: u64,
         faulted: impl FnOnce(&Failed),
     ) -> Result<Guarded<'_>, Denied> {
-        match self.enter(substream, access, bytes) {
+        if let Some(output) = self.enter(substream, &access, bytes) {
+            return Ok(Guarded { port: self, output });
+        }
+        match self.enter_slowly(substream, access, bytes) {
             Ok(output) => Ok(Guarded { port: self, output }),
             Err(denied) => {
                 if let Denied::Fault(failed) = &denied {
@@ -123,9 +126,20 @@ impl Port {
         }
     }
 
-    /// Opens the guard and finds the output. The guard is open afterwards, whatever the result.
+    /// Opens the guard, and finds the output if it is cached and no more than the guard says.
     #[inline]
-    fn enter(
+    fn enter(&self, substream: Option<SubstreamId>, access: &Access, bytes: u64) -> Option<Output> {
+        let slot = self.slot.as_ref()?;
+        let said = expected(self.stream, self.kept.as_ref(), substream, access);
+        self.core.guards.open(slot, &said);
+        let kept = self.kept.as_ref()?;
+        kept.hit(&self.core, substream, &said, *access, bytes)
+    }
+
+    /// Finds the output however long it takes. The guard has been opened by [`enter`](Self::enter),
+    /// and is open afterwards, whatever the result.
+    #[inline(never)]
+    fn enter_slowly(
         &mut self,
         substream: Option<SubstreamId>,
         access: Access,
@@ -134,9 +148,9 @@ impl Port {
         let Some(slot) = &self.slot else {
             return Err(Denied::Aborted);
         };
-        let core = &self.core;
+        // As it was opened: nothing has been read anew since.
         let mut said = expected(self.stream, self.kept.as_ref(), substream, &access);
-        core.guards.open(slot, &said);
+        let core = &self.core;
         let mut tries = 0;
         loop {
             if !self
@@ -240,11 +254,11 @@ fn expected(
     };
     let vmid = kept.vmid();
     match kept.route() {
-        Route::Stage1(context, vmid) if kept.is_of(substream) => {
+        Route::Stage1(context, _) if kept.is_of(substream) => {
             let asid = Some(context.asid);
             Use {
                 stream,
-                vmid: *vmid,
+                vmid,
                 asid,
                 global: false,
                 first,

@@ -5,7 +5,7 @@ use crate::backend::{Barrier, WaiterId};
 use crate::batch::Batch;
 use crate::invalidation::{Invalidation, Scope, Stage};
 use smmu_core::command::Cfgi;
-use smmu_core::guard::{Mark, Use};
+use smmu_core::guard::{Interest, Mark, Use};
 
 /// Whether a request could remove what a guard uses. Wider than what the translation cache
 /// removes is allowed, narrower is not.
@@ -25,6 +25,23 @@ fn could_match(request: &Invalidation, used: &Use) -> bool {
     }
 }
 
+/// Whose guards are to be looked at for a request: all that it [could match](could_match).
+fn interest(request: &Invalidation) -> Interest {
+    if request.stage != Stage::One {
+        return Interest::EVERYTHING;
+    }
+    let of = |asid| Interest::of(request.vmid, asid);
+    match request.scope {
+        Scope::Context(asid) => of(asid),
+        Scope::ContextAndGlobals(asid) => of(asid).and_globals(),
+        Scope::Addresses { asid, .. } => {
+            asid.map_or(Interest::EVERYTHING, |asid| of(asid).and_globals())
+        }
+        Scope::DeviceTlb { .. } => Interest::NOTHING,
+        Scope::All | Scope::Vmid | Scope::ContextTable { .. } => Interest::EVERYTHING,
+    }
+}
+
 impl Software {
     /// After a batch: marks the guards that its ring's next SYNC has to wait for, and tells the
     /// watches.
@@ -35,7 +52,9 @@ impl Software {
             return;
         }
         let mark = Mark::of(batch.waiter().0);
-        self.guards.mark(mark, |used| {
+        let interests = batch.requests().iter().map(interest);
+        let whom = interests.fold(Interest::NOTHING, Interest::or);
+        self.guards.mark(mark, whom, |used| {
             batch.requests().iter().any(|r| could_match(r, used))
         });
         self.watches
@@ -44,7 +63,9 @@ impl Software {
 
     pub(super) fn mark_configuration(&self, change: &Cfgi, waiter: WaiterId) {
         self.guards
-            .mark(Mark::of(waiter.0), |used| change.concerns(used.stream));
+            .mark(Mark::of(waiter.0), Interest::EVERYTHING, |used| {
+                change.concerns(used.stream)
+            });
         self.watches.tell(|used| change.concerns(used.stream));
     }
 
@@ -59,7 +80,7 @@ impl Software {
     /// Waits until every guard that is open now has been closed. Control paths only.
     pub(super) fn wait_for_all_guards(&self) {
         let mark = Mark::EVERYBODY;
-        self.guards.mark(mark, |_| true);
+        self.guards.mark(mark, Interest::EVERYTHING, |_| true);
         self.watches.tell(|_| true);
         while !self.guards.quiesced(mark) {
             vcmdq_sync::thread::yield_now();
@@ -69,6 +90,77 @@ impl Software {
     pub(super) fn wake_waiters(&self) {
         if let Some(wake) = self.wake.get() {
             self.guards.wake(|ring| wake.wake(WaiterId(ring)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use smmu_core::range::TlbiRange;
+    use smmu_core::{Asid, StreamId, Vmid};
+
+    fn any_use() -> impl Strategy<Value = Use> {
+        let asid = proptest::option::of((0u16..4).prop_map(Asid));
+        let pages = (0u64..4, 0u64..4);
+        (0u32..3, 0u16..2, asid, any::<bool>(), pages).prop_map(
+            |(stream, vmid, asid, global, (first, last))| Use {
+                stream: StreamId(stream),
+                vmid: Vmid(vmid),
+                asid,
+                global,
+                first: first << 12,
+                last: last << 12 | 0xFFF,
+            },
+        )
+    }
+
+    fn any_request() -> impl Strategy<Value = Invalidation> {
+        let asid = || (0u16..4).prop_map(Asid);
+        let range = |(first, pages): (u64, u64)| TlbiRange {
+            addr: first << 12,
+            bytes: pages << 12,
+            granule: None,
+            ttl: 0,
+            leaf: true,
+        };
+        let pages = (0u64..4, 1u64..4).prop_map(range);
+        let stream = || (0u32..3).prop_map(StreamId);
+        let scope = prop_oneof![
+            Just(Scope::All),
+            Just(Scope::Vmid),
+            asid().prop_map(Scope::Context),
+            asid().prop_map(Scope::ContextAndGlobals),
+            (proptest::option::of(asid()), pages)
+                .prop_map(|(asid, range)| Scope::Addresses { asid, range }),
+            stream().prop_map(|stream| Scope::DeviceTlb {
+                stream,
+                pasid: None,
+                global: true,
+                addr: 0,
+                size: 52,
+            }),
+            stream().prop_map(|stream| Scope::ContextTable {
+                stream,
+                pasid: None,
+                leaf: false,
+            }),
+        ];
+        let stage = prop_oneof![Just(Stage::One), Just(Stage::Two), Just(Stage::Both)];
+        (0u16..2, stage, scope).prop_map(|(vmid, stage, scope)| Invalidation {
+            vmid: Vmid(vmid),
+            stage,
+            scope,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn law3_what_a_request_could_match_is_looked_at(used in any_use(), request in any_request()) {
+            if could_match(&request, &used) {
+                prop_assert!(interest(&request).meets(used.interest()));
+            }
         }
     }
 }

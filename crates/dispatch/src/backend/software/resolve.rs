@@ -7,7 +7,7 @@ use smmu_core::access::{Access, Transaction};
 use smmu_core::config::Context;
 use smmu_core::fault::{Fault, FaultPolicy, FaultRules, Place};
 use smmu_core::guard::Use;
-use smmu_core::tlb::{Entry, PageClass, Space};
+use smmu_core::tlb::{Entry, PageClass, Space, View};
 use smmu_core::translate::{Failed, Translated};
 use smmu_core::walk::{Leaf, NoStage2, bypass_stage1, translate as walk_stage1};
 use smmu_core::{StreamId, SubstreamId, Vmid};
@@ -46,13 +46,13 @@ impl Kept {
                 let bytes = bytes.min(room(address, *bits));
                 Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
             }
-            Route::Stage1(context, vmid) => {
+            Route::Stage1(context, view) => {
                 let leaf = self
-                    .stage1(core, *vmid, context, &transaction)
+                    .stage1(core, vmid, (context, view), &transaction)
                     .map_err(|fault| self.denied(fault, transaction, context.policy))?;
                 let used = Use {
                     stream,
-                    vmid: *vmid,
+                    vmid,
                     asid: Some(context.asid),
                     global: leaf.global,
                     first: access.address & !((1u64 << leaf.shift) - 1),
@@ -65,6 +65,33 @@ impl Kept {
                 Ok((output, anything(stream, vmid)))
             }
         }
+    }
+
+    /// The way of nearly all accesses: stage 1, cached, allowed, and no more than the open guard
+    /// says. `None` of any other, which [`resolve`](Self::resolve) has to look at in full.
+    #[inline]
+    pub(super) fn hit(
+        &self,
+        core: &Software,
+        substream: Option<SubstreamId>,
+        said: &Use,
+        access: Access,
+        bytes: u64,
+    ) -> Option<Output> {
+        let Route::Stage1(context, view) = self.route() else {
+            return None;
+        };
+        if !self.is_true(core, said.stream, substream) {
+            return None;
+        }
+        let access = self.attributes()?.apply(access);
+        context.admit(&access).ok()?;
+        let leaf = Leaf::unpack(core.tlb.lookup_in(view, access.address)?.payload)?;
+        let within = (1u64 << leaf.shift) - 1;
+        let is_said = said.first <= access.address & !within
+            && access.address | within <= said.last
+            && (said.global || !leaf.global);
+        (is_said && leaf.permissions.allow(&access)).then(|| output(&leaf, access.address, bytes))
     }
 
     #[cold]
@@ -103,12 +130,12 @@ impl Kept {
         &self,
         core: &Software,
         vmid: Vmid,
-        context: &Context,
+        (context, view): (&Context, &View),
         transaction: &Transaction,
     ) -> Result<Leaf, Fault> {
         let access = &transaction.access;
         context.admit(access)?;
-        if let Some(hit) = core.tlb.lookup(vmid, context.asid, access.address) {
+        if let Some(hit) = core.tlb.lookup_in(view, access.address) {
             if let Some(leaf) = Leaf::unpack(hit.payload) {
                 return if leaf.permissions.allow(access) {
                     Ok(leaf)
