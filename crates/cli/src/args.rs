@@ -94,8 +94,12 @@ pub(crate) enum Doorbell {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// Streams: 16-byte little-endian commands, one after the other.
+    /// Streams: recordings, or raw dumps of 16-byte little-endian commands.
     pub(crate) files: Vec<PathBuf>,
+    /// Has each recorded ring replayed by a producer of its own, on a ring of its own, and what was
+    /// published together submitted together. Needs recordings; --vcpus has no meaning then.
+    #[arg(long, requires = "files")]
+    pub(crate) as_published: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -108,20 +112,20 @@ pub(crate) struct StormArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DecodeArgs {
-    /// A stream: 16-byte little-endian commands, one after the other.
+    /// A stream: a recording, or a raw dump of 16-byte little-endian commands.
     pub(crate) file: PathBuf,
     /// IDR0 to IDR5 of the SMMU that the stream was written for, which decide what is legal.
-    /// The default is the SMMU of the bundled streams, and IDR0.ATS and IDR0.MSI besides, so that
-    /// ATC_INV and messages of SYNCs can be read too.
-    #[arg(long, value_name = "IDR0,…,IDR5", default_value = DEFAULT_IDRS)]
-    pub(crate) caps: Caps,
+    /// A recording says that itself. The default for a raw dump is the SMMU of the bundled streams,
+    /// and IDR0.ATS and IDR0.MSI besides, so that ATC_INV and messages of SYNCs can be read too.
+    #[arg(long, value_name = "IDR0,…,IDR5")]
+    pub(crate) caps: Option<Caps>,
     /// Prints one JSON document instead of text.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// IDR0 to IDR5 of the recorded SMMU, with ATS (bit 10) and MSI (bit 13).
-const DEFAULT_IDRS: &str = "0x0d44341b,0x02730010,0,0x1414,0,0x74";
+pub(crate) const DEFAULT_IDRS: &str = "0x0d44341b,0x02730010,0,0x1414,0,0x74";
 
 /// Capabilities as written on the command line.
 #[derive(Clone, Copy, Debug)]

@@ -30,6 +30,9 @@ use vcmdq_sync::atomic::Ordering;
 /// Commands in the small queue, as in OpenVMM's measurement.
 const SMALL: usize = 256;
 
+/// No queue has more slots.
+const MOST: usize = 1 << smmu_core::queue_index::MAX_LOG2SIZE;
+
 /// OpenVMM's SMMU emulator, summer 2026, per command in a full drain of 256, without a host
 /// backend: no SYNC, a SYNC every 16, every 2. Measured on another machine (AMD EPYC, Zen 5).
 const OPENVMM: [f64; 3] = [12.4, 14.1, 18.7];
@@ -248,7 +251,7 @@ fn streams(trace: &Trace) -> Vec<Full> {
             *raw
         }
     };
-    let recorded: Vec<_> = trace.commands.iter().map(quiet).collect();
+    let recorded: Vec<_> = trace.commands.iter().take(MOST).map(quiet).collect();
     let log2size = recorded.len().next_power_of_two().trailing_zeros() as u8;
     vec![
         neighbours("no SYNC", usize::MAX),

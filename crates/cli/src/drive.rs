@@ -198,7 +198,7 @@ fn work_through(
                 checker.plant(commands);
             }
             let begun = Instant::now();
-            machine.queue.submit(commands)?;
+            machine.queue(vcpu).submit(commands)?;
             let took = begun.elapsed();
             let sound = !checked || checker.verify();
             drop(turn);

@@ -20,6 +20,16 @@ pub(crate) enum ToolError {
         offset: usize,
         bytes: usize,
     },
+    #[error("{name}: {source}")]
+    Recording {
+        name: String,
+        source: vcmdq_trace::TraceError,
+    },
+    #[error(
+        "{name} is a raw dump, which does not say what was published when: replay it without \
+         --as-published, or give a recording"
+    )]
+    NoPublications { name: String },
     #[error(
         "'{0}' is not a list of six registers: give IDR0 to IDR5, decimal or 0x…, with commas \
          between them"

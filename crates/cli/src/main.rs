@@ -49,13 +49,13 @@ fn run(cli: &Cli) -> Result<ExitCode, ToolError> {
     match &cli.command {
         None => main_job::run(&cli.run, main_job::Part::All),
         Some(Command::Replay(args)) if args.files.is_empty() => {
-            main_job::run(&args.run, main_job::Part::Replay(trace::bundled()?))
+            main_job::run(&args.run, main_job::Part::Replay(trace::bundled()?, false))
         }
         Some(Command::Replay(args)) => {
             let traces = args.files.iter().map(|file| trace::read(file));
             main_job::run(
                 &args.run,
-                main_job::Part::Replay(traces.collect::<Result<_, _>>()?),
+                main_job::Part::Replay(traces.collect::<Result<_, _>>()?, args.as_published),
             )
         }
         Some(Command::Storm(args)) => main_job::run(&args.run, main_job::Part::Storm),

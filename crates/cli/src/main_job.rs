@@ -17,8 +17,8 @@ use std::process::ExitCode;
 pub(crate) enum Part {
     /// The bundled streams, the storm, and the drains.
     All,
-    /// Recorded streams.
-    Replay(Vec<Trace>),
+    /// Recorded streams; whether as they were published.
+    Replay(Vec<Trace>, bool),
     /// The storm.
     Storm,
 }
@@ -42,16 +42,23 @@ pub(crate) fn run(args: &RunArgs, part: Part) -> Result<ExitCode, ToolError> {
 }
 
 fn report(args: &RunArgs, part: Part, progress: &Progress) -> Result<Report, ToolError> {
-    let (traces, storms, drains) = match part {
-        Part::All => (trace::bundled()?, true, args.drain_rounds > 0),
-        Part::Replay(traces) => (traces, false, args.drain_rounds > 0),
-        Part::Storm => (Vec::new(), true, false),
+    let drains = args.drain_rounds > 0;
+    let (traces, as_published, storms, drains) = match part {
+        Part::All => (trace::bundled()?, false, true, drains),
+        Part::Replay(traces, as_published) => (traces, as_published, false, drains),
+        Part::Storm => (Vec::new(), false, true, false),
     };
     let mut workloads = Vec::new();
     for trace in &traces {
         let caps = MachineSettings::new(args, true, BTreeSet::new()).caps;
-        let settings = MachineSettings::new(args, true, replay::streams(trace, &caps));
-        let workload = replay::workload(trace, args.vcpus, args.repeat);
+        let mut settings = MachineSettings::new(args, true, replay::streams(trace, &caps));
+        let workload = if as_published {
+            let workload = replay::as_published(trace, args.repeat)?;
+            settings.rings = workload.scripts.len();
+            workload
+        } else {
+            replay::workload(trace, args.vcpus, args.repeat)
+        };
         workloads.push(compare(args, &settings, &workload, progress)?);
     }
     for ril in [true, false].into_iter().filter(|_| storms) {
@@ -75,6 +82,7 @@ fn report(args: &RunArgs, part: Part, progress: &Progress) -> Result<Report, Too
         vcpus: args.vcpus,
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         check_every: args.check_every,
+        streams: traces.iter().map(|trace| trace.shape.clone()).collect(),
         ok: workloads.iter().all(Comparison::holds),
         workloads,
         drains,

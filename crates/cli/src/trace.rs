@@ -1,9 +1,14 @@
-//! Recorded streams: 16-byte commands, two little-endian 64-bit words each, one after the
-//! other, in the order in which a driver wrote them.
+//! Recorded streams, in either form: a recording with times, rings and publications
+//! (`docs/trace-format.md`; its magic bytes tell), or a raw dump of 16-byte commands, two
+//! little-endian 64-bit words each, in the order in which a driver wrote them.
 
 use crate::error::ToolError;
+use crate::report::shape::Shape;
+use smmu_core::command::{Command, Signal};
+use smmu_core::encode::encode;
 use smmu_core::spec::command::{RawCommand, opcode};
 use std::path::Path;
+use vcmdq_trace::{Recording, RingStream, TraceError};
 
 const RECORD: usize = RawCommand::BYTES as usize;
 
@@ -23,7 +28,12 @@ const BUNDLED: [(&str, &[u8]); 2] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     pub(crate) name: String,
+    /// Of all rings; submissions of different rings in the order in which they were fetched.
     pub(crate) commands: Vec<RawCommand>,
+    /// Each ring's submissions as they were published: none of a raw dump.
+    pub(crate) published: Vec<Vec<Vec<RawCommand>>>,
+    /// What it looks like.
+    pub(crate) shape: Shape,
 }
 
 /// A record that is cut off at the end of a file.
@@ -35,8 +45,32 @@ pub(crate) struct CutOff {
     pub(crate) bytes: usize,
 }
 
-/// All whole records, and what is left behind them.
-pub(crate) fn split(bytes: &[u8]) -> (Vec<RawCommand>, Option<CutOff>) {
+/// What a file holds.
+#[derive(Debug)]
+pub(crate) enum Contents {
+    Recording(Recording),
+    Raw(Vec<RawCommand>, Option<CutOff>),
+}
+
+impl Contents {
+    /// Of a file with these bytes.
+    pub(crate) fn of(name: &str, bytes: &[u8]) -> Result<Self, ToolError> {
+        match Recording::read(bytes) {
+            Ok(recording) => Ok(Self::Recording(recording)),
+            Err(TraceError::NotARecording) => {
+                let (commands, cut) = split(bytes);
+                Ok(Self::Raw(commands, cut))
+            }
+            Err(source) => Err(ToolError::Recording {
+                name: name.to_owned(),
+                source,
+            }),
+        }
+    }
+}
+
+/// All whole records of a raw dump, and what is left behind them.
+fn split(bytes: &[u8]) -> (Vec<RawCommand>, Option<CutOff>) {
     let records = bytes.chunks_exact(RECORD);
     let rest = records.remainder().len();
     let cut = (rest > 0).then_some(CutOff {
@@ -57,7 +91,8 @@ pub(crate) fn bundled() -> Result<Vec<Trace>, ToolError> {
         .collect()
 }
 
-/// A file's stream. It must be whole: replaying half a command shows nothing.
+/// A file's stream. A raw dump must be whole: replaying half a command shows nothing. Of a
+/// recording everything that can be read is taken, and its shape says what is missing.
 pub(crate) fn read(path: &Path) -> Result<Trace, ToolError> {
     whole(&path.display().to_string(), &bytes(path)?)
 }
@@ -71,17 +106,32 @@ pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, ToolError> {
 }
 
 fn whole(name: &str, bytes: &[u8]) -> Result<Trace, ToolError> {
-    let name = name.to_owned();
-    let (commands, cut) = split(bytes);
-    match cut {
-        Some(CutOff { offset, bytes }) => Err(ToolError::Partial {
-            name,
-            offset,
-            bytes,
-        }),
-        None if commands.is_empty() => Err(ToolError::Empty { name }),
-        None => Ok(Trace { name, commands }),
+    let trace = match Contents::of(name, bytes)? {
+        Contents::Recording(recording) => Trace {
+            name: name.to_owned(),
+            commands: merged(&recording.rings),
+            published: recording.rings.iter().map(published).collect(),
+            shape: Shape::of_recording(name, &recording),
+        },
+        Contents::Raw(_, Some(CutOff { offset, bytes })) => {
+            return Err(ToolError::Partial {
+                name: name.to_owned(),
+                offset,
+                bytes,
+            });
+        }
+        Contents::Raw(commands, None) => Trace {
+            name: name.to_owned(),
+            shape: Shape::of_raw(name, &commands),
+            published: Vec::new(),
+            commands,
+        },
+    };
+    if trace.commands.is_empty() {
+        let name = trace.name;
+        return Err(ToolError::Empty { name });
     }
+    Ok(trace)
 }
 
 impl Trace {
@@ -89,17 +139,64 @@ impl Trace {
     /// last SYNC is a submission too.
     pub(crate) fn submissions(&self) -> impl Iterator<Item = &[RawCommand]> {
         self.commands
-            .split_inclusive(|command| command.opcode() == opcode::SYNC)
+            .split_inclusive(is_sync)
             .map(|piece| match piece {
-                [commands @ .., last] if last.opcode() == opcode::SYNC => commands,
+                [commands @ .., last] if is_sync(last) => commands,
                 commands => commands,
             })
     }
 }
 
+fn is_sync(command: &RawCommand) -> bool {
+    command.opcode() == opcode::SYNC
+}
+
+/// The submissions of all rings, by the time at which each was fetched.
+fn merged(rings: &[RingStream]) -> Vec<RawCommand> {
+    let mut submissions = Vec::new();
+    for ring in rings {
+        let mut at = 0;
+        for piece in ring.commands.split_inclusive(is_sync) {
+            submissions.push((ring.times.get(at).copied().unwrap_or(0), piece));
+            at += piece.len();
+        }
+    }
+    submissions.sort_by_key(|(time, _)| *time);
+    submissions
+        .iter()
+        .flat_map(|(_, piece)| *piece)
+        .copied()
+        .collect()
+}
+
+/// What one ring's guest published at a time, without the SYNC at its end. What it published
+/// without such a SYNC belongs to the next publication. SYNCs in between have no message: those
+/// that were recorded name slots of another queue.
+fn published(ring: &RingStream) -> Vec<Vec<RawCommand>> {
+    let quiet = encode(&Command::Sync(Signal::Sev));
+    let ends = ring.publications.iter().filter_map(|point| point.end);
+    let mut submissions = Vec::new();
+    let mut begin = 0;
+    for end in ends.chain([ring.commands.len()]) {
+        let piece = ring.commands.get(begin..end).unwrap_or_default();
+        let (last, commands) = match piece.split_last() {
+            Some((last, commands)) if is_sync(last) => (true, commands),
+            _ => (end == ring.commands.len(), piece),
+        };
+        if last && !piece.is_empty() {
+            let replaced = |raw: &RawCommand| if is_sync(raw) { quiet } else { *raw };
+            submissions.push(commands.iter().map(replaced).collect());
+            begin = end;
+        }
+    }
+    submissions
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vcmdq_trace::record::Encoder;
+    use vcmdq_trace::{Commands, Event, Header, RingKind};
 
     #[test]
     fn the_bundled_streams_are_the_recorded_ones() {
@@ -109,19 +206,25 @@ mod tests {
         assert_eq!(count(&traces[1]), (323, 160));
     }
 
-    #[test]
-    fn submissions_are_what_lies_before_a_sync() {
-        let command = |op: u8| RawCommand {
+    fn command(op: u8) -> RawCommand {
+        RawCommand {
             dw0: u64::from(op),
             dw1: 0,
-        };
-        let ops = [0x11, 0x46, 0x46, 0x12, 0x12];
-        let trace = Trace {
-            name: String::new(),
-            commands: ops.map(command).to_vec(),
-        };
+        }
+    }
+
+    fn dump(ops: &[u8]) -> Vec<u8> {
+        ops.iter()
+            .flat_map(|op| command(*op).to_le_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn submissions_are_what_lies_before_a_sync() {
+        let trace = whole("x", &dump(&[0x11, 0x46, 0x46, 0x12, 0x12])).expect("whole");
         let lengths: Vec<_> = trace.submissions().map(<[_]>::len).collect();
         assert_eq!(lengths, [1, 0, 2]);
+        assert!(trace.published.is_empty());
     }
 
     #[test]
@@ -140,5 +243,51 @@ mod tests {
             Err(ToolError::Partial { offset: 32, .. })
         ));
         assert!(matches!(whole("x", &[]), Err(ToolError::Empty { .. })));
+    }
+
+    /// Two rings; the first publishes a piece without a SYNC, then two submissions at once.
+    fn recording() -> Vec<u8> {
+        let rings = vec![RingKind::Cmdq, RingKind::Vcmdq(0)];
+        let mut bytes = Header {
+            rings,
+            ..Header::default()
+        }
+        .to_bytes();
+        let mut encoder = Encoder::default();
+        let log2size = 6;
+        for ring in [0, 1] {
+            let layout = Event::Layout { base: 0, log2size };
+            encoder.event(&mut bytes, ring, 1, &layout);
+        }
+        let mut happened = |ring, time, first, ops: &[u8]| {
+            let prod = first + ops.len() as u32;
+            encoder.event(&mut bytes, ring, time, &Event::Published { prod });
+            let dump = dump(ops);
+            let commands = Commands::new(&dump).expect("whole");
+            let fetched = Event::Fetched { first, commands };
+            encoder.event(&mut bytes, ring, time, &fetched);
+            encoder.event(&mut bytes, ring, time, &Event::Consumed { cons: prod });
+        };
+        happened(0, 10, 0, &[0x11, 0x12]);
+        happened(0, 30, 2, &[0x13, 0x46, 0x11, 0x46]);
+        happened(1, 20, 0, &[0x12, 0x46]);
+        bytes
+    }
+
+    #[test]
+    fn a_recording_is_merged_by_time_and_kept_as_published() {
+        let trace = whole("x", &recording()).expect("readable");
+        let opcodes = |commands: &[RawCommand]| -> Vec<u8> {
+            commands.iter().map(|raw| raw.opcode()).collect()
+        };
+        let expected = [0x11, 0x12, 0x13, 0x46, 0x12, 0x46, 0x11, 0x46];
+        assert_eq!(opcodes(&trace.commands), expected);
+        let published: Vec<Vec<_>> = trace
+            .published
+            .iter()
+            .map(|ring| ring.iter().map(|piece| opcodes(piece)).collect())
+            .collect();
+        let first = vec![vec![0x11, 0x12, 0x13, 0x46, 0x11]];
+        assert_eq!(published, [first, vec![vec![0x12]]]);
     }
 }

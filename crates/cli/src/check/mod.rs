@@ -181,7 +181,9 @@ impl<'a> Checker<'a> {
             for planted in std::mem::take(&mut self.planted) {
                 self.plant_one(planted.place, planted.must_go);
             }
-            self.machine.queue.submit(commands)?;
+            self.machine
+                .queue(usize::from(self.producer))
+                .submit(commands)?;
             self.look_for_victims();
             missing = self.missing_neighbour();
             self.clear();

@@ -10,12 +10,19 @@ use smmu_core::spec::command::{RawCommand, opcode};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A record of a stream.
+/// A record of a raw dump.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
-    pub(super) index: usize,
+    index: usize,
     /// In bytes, from the beginning of the file.
     offset: String,
+    #[serde(flatten)]
+    pub(super) what: What,
+}
+
+/// A command.
+#[derive(Debug, Serialize)]
+pub(super) struct What {
     /// The architecture's own name.
     pub(super) name: &'static str,
     /// Both words.
@@ -44,14 +51,23 @@ struct Fields {
 impl Line {
     /// Decodes `raw`, record `index` of its stream, under `caps`.
     pub(super) fn of(index: usize, raw: RawCommand, caps: &Capabilities) -> Self {
+        Self {
+            index,
+            offset: format!("{:#08x}", index as u64 * RawCommand::BYTES),
+            what: What::of(raw, caps),
+        }
+    }
+}
+
+impl What {
+    /// Decodes `raw` under `caps`.
+    pub(super) fn of(raw: RawCommand, caps: &Capabilities) -> Self {
         let decoded = decode(raw, caps);
         let mut fields = Fields::default();
         if let Ok(command) = &decoded {
             fields.of(command);
         }
         Self {
-            index,
-            offset: format!("{:#08x}", index as u64 * RawCommand::BYTES),
             name: name(&raw, decoded.as_ref().ok()),
             words: [raw.dw0, raw.dw1].map(|word| format!("{word:#018x}")),
             fields,
@@ -62,14 +78,17 @@ impl Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>8}  {}  {}", self.index, self.offset, self.what)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields = match &self.illegal {
             Some(why) => format!("ILLEGAL: {why} ({} {})", self.words[0], self.words[1]),
             None => self.fields.to_string(),
         };
-        let line = format!(
-            "{:>8}  {}  {:<16}  {fields}",
-            self.index, self.offset, self.name
-        );
+        let line = format!("{:<16}  {fields}", self.name);
         f.write_str(line.trim_end())
     }
 }

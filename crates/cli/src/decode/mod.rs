@@ -1,11 +1,12 @@
 //! `vcmdq decode`: a stream as a person reads it.
 
 mod listing;
+mod timeline;
 
-use crate::args::DecodeArgs;
+use crate::args::{Caps, DEFAULT_IDRS, DecodeArgs};
 use crate::error::ToolError;
 use crate::output;
-use crate::trace::{self, CutOff};
+use crate::trace::{self, Contents, CutOff};
 use listing::Line;
 use serde::Serialize;
 use smmu_core::Capabilities;
@@ -13,6 +14,7 @@ use smmu_core::spec::command::RawCommand;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
+use timeline::Timeline;
 
 /// A whole listing.
 #[derive(Debug, Serialize)]
@@ -35,12 +37,30 @@ struct CutOffRecord {
 /// Lists a file. Exit code 1 if some of its records are damaged.
 pub(crate) fn run(args: &DecodeArgs) -> Result<ExitCode, ToolError> {
     let bytes = trace::bytes(&args.file)?;
-    let (commands, cut) = trace::split(&bytes);
     let name = args.file.display().to_string();
+    let (commands, cut) = match Contents::of(&name, &bytes)? {
+        Contents::Recording(recording) => {
+            let caps = args.caps.map_or(recording.header.caps(), |Caps(caps)| caps);
+            let timeline = Timeline::of(&name, &bytes, &recording, &caps);
+            if args.json {
+                output::json(&timeline)?;
+            } else {
+                let mut out = output::stdout();
+                timeline.print(&mut out)?;
+                output::finish(out)?;
+            }
+            return Ok(ExitCode::from(u8::from(timeline.is_damaged())));
+        }
+        Contents::Raw(commands, cut) => (commands, cut),
+    };
     if commands.is_empty() && cut.is_none() {
         return Err(ToolError::Empty { name });
     }
-    let listing = Listing::of(name, &commands, cut, &args.caps.0);
+    let Caps(caps) = match args.caps {
+        Some(caps) => caps,
+        None => DEFAULT_IDRS.parse()?,
+    };
+    let listing = Listing::of(name, &commands, cut, &caps);
     if args.json {
         output::json(&listing)?;
     } else {
@@ -61,13 +81,13 @@ impl Listing {
             .collect();
         let mut names = BTreeMap::new();
         for record in &records {
-            *names.entry(record.name).or_default() += 1;
+            *names.entry(record.what.name).or_default() += 1;
         }
         Self {
             file,
             illegal: records
                 .iter()
-                .filter(|record| record.illegal.is_some())
+                .filter(|record| record.what.illegal.is_some())
                 .count(),
             names,
             records,

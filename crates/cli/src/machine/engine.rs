@@ -1,4 +1,4 @@
-//! The engine behind a queue: one frame, one instance, one ring.
+//! The engine behind a queue: one frame, one instance, its rings.
 
 use super::{Figures, MachineSettings};
 use crate::args::Doorbell;
@@ -6,6 +6,7 @@ use crate::error::ToolError;
 use dispatch::Backend;
 use smmu_core::{Gpa, GuestMemory};
 use std::sync::Arc;
+use vcmdq::metrics::RingMetrics;
 use vcmdq::stepping::PageRegisters;
 use vcmdq::testing::QueueRegisters;
 use vcmdq::{
@@ -15,16 +16,16 @@ use vcmdq::{
 
 pub(crate) struct EngineSide {
     engine: Engine,
-    ring: Arc<Ring>,
-    registers: Arc<dyn QueueRegisters>,
-    /// Kept as a VMM keeps it: the ring belongs to it.
+    rings: Vec<Arc<Ring>>,
+    registers: Vec<Arc<dyn QueueRegisters>>,
+    /// Kept as a VMM keeps it: the rings belong to it.
     _frame: Frame,
 }
 
 impl EngineSide {
     pub(crate) fn start(
         settings: &MachineSettings,
-        base: Gpa,
+        bases: &[Gpa],
         memory: Arc<dyn GuestMemory>,
         backend: Arc<dyn Backend>,
     ) -> Result<Self, ToolError> {
@@ -33,42 +34,29 @@ impl EngineSide {
             ..Settings::default()
         };
         let engine = Engine::start(engine, Arc::new(StdThreads))?;
-        let page = Arc::new(HeapPage::default());
-        let mode = match settings.doorbell {
-            Doorbell::Trap => DoorbellMode::Trap,
-            Doorbell::Page => DoorbellMode::SharedPage(page.clone()),
-        };
-        let (frame, ring) = frame_with_ring(&engine, settings, mode, memory, backend)?;
-        ring.configure(RingSettings {
-            base,
-            log2size: settings.log2size,
-        })?;
-        let registers: Arc<dyn QueueRegisters> = match settings.doorbell {
-            Doorbell::Trap => {
-                ring.enable();
-                ring.clone()
-            }
-            Doorbell::Page => {
-                let registers = PageRegisters(page);
-                registers.enable();
-                Arc::new(registers)
-            }
-        };
+        let frame = frame_with_instance(&engine, settings, memory, backend)?;
+        let (mut rings, mut registers) = (Vec::new(), Vec::new());
+        for base in bases {
+            let (ring, side) = ring(&frame, settings, *base)?;
+            rings.push(ring);
+            registers.push(side);
+        }
         Ok(Self {
             engine,
-            ring,
+            rings,
             registers,
             _frame: frame,
         })
     }
 
     /// What the guest's driver sees.
-    pub(crate) fn registers(&self) -> Arc<dyn QueueRegisters> {
+    pub(crate) fn registers(&self) -> Vec<Arc<dyn QueueRegisters>> {
         self.registers.clone()
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        let (ring, engine) = (self.ring.metrics(), self.engine.metrics());
+        let (mut ring, engine) = (RingMetrics::default(), self.engine.metrics());
+        self.rings.iter().for_each(|one| ring.add(&one.metrics()));
         Figures {
             commands: ring.commands,
             requests: ring.requests,
@@ -85,6 +73,36 @@ impl EngineSide {
     }
 }
 
+/// A ring, enabled, and what the guest's driver sees of it.
+fn ring(
+    frame: &Frame,
+    settings: &MachineSettings,
+    base: Gpa,
+) -> Result<(Arc<Ring>, Arc<dyn QueueRegisters>), ToolError> {
+    let page = Arc::new(HeapPage::default());
+    let mode = match settings.doorbell {
+        Doorbell::Trap => DoorbellMode::Trap,
+        Doorbell::Page => DoorbellMode::SharedPage(page.clone()),
+    };
+    let ring = frame.add_ring(mode)?;
+    ring.configure(RingSettings {
+        base,
+        log2size: settings.log2size,
+    })?;
+    let registers: Arc<dyn QueueRegisters> = match settings.doorbell {
+        Doorbell::Trap => {
+            ring.enable();
+            ring.clone()
+        }
+        Doorbell::Page => {
+            let registers = PageRegisters(page);
+            registers.enable();
+            Arc::new(registers)
+        }
+    };
+    Ok((ring, registers))
+}
+
 /// A frame whose streams are all bound to one instance, and a ring of it.
 pub(crate) fn frame_with_ring(
     engine: &Engine,
@@ -93,6 +111,17 @@ pub(crate) fn frame_with_ring(
     memory: Arc<dyn GuestMemory>,
     backend: Arc<dyn Backend>,
 ) -> Result<(Frame, Arc<Ring>), ToolError> {
+    let frame = frame_with_instance(engine, settings, memory, backend)?;
+    let ring = frame.add_ring(mode)?;
+    Ok((frame, ring))
+}
+
+fn frame_with_instance(
+    engine: &Engine,
+    settings: &MachineSettings,
+    memory: Arc<dyn GuestMemory>,
+    backend: Arc<dyn Backend>,
+) -> Result<Frame, ToolError> {
     let frame_settings = FrameSettings {
         caps: settings.caps,
         ..FrameSettings::default()
@@ -109,6 +138,5 @@ pub(crate) fn frame_with_ring(
             },
         )?;
     }
-    let ring = frame.add_ring(mode)?;
-    Ok((frame, ring))
+    Ok(frame)
 }

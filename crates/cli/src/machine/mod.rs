@@ -46,6 +46,8 @@ pub(crate) struct MachineSettings {
     pub(crate) backend: BackendKind,
     /// The guest's devices; each has a translation cache of its own.
     pub(crate) streams: BTreeSet<StreamId>,
+    /// Command queues of the guest, each with its own producers.
+    pub(crate) rings: usize,
 }
 
 impl MachineSettings {
@@ -62,20 +64,22 @@ impl MachineSettings {
             doorbell: args.doorbell,
             backend: args.backend,
             streams,
+            rings: 1,
         }
     }
 }
 
 enum Side {
     Engine(EngineSide),
-    Baseline(Arc<Baseline>),
+    /// One for each queue: the rings do not even share a lock.
+    Baseline(Vec<Arc<Baseline>>),
 }
 
 /// A guest that can be driven.
 pub(crate) struct Machine {
     pub(crate) name: &'static str,
     pub(crate) caps: Capabilities,
-    pub(crate) queue: GuestQueue,
+    queues: Vec<GuestQueue>,
     pub(crate) software: Arc<Software>,
     pub(crate) devices: BTreeMap<StreamId, Arc<DeviceModel>>,
     /// Held shared for each submission and its check; whoever holds it alone disturbs nobody and
@@ -111,34 +115,66 @@ pub(crate) struct Figures {
     pub(crate) errors: u64,
 }
 
+impl Figures {
+    /// Adds what another queue's consumer has done; `window_sizes` is left as it is.
+    fn add(&mut self, other: &Self) {
+        self.commands += other.commands;
+        self.requests += other.requests;
+        self.calls += other.calls;
+        self.syncs += other.syncs;
+        self.windows += other.windows;
+        self.doorbells += other.doorbells;
+        self.wake_ups += other.wake_ups;
+        self.sleeps += other.sleeps;
+        self.spins += other.spins;
+        self.errors += other.errors;
+    }
+}
+
 impl Machine {
     pub(crate) fn build(kind: Kind, settings: &MachineSettings) -> Result<Self, ToolError> {
-        let memory = guest_memory(settings.log2size)?;
+        let memory = memory_for(settings.log2size, settings.rings)?;
         let software = Arc::new(Software::default());
         let devices = attach_devices(&software, &settings.streams);
         let backend = backend(settings.backend, &software);
-        let (name, side, registers): (_, _, Arc<dyn QueueRegisters>) = match kind {
+        let bases: Vec<_> = (0..settings.rings)
+            .map(|number| base(settings.log2size, number))
+            .collect();
+        let (name, side, registers): (_, _, Vec<Arc<dyn QueueRegisters>>) = match kind {
             Kind::Engine => {
-                let side = EngineSide::start(settings, RAM, memory.clone(), backend)?;
+                let side = EngineSide::start(settings, &bases, memory.clone(), backend)?;
                 let registers = side.registers();
                 ("engine", Side::Engine(side), registers)
             }
             Kind::Baseline => {
-                let queue = (RAM, settings.log2size);
-                let side = Arc::new(Baseline::new(queue, settings.caps, memory.clone(), backend));
-                ("baseline", Side::Baseline(side.clone()), side)
+                let one = |base: &Gpa| {
+                    let queue = (*base, settings.log2size);
+                    Arc::new(Baseline::new(
+                        queue,
+                        settings.caps,
+                        memory.clone(),
+                        backend.clone(),
+                    ))
+                };
+                let sides: Vec<_> = bases.iter().map(one).collect();
+                let registers = sides.iter().map(|side| side.clone() as _).collect();
+                ("baseline", Side::Baseline(sides), registers)
             }
         };
-        let queue = QueueSettings {
-            patience: PATIENCE,
-            ..QueueSettings::new(RAM, settings.log2size)
+        let queue = |(base, registers): (&Gpa, Arc<dyn QueueRegisters>)| {
+            let queue = QueueSettings {
+                patience: PATIENCE,
+                ..QueueSettings::new(*base, settings.log2size)
+            };
+            GuestQueue::new(queue, memory.clone(), registers).map_err(ToolError::Queue)
         };
-        let queue = GuestQueue::new(queue, memory, registers).map_err(ToolError::Queue)?;
+        let queues = bases.iter().zip(registers).map(queue);
+        let queues = queues.collect::<Result<Vec<_>, _>>()?;
         let turn = RwLock::new(());
         Ok(Self {
             name,
             caps: settings.caps,
-            queue,
+            queues,
             software,
             devices,
             turn,
@@ -146,13 +182,21 @@ impl Machine {
         })
     }
 
+    /// The queue of a producer.
+    pub(crate) fn queue(&self, producer: usize) -> &GuestQueue {
+        &self.queues[producer % self.queues.len()]
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         let figures = match &self.side {
             Side::Engine(engine) => engine.figures(),
-            Side::Baseline(baseline) => baseline.figures(),
+            Side::Baseline(sides) => sides.iter().fold(Figures::default(), |mut sum, side| {
+                sum.add(&side.figures());
+                sum
+            }),
         };
         Figures {
-            doorbells: self.queue.prod_writes(),
+            doorbells: self.queues.iter().map(GuestQueue::prod_writes).sum(),
             ..figures
         }
     }
@@ -168,9 +212,18 @@ pub(crate) fn backend(kind: BackendKind, software: &Arc<Software>) -> Arc<dyn Ba
     }
 }
 
+/// Where a queue of `2^log2size` slots lies.
+fn base(log2size: u8, number: usize) -> Gpa {
+    Gpa(RAM.0 + ((number as u64 * 16) << log2size.clamp(1, 19)))
+}
+
 /// Memory as a VMM maps it, with room for a queue of `2^log2size` slots at its beginning.
 pub(crate) fn guest_memory(log2size: u8) -> Result<Arc<dyn GuestMemory>, ToolError> {
-    let bytes = (16usize << log2size.min(19)).max(1 << 16);
+    memory_for(log2size, 1)
+}
+
+fn memory_for(log2size: u8, queues: usize) -> Result<Arc<dyn GuestMemory>, ToolError> {
+    let bytes = ((16 * queues) << log2size.clamp(1, 19)).max(1 << 16);
     let ranges = [(GuestAddress(RAM.0), bytes)];
     let map = GuestMemoryMmap::<()>::from_ranges(&ranges)
         .map_err(|error| ToolError::Map(error.to_string()))?;

@@ -23,6 +23,7 @@ fn settings(backend: BackendKind, ril: bool, streams: BTreeSet<StreamId>) -> Mac
         doorbell,
         backend,
         streams,
+        rings: 1,
     }
 }
 
@@ -96,7 +97,7 @@ fn peers_row8_an_illegal_command_does_not_stop_the_guest() {
         let settings = settings(BackendKind::Software, true, BTreeSet::new());
         let machine = Machine::build(kind, &settings).expect("starts");
         machine
-            .queue
+            .queue(0)
             .submit(&[tlbi, illegal, tlbi])
             .expect("recovers");
         let figures = machine.figures();

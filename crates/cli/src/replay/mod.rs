@@ -1,6 +1,7 @@
 //! A recorded stream as work for several producers.
 
 use crate::drive::{Script, Workload};
+use crate::error::ToolError;
 use crate::trace::Trace;
 use smmu_core::command::{Cfgi, Command};
 use smmu_core::decode::decode;
@@ -22,6 +23,29 @@ pub(crate) fn workload(trace: &Trace, vcpus: u32, repeat: u32) -> Workload {
         scripts,
         repeat,
     }
+}
+
+/// Gives each ring of a recording a producer, which submits what was published together. What
+/// several CPUs had combined is one submission, with their SYNCs in it.
+pub(crate) fn as_published(trace: &Trace, repeat: u32) -> Result<Workload, ToolError> {
+    let mut scripts = Vec::new();
+    for ring in trace.published.iter().filter(|ring| !ring.is_empty()) {
+        let mut script = Script::default();
+        for commands in ring {
+            script.push(commands, 0, true);
+        }
+        scripts.push(script);
+    }
+    if scripts.is_empty() {
+        let name = trace.name.clone();
+        return Err(ToolError::NoPublications { name });
+    }
+    Ok(Workload {
+        name: format!("{}, as published", trace.name),
+        operations: vec!["publication"],
+        scripts,
+        repeat,
+    })
 }
 
 /// The streams that a recorded guest has: those that its commands name and a frame can have.

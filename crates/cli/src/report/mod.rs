@@ -1,11 +1,13 @@
 //! What a run has found out, as data; for a person ([`text`]) and for a program ([`json`]).
 
 pub(crate) mod json;
+pub(crate) mod shape;
 pub(crate) mod text;
 
 use crate::drain::Drains;
 use crate::drive::Outcome;
 use serde::Serialize;
+use shape::Shape;
 
 /// Everything that a run has found out.
 #[derive(Clone, Debug, Serialize)]
@@ -16,6 +18,8 @@ pub(crate) struct Report {
     pub(crate) cpus: usize,
     /// Every so manieth submission was checked.
     pub(crate) check_every: u32,
+    /// What the replayed streams look like.
+    pub(crate) streams: Vec<Shape>,
     pub(crate) workloads: Vec<Comparison>,
     /// Single-threaded drains of a full queue.
     pub(crate) drains: Option<Drains>,

@@ -14,6 +14,10 @@ pub(crate) fn print(report: &Report) -> Result<(), ToolError> {
 }
 
 fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    for stream in &report.streams {
+        stream.print(out)?;
+        writeln!(out)?;
+    }
     for comparison in &report.workloads {
         compare(out, comparison)?;
     }
