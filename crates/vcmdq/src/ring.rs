@@ -92,6 +92,10 @@ impl fmt::Debug for Ring {
             .field("prod", &self.prod())
             .field("cons", &self.cons())
             .field("gerror", &self.gerror())
+            .field("gerrorn", &self.gerrorn())
+            .field("control", &*self.control)
+            .field("seen", &self.seen)
+            .field("lane", &self.member.as_ref().map(|member| member.lane()))
             .finish_non_exhaustive()
     }
 }
@@ -377,8 +381,7 @@ impl Ring {
 
     #[cold]
     fn bring_about(&self, consumer: &mut Consumer, wanted: u32, settled: u32) {
-        self.take_staged(consumer, wanted, settled);
-        let wanted = wanted & !(RESET | RESET_SHOWN);
+        let wanted = self.take_staged(consumer, wanted, settled);
         let on = wanted & (ENABLED | GATED) == ENABLED;
         match &self.member {
             None => consumer.armed = on,

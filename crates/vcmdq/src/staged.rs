@@ -77,12 +77,26 @@ impl Ring {
         self.clear_page();
     }
 
-    /// What is wanted of the ring is about to be settled. Called by the owner of the claim.
+    /// What is wanted of the ring is about to be settled; what is left of it then. Called by the
+    /// owner of the claim.
     #[cold]
-    pub(crate) fn take_staged(&self, consumer: &mut Consumer, wanted: u32, settled: u32) {
+    pub(crate) fn take_staged(
+        &self,
+        consumer: &mut Consumer,
+        mut wanted: u32,
+        settled: u32,
+    ) -> u32 {
+        let shown = wanted & RESET_SHOWN != 0;
         if wanted & RESET != 0 {
-            let done = !(wanted & (RESET | RESET_SHOWN));
-            self.control.wanted.fetch_and(done, Ordering::AcqRel);
+            let mut done = RESET | RESET_SHOWN;
+            if self.page().is_some() {
+                // What was seen of the page's CONFIG, perhaps since: that page is cleared here.
+                done |= ENABLED;
+            }
+            self.control
+                .wanted
+                .fetch_and(!(wanted & done), Ordering::AcqRel);
+            wanted &= !done;
             consumer.entries = Entries::new(Gpa(0), Geometry::capped(0, 0));
             consumer.cons = consumer.entries.geometry().pointer(0);
             consumer.halted = None;
@@ -93,12 +107,12 @@ impl Ring {
             if let Some(cover) = &mut consumer.cover {
                 cover.forget();
             }
-            if wanted & RESET_SHOWN != 0 {
+            if shown {
                 self.forget_registers();
             }
         }
         if wanted & ENABLED == 0 || settled & ENABLED != 0 {
-            return;
+            return wanted;
         }
         let mut staged = self.staged();
         if let Some(place) = staged.place.take() {
@@ -111,5 +125,6 @@ impl Ring {
             let cons = consumer.entries.geometry().pointer(cons);
             consumer.publish(self, cons);
         }
+        wanted
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) instance: InstanceId,
     /// The engine has workers of its own.
     pub(crate) threaded: bool,
+    /// What a test has put in place of the backend's.
+    pub(crate) core: Option<Arc<Software>>,
 }
 
 pub(crate) fn caps() -> Capabilities {
@@ -100,6 +102,7 @@ impl World {
             stepper: Stepper::default(),
             instance,
             threaded: false,
+            core: None,
         }
     }
 
@@ -175,7 +178,7 @@ impl World {
         while self.threaded && !done(self) && start.elapsed().as_secs() < 20 {
             std::thread::yield_now();
         }
-        assert!(done(self), "{what} does not follow");
+        assert!(done(self), "{what} does not follow: {:#?}", self.cmdqv);
     }
 
     /// `tegra241_vcmdq_hw_deinit`.
@@ -269,7 +272,10 @@ impl World {
     }
 
     pub(crate) fn software(&self) -> &Software {
-        self.backend.inner().inner()
+        match &self.core {
+            Some(core) => core,
+            None => self.backend.inner().inner(),
+        }
     }
 
     /// Puts a 4 KiB translation of ASID 1 into the cache.
