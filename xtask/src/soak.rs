@@ -1,4 +1,4 @@
-//! The property test of the cached core for long: what CI runs for seconds, for minutes.
+//! Random tests for long: what CI runs for seconds, for minutes.
 
 use anyhow::Result;
 
@@ -9,31 +9,67 @@ use crate::workspace::Workspace;
 /// accesses and one in five sends commands.
 pub(crate) const CASES: u64 = 20_000_000;
 
-const TEST: &str = "law7::law7_cached_core_agrees_with_a_naive_smmu";
+/// The hostile guest's steps for each of these: each is some twenty times as long.
+const CASES_PER_STEP: u64 = 20;
 
-/// Runs the test, which shows how far it has come. `false` when both SMMUs disagree.
+/// A test that runs for as long as a variable says.
+struct Soak {
+    package: &'static str,
+    target: &'static str,
+    /// The test, or the beginning of several.
+    test: &'static str,
+    variable: &'static str,
+    steps: u64,
+}
+
+/// Runs the tests, which show how far they have come. `false` when one of them fails: two SMMUs
+/// disagree, or a guest has hurt the host.
 ///
 /// # Errors
 ///
 /// None but those of the terminal; a test that cannot be built has not passed.
 pub(crate) fn run(workspace: &Workspace, cases: u64) -> Result<bool> {
+    let soaks = [
+        Soak {
+            package: "vcmdq-dispatch",
+            target: "cached",
+            test: "law7::law7_cached_core_agrees_with_a_naive_smmu",
+            variable: "VCMDQ_SOAK_CASES",
+            steps: cases,
+        },
+        Soak {
+            package: "vcmdq",
+            target: "registers_hostile",
+            test: "law8_hostile_driver",
+            variable: "VCMDQ_SOAK_STEPS",
+            steps: (cases / CASES_PER_STEP).max(1),
+        },
+    ];
+    let mut passed = true;
+    for soak in &soaks {
+        passed &= run_one(workspace, soak);
+    }
+    Ok(passed)
+}
+
+fn run_one(workspace: &Workspace, soak: &Soak) -> bool {
     let arguments = [
         "test",
         "--release",
         "--package",
-        "vcmdq-dispatch",
+        soak.package,
         "--test",
-        "cached",
+        soak.target,
         "--",
-        "--exact",
         "--nocapture",
-        TEST,
+        soak.test,
     ];
     let mut command = cargo(workspace, arguments);
-    let result = run_command(command.env("VCMDQ_SOAK_CASES", cases.to_string()));
+    let result = run_command(command.env(soak.variable, soak.steps.to_string()));
+    let (test, steps) = (soak.test, soak.steps);
     match &result {
-        Ok(()) => println!("soak: passed, {cases} random steps"),
-        Err(error) => println!("soak: FAILED: {error:#}"),
+        Ok(()) => println!("soak: passed, {steps} random steps of {test}"),
+        Err(error) => println!("soak: FAILED, {test}: {error:#}"),
     }
-    Ok(result.is_ok())
+    result.is_ok()
 }

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod driver;
+pub(crate) mod hostile;
 
 use crate::dma_world::{Guest, RAM, requester, small};
 use dispatch::Traffic;
@@ -34,6 +35,8 @@ pub(crate) struct Vmm {
     pub(crate) changes: Mutex<Vec<(StreamId, Cfgi)>>,
     /// Messages that leave RAM find nobody.
     pub(crate) deaf: bool,
+    /// Nothing is written down.
+    pub(crate) forgets: bool,
 }
 
 impl Vmm {
@@ -48,23 +51,31 @@ impl Vmm {
 
 impl Interrupts for Vmm {
     fn pulse(&self, line: Line) {
-        self.pulses.lock().unwrap().push(line);
+        if !self.forgets {
+            self.pulses.lock().unwrap().push(line);
+        }
     }
 
     fn message(&self, _: u32, msi: Msi) -> Result<(), NoTarget> {
-        self.messages.lock().unwrap().push(msi);
+        if !self.forgets {
+            self.messages.lock().unwrap().push(msi);
+        }
         if self.deaf { Err(NoTarget) } else { Ok(()) }
     }
 }
 
 impl StreamHost for Vmm {
     fn configuration_changed(&self, stream: StreamId, change: &Cfgi) {
-        self.changes.lock().unwrap().push((stream, *change));
+        if !self.forgets {
+            self.changes.lock().unwrap().push((stream, *change));
+        }
     }
 
     fn traffic_changed(&self, stream: StreamId, traffic: &Traffic) {
-        let told = (stream, traffic.is_enabled());
-        self.traffic.lock().unwrap().push(told);
+        if !self.forgets {
+            let told = (stream, traffic.is_enabled());
+            self.traffic.lock().unwrap().push(told);
+        }
     }
 }
 
