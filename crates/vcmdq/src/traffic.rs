@@ -57,7 +57,9 @@ impl FrameTraffic {
     pub(crate) fn is_settled(&self) -> bool {
         // Acquire: what the VMM did when it was told has happened.
         let told = self.told.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire);
-        told && self.present().backends.iter().all(|b| b.traffic_settled())
+        // law3f: an exchange is acknowledged while accesses go on by what was there before.
+        let settled = |b: &Arc<dyn Backend>| b.traffic_settled() || cfg!(break_law3f);
+        told && self.present().backends.iter().all(settled)
     }
 
     /// Tells the VMM about every stream, if there is anything to tell. Called by one worker.

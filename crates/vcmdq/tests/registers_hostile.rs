@@ -44,6 +44,7 @@ fn clean_boot(machine: &Machine) {
     assert!(machine.registers.is_settled(), "nobody is at work any more");
     let guest = &machine.guest;
     // What a firmware does: memory that nobody has scribbled over.
+    guest.forget_pages();
     for at in (0..0x20_0000).step_by(8) {
         guest.set(at, 0);
     }

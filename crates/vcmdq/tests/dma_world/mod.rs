@@ -75,6 +75,11 @@ impl<M: GuestMemory> Guest<M> {
         self.next.fetch_add(0x1000, Ordering::Relaxed)
     }
 
+    /// Pages are given out from the first one on again; what is in them is the caller's matter.
+    pub(crate) fn forget_pages(&self) {
+        self.next.store(TABLES, Ordering::Relaxed);
+    }
+
     pub(crate) fn space(&self, asid: u16) -> Space {
         Space {
             asid,
