@@ -44,6 +44,13 @@ pub(crate) fn run(workspace: &Workspace, cases: u64) -> Result<bool> {
             variable: "VCMDQ_SOAK_STEPS",
             steps: (cases / CASES_PER_STEP).max(1),
         },
+        Soak {
+            package: "vcmdq",
+            target: "cmdqv_hostile",
+            test: "law8_hostile_cmdqv_guest",
+            variable: "VCMDQ_SOAK_STEPS",
+            steps: (cases / CASES_PER_STEP).max(1),
+        },
     ];
     let mut passed = true;
     for soak in &soaks {

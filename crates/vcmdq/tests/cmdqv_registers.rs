@@ -5,7 +5,6 @@ mod common;
 
 use cmdqv_world::*;
 use common::{Told, illegal, sync, tlbi};
-use smmu_core::Gpa;
 use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::spec::command::RawCommand;
@@ -207,6 +206,22 @@ fn row32_an_error_behind_the_mask_pulses_when_the_mask_goes() {
     assert_eq!(world.outside.take(), [Told::Pulse(Line::Cmdqv)]);
 }
 
+/// Row 32: bit l of the map is queue l, by 64 bits, by halves and by bytes in memory's order.
+#[test]
+fn row32_the_error_map_is_little_endian() {
+    let mut world = World::new(4, false);
+    world.reset();
+    world.put(9, 0, &[illegal()]);
+    world.publish(9, 1);
+    world.serve_all();
+    let map = offset::VINTF + offset::VINTF_LVCMDQ_ERR_MAP;
+    let word = world.cmdqv.read(map, 8);
+    assert_eq!(word.to_le_bytes(), [0, 2, 0, 0, 0, 0, 0, 0]);
+    assert_eq!((world.read(map), world.read(map + 4)), (0x200, 0));
+    assert_eq!(world.read(offset::CMDQ_ERR_MAP), 0x200);
+    assert_eq!(world.read(offset::CMDQ_ERR_MAP + 4), 0);
+}
+
 /// Row 32: the largest queue at an address that is aligned to less than its size.
 #[test]
 fn row32_a_base_must_be_aligned_to_the_largest_size() {
@@ -334,5 +349,4 @@ fn law2_the_guests_sid_and_vmid_registers_are_storage() {
     world.round_trip(0, 1);
     let batch = world.backend.take().pop().unwrap();
     assert_eq!(batch.vmid(), Vmid(0));
-    let _ = Gpa(0);
 }
