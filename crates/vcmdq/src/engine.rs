@@ -60,6 +60,16 @@ impl EngineShared {
         Ok(ring)
     }
 
+    /// Whether so many more rings can be added, as far as nobody else adds some meanwhile.
+    pub(crate) fn room_for(&self, more: usize) -> Result<(), RingError> {
+        let most = self.settings.max_rings;
+        let present = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        if present.len() + more > most {
+            return Err(RingError::Full(most));
+        }
+        Ok(())
+    }
+
     /// The rings as they are now. Takes a lock: for control paths and for a worker that has seen
     /// that something changed.
     pub(crate) fn rings(&self) -> Vec<Arc<Ring>> {

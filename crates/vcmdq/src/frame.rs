@@ -209,6 +209,10 @@ impl Frame {
         self.shared.vintf.set(group.clone())
     }
 
+    pub(crate) fn room_for(&self, rings: usize) -> Result<(), RingError> {
+        self.engine.room_for(rings)
+    }
+
     pub(crate) fn set_cmdqv(&self, cmdqv: &Arc<cmdqv::Shared>) {
         self.control().cmdqv = Some(cmdqv.clone());
     }

@@ -116,6 +116,16 @@ fn more_queues_than_there_are_or_a_short_page_are_refused() {
     assert!(frame.rings().is_empty());
     frame.add_cmdqv(settings(4, None)).unwrap();
     assert_eq!(frame.rings().len(), 16);
+    let small = vcmdq::Settings {
+        max_rings: 3,
+        ..vcmdq::Settings::default()
+    };
+    let engine = vcmdq::Engine::without_workers(small).unwrap();
+    let seams = vcmdq::Seams::new(world.memory.clone());
+    let frame = engine.add_frame(vcmdq::FrameSettings::default(), seams);
+    let full = frame.add_cmdqv(settings(2, None)).unwrap_err();
+    assert_eq!(full, CmdqvError::Ring(vcmdq::RingError::Full(3)));
+    assert!(frame.rings().is_empty());
 }
 
 fn forbidden() -> Vec<RawCommand> {

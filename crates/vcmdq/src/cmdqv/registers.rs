@@ -160,6 +160,7 @@ impl Frame {
                 return Err(CmdqvError::PageTooSmall { words, queues });
             }
         }
+        self.room_for(queues)?;
         let group = Arc::new(Group::new(queues, page.clone()));
         if !self.set_vintf(&group) {
             return Err(CmdqvError::Present);
@@ -203,7 +204,7 @@ impl CmdqvFrame {
     /// A guest reads `width` bytes, 4 or 8, at `at` bytes from the start of the frame. 8 bytes
     /// are for registers of 64 bits; each of their halves can be read alone.
     #[must_use]
-    pub fn read(&self, at: u64, width: usize) -> u64 {
+    pub fn read(&self, at: u64, width: u8) -> u64 {
         match (width, at % 4) {
             (4, 0) => u64::from(self.read32(at)),
             (8, 0) if is_wide(at) => {
@@ -218,7 +219,7 @@ impl CmdqvFrame {
 
     /// A guest writes; conditions as for [`read`](Self::read). Returns before what it starts is
     /// done: STATUS follows.
-    pub fn write(&self, at: u64, width: usize, value: u64) {
+    pub fn write(&self, at: u64, width: u8, value: u64) {
         match (width, at % 4) {
             (4, 0) => self.write32(at, value as u32),
             (8, 0) if is_wide(at) => self.write64(at, value),
