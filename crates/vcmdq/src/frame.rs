@@ -18,7 +18,7 @@ use crate::settings::FrameSettings;
 use crate::snapshot::{FrameState, RingState};
 use crate::streams::{Binding, Streams};
 use crate::traffic::FrameTraffic;
-use dispatch::{Backend, BackendCapabilities, WaiterId, Wake};
+use dispatch::{Backend, BackendCapabilities, Traffic, WaiterId, Wake};
 use smmu_core::queue_index::Geometry;
 use smmu_core::{Gpa, GuestMemory, StreamId};
 use std::fmt;
@@ -198,6 +198,13 @@ impl Frame {
     #[cfg(all(feature = "vm-memory", not(loom)))]
     pub(crate) fn memory(&self) -> Arc<dyn GuestMemory> {
         self.control().memory.clone()
+    }
+
+    /// What the frame's registers say about traffic now: what a device that is plugged in later goes
+    /// by. Nothing without a [register frame](crate::registers::RegisterFrame).
+    #[must_use]
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.shared.traffic.now()
     }
 
     pub(crate) fn shared(&self) -> &Arc<FrameShared> {

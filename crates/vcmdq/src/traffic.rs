@@ -42,6 +42,10 @@ impl FrameTraffic {
         present.backends.push(backend);
     }
 
+    pub(crate) fn now(&self) -> Option<Traffic> {
+        self.present().traffic
+    }
+
     /// Tells every backend. The caller has the VMM told.
     pub(crate) fn change(&self, traffic: Traffic) {
         let mut present = self.present();

@@ -329,7 +329,13 @@ fn the_stream_table_is_where_strtab_base_says() {
     machine.w64(offset::STRTAB_BASE, 0x10_0000);
     machine.w32(offset::STRTAB_BASE_CFG, 4);
     machine.guest.set(0x10_0000 + 64 * 3, 0x9);
+    let traffic = || machine.frame.traffic().expect("there are registers");
+    assert!(!traffic().is_enabled());
     Driver::new(&machine).cr0(SMMUEN).unwrap();
+    let dispatch::Traffic::Enabled(setup) = traffic() else {
+        panic!("SMMUEN is 1");
+    };
+    assert_eq!(setup.streams.base.0, 0x10_0000);
     machine.device(3).read(AT, &mut [0; 1]).unwrap();
     assert!(machine.device(2).read(AT, &mut [0; 1]).is_err());
 }
