@@ -75,6 +75,7 @@ mod polled;
 mod ready;
 pub mod registers;
 mod ring;
+mod ring_control;
 mod ring_page;
 pub mod seams;
 mod settings;

@@ -1,6 +1,7 @@
 //! A ring whose guest writes into a shared page: what has been seen of it, and what is new.
 
-use crate::ring::{DoorbellMode, ENABLED, PAUSED, Ring};
+use crate::ring::{DoorbellMode, Ring};
+use crate::ring_control::{ENABLED, PAUSED};
 use crate::ring_page::{GuestWords, PageView};
 use crate::snapshot::RingState;
 use vcmdq_sync::atomic::{AtomicU32, Ordering};

@@ -9,6 +9,7 @@ use crate::gerror::{CommandError, ErrorLatch};
 use crate::instance::{Instance, waiter};
 use crate::metrics::{Counters, RingMetrics};
 use crate::polled::Seen;
+use crate::ring_control::{Control, GATED};
 use crate::ring_page::RingPage;
 use crate::seams::{Interrupts, Line};
 use crate::settings::RingSettings;
@@ -39,24 +40,6 @@ impl fmt::Debug for DoorbellMode {
             Self::SharedPage(_) => "SharedPage",
         })
     }
-}
-
-/// Control bits: what is wanted of a ring, and what its owner has brought about.
-pub(crate) const ENABLED: u32 = 1;
-pub(crate) const PAUSED: u32 = 2;
-/// In `wanted` only: the owner is to forget what it keeps.
-pub(crate) const RESET: u32 = 4;
-/// Likewise, and what the registers show, because the ring was not disabled.
-pub(crate) const RESET_SHOWN: u32 = 8;
-/// What a VCMDQ belongs to (VINTF, allocation map) keeps it from running.
-pub(crate) const GATED: u32 = 16;
-/// In `settled` only: the ring runs, or would if it were not paused.
-const ARMED: u32 = 32;
-
-#[derive(Debug, Default)]
-pub(crate) struct Control {
-    pub(crate) wanted: AtomicU32,
-    pub(crate) settled: AtomicU32,
 }
 
 /// One command queue. See the methods for who may call what; none takes a lock.
@@ -227,16 +210,6 @@ impl Ring {
         Ok(())
     }
 
-    /// Whether neither the enable bit is set nor the ring consumes: the guest may move it.
-    pub(crate) fn is_disabled(&self) -> bool {
-        !self.is_enabled() && !self.wants_enabled()
-    }
-
-    /// The enable bit, as it was last written.
-    pub(crate) fn wants_enabled(&self) -> bool {
-        self.control.wanted.load(Ordering::Acquire) & ENABLED != 0
-    }
-
     pub(crate) fn place(&self, consumer: &mut Consumer, prod: u32, cons: u32) {
         self.prod.store(prod, Ordering::Release);
         self.show_prod(prod);
@@ -245,57 +218,6 @@ impl Ring {
         consumer.events_due = None;
         self.set_waiting(false);
         consumer.publish(self, cons);
-    }
-
-    /// The guest sets the enable bit. [`is_enabled`](Self::is_enabled), which an acknowledge
-    /// register shows, follows; never blocks.
-    pub fn enable(&self) {
-        self.want(|bits| bits | ENABLED);
-    }
-
-    /// The guest clears the enable bit. Commands that have been begun are consumed, then
-    /// [`is_enabled`](Self::is_enabled) follows and CONS is final; never blocks.
-    pub fn disable(&self) {
-        self.want(|bits| bits & !ENABLED);
-    }
-
-    /// Whether the ring consumes: CR0ACK.CMDQEN, or STATUS.EN_OK of a VCMDQ.
-    #[must_use]
-    pub fn is_enabled(&self) -> bool {
-        self.control.settled.load(Ordering::Acquire) & ARMED != 0
-    }
-
-    /// The enable bit as the engine has seen it last.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.control.wanted.load(Ordering::Acquire) & ENABLED != 0
-    }
-
-    /// What a VCMDQ belongs to lets it run, or not. As [`enable`](Self::enable).
-    pub(crate) fn set_gate(&self, open: bool) {
-        if (self.control.wanted.load(Ordering::Acquire) & GATED == 0) != open {
-            self.want(|bits| if open { bits & !GATED } else { bits | GATED });
-        }
-    }
-
-    /// Stops consumption until [`resume`](Self::resume), and waits until no thread of the engine
-    /// touches guest memory or the shared page for this ring. Must not be called inside a
-    /// callback of the engine.
-    pub(crate) fn pause(&self) {
-        self.want(|bits| bits | PAUSED);
-        // law10a: a worker may still be at it when this returns.
-        if !cfg!(break_law10a) {
-            self.with_consumer(|consumer| {
-                self.settle(consumer);
-            });
-        }
-    }
-
-    pub(crate) fn resume(&self) {
-        self.want(|bits| bits & !PAUSED);
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.control.wanted.load(Ordering::Acquire) & PAUSED != 0
     }
 
     /// Counters since the ring was added.
@@ -328,30 +250,6 @@ impl Ring {
         })
     }
 
-    pub(crate) fn want(&self, change: impl Fn(u32) -> u32) {
-        let mut old = self.control.wanted.load(Ordering::Relaxed);
-        // Release pairs with the acquire in `settle`.
-        while let Err(now) = self.control.wanted.compare_exchange(
-            old,
-            change(old),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        ) {
-            old = now;
-        }
-        // Nobody at work: brought about at once, so that the guest's next read shows it.
-        // Otherwise whoever is at work goes round again and does it.
-        if let Some(mut claim) = self.consumer.enter() {
-            claim.with(|consumer| {
-                // What the guest has stored before this is older than what is wanted now.
-                self.look_at_page();
-                self.settle(consumer)
-            });
-            self.release(claim);
-        }
-        self.bell.ring(self.index);
-    }
-
     /// Works on the consumer from a control path; waits for a worker's present slice.
     pub(crate) fn with_consumer<R>(&self, work: impl FnOnce(&mut Consumer) -> R) -> R {
         let mut claim = self.consumer.enter_blocking();
@@ -361,43 +259,11 @@ impl Ring {
     }
 
     /// Gives the claim back; a reason that came meanwhile becomes a worker's.
-    fn release(&self, claim: Claim<'_, Consumer>) {
+    pub(crate) fn release(&self, claim: Claim<'_, Consumer>) {
         if let Err(again) = claim.leave() {
             drop(again);
             self.bell.ring(self.index);
         }
-    }
-
-    /// Brings about what is wanted; whether to consume. Called by the owner of the claim.
-    #[inline]
-    pub(crate) fn settle(&self, consumer: &mut Consumer) -> bool {
-        let wanted = self.control.wanted.load(Ordering::Acquire);
-        let settled = self.control.settled.load(Ordering::Relaxed);
-        if wanted != settled & !ARMED || consumer.refused.is_some() {
-            self.bring_about(consumer, wanted, settled);
-        }
-        consumer.running
-    }
-
-    #[cold]
-    fn bring_about(&self, consumer: &mut Consumer, wanted: u32, settled: u32) {
-        let wanted = self.take_staged(consumer, wanted, settled);
-        let on = wanted & (ENABLED | GATED) == ENABLED;
-        match &self.member {
-            None => consumer.armed = on,
-            // A queue that comes on is looked at, which a paused ring is not.
-            Some(_) if wanted & PAUSED != 0 => {}
-            Some(member) => member.arm(self, consumer, on),
-        }
-        consumer.running = consumer.armed && wanted & PAUSED == 0;
-        if let Some(page) = self.page().filter(|_| wanted & PAUSED == 0) {
-            page.publish_status(consumer.armed);
-        }
-        let armed = if consumer.armed { ARMED } else { 0 };
-        // Release: whoever sees the ring settled sees its last CONS.
-        self.control
-            .settled
-            .store(wanted | armed, Ordering::Release);
     }
 
     /// Shows CONS: in the register, and in the shared page.

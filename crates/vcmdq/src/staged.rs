@@ -6,7 +6,8 @@
 
 use crate::consumer::Consumer;
 use crate::fetch::Entries;
-use crate::ring::{ENABLED, GATED, RESET, RESET_SHOWN, Ring};
+use crate::ring::Ring;
+use crate::ring_control::{ENABLED, GATED, RESET, RESET_SHOWN};
 use crate::settings::RingSettings;
 use smmu_core::Gpa;
 use smmu_core::queue_index::Geometry;
@@ -102,6 +103,7 @@ impl Ring {
             consumer.halted = None;
             consumer.lost_atc_inv = false;
             consumer.waiting = false;
+            consumer.events_due = None;
             self.set_waiting(false);
             (consumer.armed, consumer.refused) = (false, None);
             if let Some(cover) = &mut consumer.cover {
@@ -121,6 +123,7 @@ impl Ring {
         }
         if let Some(cons) = staged.cons.take() {
             consumer.waiting = false;
+            consumer.events_due = None;
             self.set_waiting(false);
             let cons = consumer.entries.geometry().pointer(cons);
             consumer.publish(self, cons);

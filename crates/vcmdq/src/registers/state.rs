@@ -187,7 +187,7 @@ impl RegisterFrame {
         if (state.gerror | state.gerrorn) & !MESSAGES != 0 {
             return malformed("GERROR");
         }
-        if written.cr0.cmdqen() != self.ring.wants_enabled() {
+        if written.cr0.cmdqen() != self.ring.is_wanted() {
             return Err(RegisterRestoreError::Mismatch("CR0.CMDQEN"));
         }
         if written.cr0.eventqen() != self.shared.events.queue().is_enabled() {
