@@ -8,17 +8,17 @@
 //! use std::sync::Arc;
 //! use vcmdq::testing::HeapMemory;
 //! use vcmdq::*;
-//! use vcmdq_trace::recorder::{Recorder, RecorderSettings};
-//! use vcmdq_trace::{Header, RingKind};
+//! use vcmdq_trace::Header;
+//! use vcmdq_trace::recorder::{Recorder, RecorderSettings, rings_of};
 //!
 //! let engine = Engine::start(Settings::default(), Arc::new(StdThreads))?;
 //! let memory = Arc::new(HeapMemory::new(1 << 16));
 //! let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory));
-//! let ring = frame.add_ring(DoorbellMode::Trap)?;
+//! frame.add_ring(DoorbellMode::Trap)?;
 //!
 //! let header = Header::of(&FrameSettings::default().caps);
-//! let rings = vec![(RingKind::Cmdq, ring)];
 //! let settings = RecorderSettings::default();
+//! let rings = rings_of(&frame);
 //! let recorder = Recorder::start(std::io::sink(), header, rings, &settings, &StdThreads)?;
 //! let totals = recorder.finish()?;
 //! assert_eq!(totals.records, 0);
@@ -34,7 +34,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use vcmdq::{Ring, Threads};
+use vcmdq::{Frame, Ring, Threads};
 use vcmdq_sync::atomic::{AtomicBool, Ordering};
 use vcmdq_sync::thread::{JoinHandle, Parker};
 
@@ -59,6 +59,16 @@ impl Default for RecorderSettings {
             most_bytes: u64::MAX,
         }
     }
+}
+
+/// The rings of a frame as [`Recorder::start`] takes them: the first one is the SMMU's own CMDQ,
+/// the others are VCMDQs in the order in which they were added. For a frame whose rings are
+/// something else, name them yourself.
+#[must_use]
+pub fn rings_of(frame: &Frame) -> Vec<(RingKind, Arc<Ring>)> {
+    let kinds = (0..).map(RingKind::Vcmdq);
+    let kinds = std::iter::once(RingKind::Cmdq).chain(kinds);
+    kinds.zip(frame.rings()).collect()
 }
 
 #[derive(Debug, Default)]

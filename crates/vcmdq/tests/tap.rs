@@ -3,9 +3,12 @@
 mod common;
 
 use common::*;
+use smmu_core::Gpa;
 use smmu_core::command::{Cfgi, Command};
 use smmu_core::encode::encode;
+use smmu_core::guest_memory::store_u64;
 use smmu_core::spec::command::RawCommand;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use vcmdq::Tap;
 use vcmdq::tap::Fetched;
@@ -136,6 +139,60 @@ fn law6_what_is_read_again_is_told_again() {
         Seen::Consumed(3),
     ];
     assert_eq!(watcher.take(), expected);
+}
+
+/// Ends a thread that looks at it.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The stages work on what the tap is shown, although the guest rewrites its ring all the time.
+#[test]
+fn law6_what_is_told_is_what_is_executed() {
+    /// Half of the ring with a SYNC, so that a late write of the other thread hits no SYNC.
+    const COUNT: u32 = (1 << LOG2SIZE) / 2 - 1;
+    /// The two pages of which each slot names one or the other.
+    fn pages(slot: u32) -> [u64; 2] {
+        [2 * u64::from(slot), 2 * u64::from(slot) + 1]
+    }
+    let (mut rig, watcher) = watched();
+    let memory = rig.memory.clone();
+    let (half, stop) = (AtomicU64::new(BASE.0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        // Dropped when an assertion fails, too: the scope waits for the thread.
+        let _stop = Stop(&stop);
+        scope.spawn(|| {
+            for which in [0, 1].into_iter().cycle() {
+                for slot in 0..COUNT {
+                    let word = Gpa(half.load(Ordering::Relaxed) + u64::from(slot) * 16 + 8);
+                    let page = tlbi(pages(slot)[which]);
+                    store_u64(&*memory, word, page.dw1, Ordering::Relaxed).unwrap();
+                }
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..1000 {
+            (0..COUNT).flat_map(pages).for_each(|page| rig.cache(page));
+            half.store(rig.slot(rig.prod).0, Ordering::Relaxed);
+            let first = |slot| tlbi(pages(slot)[0]);
+            let commands: Vec<_> = (0..COUNT).map(first).chain([sync()]).collect();
+            rig.send(&commands);
+            let seen = watcher.take();
+            let Some(Seen::Fetched(_, told)) = seen.get(1) else {
+                panic!("no window in {seen:?}");
+            };
+            for (slot, told) in (0..COUNT).zip(told) {
+                let gone = pages(slot).map(|page| !rig.cached(page));
+                assert_eq!(gone, pages(slot).map(|page| *told == tlbi(page)));
+            }
+        }
+    });
 }
 
 #[test]
