@@ -1,0 +1,47 @@
+//! The command line of `vcmdq boot`.
+
+use super::plan::Mode;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Boots a stock Linux for arm64 under QEMU with its PCIe devices behind the engine's SMMU.
+#[derive(Clone, Debug, Args)]
+pub struct BootArgs {
+    /// How the guest's kernel uses the SMMU; one machine for each.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Mode::Strict, Mode::Lazy, Mode::Passthrough])]
+    pub modes: Vec<Mode>,
+    /// How often each machine runs all checks: it is started again in between, on the same frame.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub boots: u32,
+    /// Shows the guest's console.
+    #[arg(long)]
+    pub console: bool,
+    /// Virtual CPUs.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub cpus: u32,
+    /// Seconds that one boot with its checks may take.
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// Drops every Nth batch of TLB invalidations once the guest has its disk: a run with it must fail, which shows that the
+    /// checks look.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub drop_invalidations: Option<u64>,
+    /// Ends a machine when a check has failed.
+    #[arg(long)]
+    pub stop_at_failure: bool,
+    /// Leaves the SMMU out: devices use guest-physical addresses.
+    #[arg(long)]
+    pub no_smmu: bool,
+    /// The device interrupts by INTx; without this by MSI, whose messages go through the SMMU.
+    #[arg(long)]
+    pub intx: bool,
+    /// Where fetched packages are kept.
+    #[arg(long, value_name = "DIR", default_value_os_t = default_directory())]
+    pub directory: PathBuf,
+}
+
+/// A part of cargo's build directory, which is what may be thrown away.
+fn default_directory() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    PathBuf::from(target).join("e2e")
+}

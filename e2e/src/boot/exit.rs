@@ -1,0 +1,34 @@
+//! `vcmdq boot`: the run, its verdict on standard output, its exit code.
+
+use super::args::BootArgs;
+use super::run::boot;
+use crate::parts::Missing;
+use std::process::ExitCode;
+
+/// Exit code when a part is not to be had: nothing is known then.
+pub const SKIPPED: u8 = 3;
+
+/// Runs the sub-command. Exit code: 0 every check held, 1 one did not, 2 a machine could not be
+/// started, [`SKIPPED`] a part is missing, with a line that says which.
+#[must_use]
+pub fn main(args: &BootArgs) -> ExitCode {
+    match boot(args) {
+        Ok(verdict) => {
+            verdict.print();
+            match verdict.holds() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => match error.downcast_ref::<Missing>() {
+            Some(missing) => {
+                println!("boot: skipped: {missing}");
+                SKIPPED.into()
+            }
+            None => {
+                eprintln!("vcmdq boot: {error:#}");
+                2.into()
+            }
+        },
+    }
+}

@@ -1,0 +1,25 @@
+//! The whole run: parts, boots, verdict.
+//!
+//! | file | what |
+//! |---|---|
+//! | `args.rs` | the command line of `vcmdq boot` |
+//! | `exit.rs` | what the tool does with it |
+//! | `plan.rs` | which boots there are, and what each checks |
+//! | `run.rs` | one QEMU from its start to its end |
+//! | `talk.rs` | the conversation with a machine |
+//! | `answers.rs` | what the guest asks of the host |
+//! | `verdict.rs` | what came out of it |
+
+mod answers;
+mod args;
+mod exit;
+mod plan;
+mod run;
+mod talk;
+mod verdict;
+
+pub use args::BootArgs;
+pub use exit::{SKIPPED, main};
+pub use plan::{Mode, Plan};
+pub use run::boot;
+pub use verdict::{Check, Verdict};

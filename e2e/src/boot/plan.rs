@@ -1,0 +1,154 @@
+//! Which boots there are, and what each checks.
+
+use super::args::BootArgs;
+use clap::ValueEnum;
+
+/// How the guest's kernel uses the SMMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Each unmap is followed by an invalidation (`iommu.strict=1`).
+    Strict,
+    /// Invalidations are put off and then done all at once (`iommu.strict=0`).
+    Lazy,
+    /// Devices use guest-physical addresses (`iommu.passthrough=1`).
+    Passthrough,
+}
+
+impl Mode {
+    /// The kernel's options.
+    #[must_use]
+    pub fn options(self) -> &'static str {
+        match self {
+            Self::Strict => "iommu.passthrough=0 iommu.strict=1",
+            Self::Lazy => "iommu.passthrough=0 iommu.strict=0",
+            Self::Passthrough => "iommu.passthrough=1",
+        }
+    }
+
+    /// What the verdict calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Lazy => "lazy",
+            Self::Passthrough => "passthrough",
+        }
+    }
+}
+
+/// What one machine does: a list of checks for each boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Of all its boots.
+    pub mode: Mode,
+    /// Names as `/init` knows them.
+    pub boots: Vec<Vec<&'static str>>,
+}
+
+/// What needs no SMMU.
+const PLAIN: [&str; 5] = ["probe", "content", "parallel", "rebind", "rescan"];
+/// What needs one that translates: faults, errors of commands.
+const TRANSLATING: [&str; 2] = ["fault", "cmderr"];
+/// A boot that shows that the SMMU comes up again after it has been switched off.
+const AGAIN: [&str; 2] = ["probe", "content"];
+
+impl Plan {
+    /// The machines of a run.
+    #[must_use]
+    pub fn of(args: &BootArgs) -> Vec<Self> {
+        args.modes
+            .iter()
+            .map(|&mode| Self::one(args, mode))
+            .collect()
+    }
+
+    fn one(args: &BootArgs, mode: Mode) -> Self {
+        let translating = !args.no_smmu && mode != Mode::Passthrough;
+        let mut all = PLAIN.to_vec();
+        if translating {
+            all.extend(TRANSLATING);
+        }
+        let mut boots = vec![all; args.boots as usize];
+        // The first machine of a short run is started again, so that this is seen each time.
+        if args.boots == 1 && args.modes.first() == Some(&mode) {
+            boots.push(AGAIN.to_vec());
+        }
+        let last = boots.len() - 1;
+        for boot in &mut boots[..last] {
+            boot.push("reboot");
+        }
+        Self { mode, boots }
+    }
+
+    /// The verdicts that a list of checks must give. A check that is missing has failed.
+    #[must_use]
+    pub fn expected(checks: &[&str]) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for &check in checks {
+            let of_check: &[&str] = match check {
+                "probe" => &["probe"],
+                "content" => &["content", "content-host"],
+                "parallel" => &["parallel"],
+                "rebind" => &["rebind"],
+                "rescan" => &["rescan"],
+                "fault" => &["fault-device", "fault-log"],
+                "cmderr" => &["cmderr", "recovered"],
+                _ => &[],
+            };
+            names.extend(of_check);
+        }
+        names.push("kernel-log");
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        boot: BootArgs,
+    }
+
+    fn plans(arguments: &[&str]) -> Vec<Plan> {
+        let arguments = ["boot"].iter().chain(arguments);
+        Plan::of(&Cli::parse_from(arguments).boot)
+    }
+
+    #[test]
+    fn a_short_run_has_every_mode_and_one_second_boot() {
+        let plans = plans(&[]);
+        let boots: Vec<_> = plans
+            .iter()
+            .map(|plan| (plan.mode, plan.boots.len()))
+            .collect();
+        let modes = [(Mode::Strict, 2), (Mode::Lazy, 1), (Mode::Passthrough, 1)];
+        assert_eq!(boots, modes);
+        assert_eq!(plans[0].boots[0].last(), Some(&"reboot"));
+        assert_eq!(plans[0].boots[1], AGAIN);
+        assert!(plans[1].boots[0].contains(&"cmderr"));
+        assert!(!plans[2].boots[0].contains(&"fault"));
+    }
+
+    #[test]
+    fn ten_boots_are_ten_times_the_same() {
+        let plans = plans(&["--boots", "10", "--modes", "strict"]);
+        assert_eq!((plans.len(), plans[0].boots.len()), (1, 10));
+        let without = |boot: &Vec<&'static str>| Plan::expected(boot);
+        let first = without(&plans[0].boots[0]);
+        assert!(plans[0].boots.iter().all(|boot| without(boot) == first));
+    }
+
+    #[test]
+    fn without_an_smmu_nothing_is_asked_of_it() {
+        let plans = plans(&["--no-smmu", "--modes", "strict"]);
+        assert!(
+            !plans[0].boots[0]
+                .iter()
+                .any(|check| TRANSLATING.contains(check))
+        );
+    }
+}

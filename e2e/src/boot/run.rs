@@ -1,0 +1,207 @@
+//! One QEMU after the other, each from its start to its end.
+
+use super::answers::Answers;
+use super::args::BootArgs;
+use super::plan::Plan;
+use super::talk::Talk;
+use super::verdict::{Ran, Verdict};
+use crate::devicetree::{Place, with_smmu};
+use crate::guest::initramfs;
+use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
+use crate::parts::Parts;
+use crate::qemu::{Machine, Process, Qtest, SLOT, devicetree};
+use crate::vehicle::{RAM_BASE, Ram, Smmu};
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use smmu_core::StreamId;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// MiB of guest RAM.
+const RAM_MIB: u64 = 512;
+/// Where the registers lie: the last 2 MiB of RAM.
+const PLACE: Place = Place {
+    reserved: RAM_BASE + (RAM_MIB << 20) - (2 << 20),
+    bytes: 2 << 20,
+    smmu: RAM_BASE + (RAM_MIB << 20) - (2 << 20),
+    cmdqv: None,
+    first_spi: 0x60,
+};
+/// The device's stream: its place on the bus.
+const STREAM: StreamId = StreamId(SLOT << 3);
+/// Bytes of the disk.
+const DISK: u64 = 32 << 20;
+/// Threads that serve the controller.
+const WORKERS: usize = 3;
+/// How long QEMU may take to make its sockets, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fetches what is needed, boots every machine of the plan, and says what came out of it.
+///
+/// # Errors
+///
+/// [`Missing`](crate::parts::Missing) if a part is not to be had; anything else if a machine cannot be
+/// started. What fails in a guest is no error: it is in the verdict.
+pub fn boot(args: &BootArgs) -> Result<Verdict> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    if !args.console && std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    std::fs::create_dir_all(&args.directory)
+        .with_context(|| format!("cannot make {}", args.directory.display()))?;
+    let directory = args.directory.canonicalize()?;
+    let tell = |what: &str| {
+        bar.set_message(what.to_owned());
+        if bar.is_hidden() {
+            println!("{what}");
+        }
+    };
+    let parts = Parts::obtain(&directory, &tell)?;
+    let scratch = tempfile::tempdir().context("no place for sockets")?;
+    initramfs(&parts, &scratch.path().join("initramfs"))?;
+    let mut verdict = Verdict::default();
+    for plan in Plan::of(args) {
+        let place = scratch.path().join(plan.mode.name());
+        std::fs::create_dir(&place)?;
+        let run = Run {
+            args,
+            parts: &parts,
+            initramfs: scratch.path().join("initramfs"),
+            place,
+            bar: &bar,
+        };
+        verdict.machines.push(run.machine(plan)?);
+    }
+    bar.finish_and_clear();
+    Ok(verdict)
+}
+
+/// What one machine is made of.
+struct Run<'a> {
+    args: &'a BootArgs,
+    parts: &'a Parts,
+    initramfs: PathBuf,
+    /// A directory for its sockets.
+    place: PathBuf,
+    bar: &'a ProgressBar,
+}
+
+impl Run<'_> {
+    fn machine(&self, plan: Plan) -> Result<Ran> {
+        let ram = Ram::new(RAM_MIB)?;
+        let smmu = match self.args.no_smmu {
+            true => None,
+            false => Some(Smmu::new(
+                &ram,
+                PLACE.smmu,
+                STREAM,
+                self.args.drop_invalidations,
+            )?),
+        };
+        let controller = Controller::new(disk()?);
+        let way = |_| match &smmu {
+            Some(smmu) => smmu.way(STREAM),
+            None => Ok(Box::new(Flat(ram.memory().clone())) as Box<dyn Dma>),
+        };
+        let ways = (0..WORKERS).map(way).collect::<Result<_, Fault>>()?;
+        let workers = controller.start(ways)?;
+        let device = self.place.join("device");
+        let vectors = self.vectors();
+        let served = serve(&device, controller.clone(), vectors)?;
+        let machine = self.describe(&plan, &ram, device)?;
+        let mut process = Process::start(&mut machine.command(&self.parts.qemu))?;
+        let qtest = Qtest::connect(&machine.qtest, PATIENCE)?;
+        if let Some(smmu) = &smmu {
+            smmu.messages().connect(qtest);
+        }
+        let answers = Answers {
+            controller: controller.clone(),
+            dma: way(0)?,
+            corruption: smmu.as_ref().map(|smmu| smmu.page().corruption()),
+            dropping: smmu.as_ref().map(Smmu::dropping),
+        };
+        let talk = Talk::new(&plan, self.args, self.bar, answers);
+        let (boots, stuck) = talk.until_the_end(&mut process);
+        let patience = if stuck.is_some() {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
+        let ended = process.finish(patience);
+        let stuck = stuck.or_else(|| ended.is_none().then(|| "QEMU did not end".into()));
+        served.finish().context("the device's connection")?;
+        drop(workers);
+        let mut counters = smmu.as_ref().map_or(Vec::new(), Smmu::counters);
+        counters.extend(of_device(&controller.metrics()));
+        Ok(Ran {
+            plan,
+            boots,
+            stuck,
+            counters,
+        })
+    }
+
+    /// Without an SMMU, a message to where QEMU's interrupt controller lies would be a write to RAM
+    /// that is none.
+    fn vectors(&self) -> Vectors {
+        match self.args.intx || self.args.no_smmu {
+            true => Vectors::None,
+            false => Vectors::for_cpus(self.args.cpus),
+        }
+    }
+
+    fn describe(&self, plan: &Plan, ram: &Ram, device: PathBuf) -> Result<Machine> {
+        Ok(Machine {
+            cpus: self.args.cpus,
+            ram_mib: RAM_MIB,
+            ram: ram.path(),
+            kernel: self.parts.kernel.clone(),
+            initramfs: self.initramfs.clone(),
+            devicetree: self.devicetree()?,
+            append: self.append(plan),
+            device,
+            qtest: self.place.join("qtest"),
+        })
+    }
+
+    /// QEMU's own devicetree, with the SMMU in it if there is one.
+    fn devicetree(&self) -> Result<PathBuf> {
+        let mut tree = devicetree(&self.parts.qemu, self.args.cpus, RAM_MIB, &self.place)?;
+        if !self.args.no_smmu {
+            with_smmu(&mut tree, &PLACE, true)?;
+        }
+        let blob = self.place.join("edited.dtb");
+        std::fs::write(&blob, tree.write()?)?;
+        Ok(blob)
+    }
+
+    fn append(&self, plan: &Plan) -> String {
+        // Without a console to show, only what is wrong is worth the time of a serial line.
+        let level = if self.args.console { 7 } else { 4 };
+        let mode = plan.mode.options();
+        format!("console=ttyAMA0 loglevel={level} panic=-1 {mode} vcmdq.checks=ask")
+    }
+}
+
+/// An empty disk.
+fn disk() -> Result<Disk> {
+    let file = tempfile::tempfile().context("cannot make the disk")?;
+    file.set_len(DISK)?;
+    Ok(Disk::new(file)?)
+}
+
+fn of_device(nvme: &NvmeMetrics) -> impl Iterator<Item = (String, u64)> {
+    let counters = [
+        ("nvme admin commands", nvme.admin),
+        ("nvme i/o commands", nvme.io),
+        ("nvme most at a time", nvme.most_open.into()),
+        ("nvme transfers that faulted", nvme.faulted),
+        ("nvme entries lost", nvme.lost),
+        ("nvme messages", nvme.messages),
+    ];
+    counters
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+}

@@ -1,0 +1,102 @@
+//! The archive that the kernel unpacks into its first file system.
+
+use super::modules::{Module, load_order};
+use crate::parts::Parts;
+use anyhow::{Context, Result};
+use cpio::newc::Builder;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+/// What the guest starts.
+const INIT: &str = include_str!("init.sh");
+
+/// Modules that the checks need.
+const MODULES: [&str; 1] = ["nvme"];
+
+const DIRECTORY: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+
+/// Writes the archive: busybox, `/init`, the modules as `/modules/NN-NAME.ko`.
+///
+/// # Errors
+///
+/// A part cannot be read, or the file not be written.
+pub fn initramfs(parts: &Parts, to: &Path) -> Result<()> {
+    let busybox = fs::read(&parts.busybox)
+        .with_context(|| format!("cannot read {}", parts.busybox.display()))?;
+    let modules = load_order(&parts.modules, &MODULES)?;
+    let file = fs::File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
+    // The guest unpacks under emulation: small matters less than fast.
+    let mut out = GzEncoder::new(file, Compression::fast());
+    write(&mut out, &busybox, &modules)?;
+    out.finish()?;
+    Ok(())
+}
+
+fn write(out: &mut impl Write, busybox: &[u8], modules: &[Module]) -> Result<()> {
+    for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+        entry(out, directory, DIRECTORY, &[])?;
+    }
+    entry(out, "bin/busybox", PROGRAM, busybox)?;
+    entry(out, "init", PROGRAM, INIT.as_bytes())?;
+    for (index, module) in modules.iter().enumerate() {
+        let name = format!("modules/{index:02}-{}.ko", module.name);
+        entry(out, &name, PROGRAM, &module.bytes)?;
+    }
+    cpio::newc::trailer(out)?;
+    Ok(())
+}
+
+fn entry(out: &mut impl Write, name: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+    let length = u32::try_from(bytes.len()).context("a file beyond 4 GiB")?;
+    let mut writer = Builder::new(name).mode(mode).nlink(1).write(out, length);
+    writer.write_all(bytes)?;
+    writer.finish()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cpio::NewcReader;
+    use std::io::Read;
+
+    #[test]
+    fn the_archive_holds_what_the_kernel_looks_for() {
+        let modules = [Module {
+            name: "nvme".into(),
+            bytes: b"object".to_vec(),
+        }];
+        let mut archive = Vec::new();
+        write(&mut archive, b"busybox", &modules).expect("a vector takes all");
+        let mut found = Vec::new();
+        let mut rest = &*archive;
+        loop {
+            let mut reader = NewcReader::new(rest).expect("well formed");
+            if reader.entry().is_trailer() {
+                break;
+            }
+            let (name, mode) = (reader.entry().name().to_owned(), reader.entry().mode());
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).expect("well formed");
+            found.push((name, mode, bytes));
+            rest = reader.finish().expect("well formed");
+        }
+        let file = |name: &str| found.iter().find(|entry| entry.0 == name);
+        assert_eq!(file("init").map(|f| f.1), Some(PROGRAM));
+        assert_eq!(file("bin/busybox").map(|f| &*f.2), Some(&b"busybox"[..]));
+        assert_eq!(
+            file("modules/00-nvme.ko").map(|f| &*f.2),
+            Some(&b"object"[..])
+        );
+        assert_eq!(file("proc").map(|f| f.1), Some(DIRECTORY));
+    }
+
+    #[test]
+    fn the_script_is_for_the_shell_that_is_there() {
+        assert!(INIT.starts_with("#!/bin/busybox sh\n"));
+    }
+}

@@ -1,0 +1,6 @@
+//! What runs in the guest: busybox, modules of the kernel, and a script that checks.
+
+mod initramfs;
+mod modules;
+
+pub use initramfs::initramfs;

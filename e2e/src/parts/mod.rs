@@ -1,0 +1,163 @@
+//! QEMU, a kernel with its modules, and busybox: named by the environment, the system's own, or
+//! unpacked from Debian's packages into the build directory.
+//!
+//! | variable | names |
+//! |---|---|
+//! | `VCMDQ_QEMU` | a `qemu-system-aarch64` of version 10.1 or newer |
+//! | `VCMDQ_KERNEL` | an arm64 kernel image |
+//! | `VCMDQ_MODULES` | the directory of its modules, or of nothing if all is built in |
+//! | `VCMDQ_BUSYBOX` | a static busybox for arm64 |
+
+mod apt;
+mod debian;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What is needed is not here and cannot be fetched. The text is one line that says what to do.
+#[derive(Debug)]
+pub struct Missing(pub String);
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// How QEMU is started: a program, and what stands before the arguments of each run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu {
+    program: PathBuf,
+    before: Vec<String>,
+}
+
+impl Qemu {
+    fn installed(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            before: Vec::new(),
+        }
+    }
+
+    /// A command without arguments for the machine.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.before).stdin(Stdio::null());
+        command
+    }
+
+    /// Its version, if it runs at all.
+    fn version(&self) -> Option<(u32, u32)> {
+        let output = self.command().arg("--version").output().ok()?;
+        version_in(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// Whether it has `vfio-user-pci`.
+    fn serves(&self) -> bool {
+        self.version().is_some_and(|version| version >= OLDEST)
+    }
+}
+
+/// The first QEMU with `vfio-user-pci`.
+const OLDEST: (u32, u32) = (10, 1);
+
+fn version_in(text: &str) -> Option<(u32, u32)> {
+    let numbers = text.split("version ").nth(1)?;
+    let mut numbers = numbers.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Everything that a boot is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// QEMU for arm64.
+    pub qemu: Qemu,
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// Below it lie the kernel's modules, `.ko` or `.ko.xz`.
+    pub modules: PathBuf,
+    /// A static busybox.
+    pub busybox: PathBuf,
+}
+
+impl Parts {
+    /// Finds or fetches everything; `directory` keeps what is fetched. `tell` hears what is being
+    /// done when it takes long.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if a part is not to be had.
+    pub fn obtain(directory: &Path, tell: &dyn Fn(&str)) -> Result<Self, Missing> {
+        let named = |name: &str| match env::var_os(name).map(PathBuf::from) {
+            Some(path) if path.exists() => Ok(Some(path)),
+            Some(path) => Err(Missing(format!("{name}: {} is not there", path.display()))),
+            None => Ok(None),
+        };
+        let qemu = match named("VCMDQ_QEMU")? {
+            Some(path) => Some(Qemu::installed(path)),
+            None => Some(Qemu::installed("qemu-system-aarch64")).filter(Qemu::serves),
+        };
+        let (kernel, modules) = (named("VCMDQ_KERNEL")?, named("VCMDQ_MODULES")?);
+        let busybox = named("VCMDQ_BUSYBOX")?;
+        let packages = debian::Packages::new(directory, tell);
+        let kernel_and_modules = match (kernel, modules) {
+            (Some(kernel), Some(modules)) => Ok((kernel, modules)),
+            (Some(kernel), None) => Ok((kernel, directory.join("no-modules"))),
+            (None, _) => packages.kernel().map_err(|e| missing_kernel(&e)),
+        };
+        let (kernel, modules) = kernel_and_modules?;
+        Ok(Self {
+            qemu: match qemu {
+                Some(qemu) => qemu,
+                None => packages.qemu().map_err(|e| missing_qemu(&e))?,
+            },
+            kernel,
+            modules,
+            busybox: match busybox {
+                Some(busybox) => busybox,
+                None => packages.busybox().map_err(|e| missing_busybox(&e))?,
+            },
+        })
+    }
+}
+
+fn missing_qemu(why: &anyhow::Error) -> Missing {
+    Missing(format!(
+        "no QEMU: install qemu-system-aarch64 >= 10.1 or name one in VCMDQ_QEMU ({why:#})"
+    ))
+}
+
+fn missing_kernel(why: &anyhow::Error) -> Missing {
+    Missing(format!(
+        "no kernel: name an arm64 image in VCMDQ_KERNEL and its modules in VCMDQ_MODULES ({why:#})"
+    ))
+}
+
+fn missing_busybox(why: &anyhow::Error) -> Missing {
+    Missing(format!(
+        "no busybox: name a static one for arm64 in VCMDQ_BUSYBOX ({why:#})"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_two_numbers_and_old_ones_do_not_serve() {
+        let line = "QEMU emulator version 11.1.3 (Debian 1:11.1.3+ds-1)";
+        assert_eq!(version_in(line), Some((11, 1)));
+        assert_eq!(version_in("QEMU emulator version 7.2.19"), Some((7, 2)));
+        assert_eq!(version_in("something else"), None);
+        assert!((10, 0) < OLDEST && (11, 0) >= OLDEST);
+    }
+
+    #[test]
+    fn a_qemu_that_cannot_be_started_does_not_serve() {
+        assert!(!Qemu::installed("/no/such/qemu").serves());
+    }
+}

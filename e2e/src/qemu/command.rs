@@ -1,0 +1,98 @@
+//! The arguments of a machine.
+
+use crate::devicetree::Tree;
+use crate::parts::Qemu;
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// MiB of RAM.
+    pub ram_mib: u64,
+    /// The file that is its RAM.
+    pub ram: PathBuf,
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The first file system.
+    pub initramfs: PathBuf,
+    /// The devicetree.
+    pub devicetree: PathBuf,
+    /// The kernel's command line.
+    pub append: String,
+    /// The socket of the device model.
+    pub device: PathBuf,
+    /// The socket for interrupts, made by QEMU.
+    pub qtest: PathBuf,
+}
+
+/// Slot of the device model on bus 0; function 0.
+pub const SLOT: u32 = 2;
+
+/// What both runs of QEMU must agree on.
+const BOARD: &str = "virt,gic-version=2";
+const CPU: &str = "cortex-a72";
+
+impl Machine {
+    /// The command that starts it: console on the standard streams.
+    #[must_use]
+    pub fn command(&self, qemu: &Qemu) -> Command {
+        let mut command = qemu.command();
+        let text = |path: &Path| path.display().to_string();
+        let memory = format!(
+            "memory-backend-file,id=ram,size={}M,mem-path={},share=on",
+            self.ram_mib,
+            text(&self.ram)
+        );
+        let device = format!(
+            r#"{{"driver":"vfio-user-pci","addr":"{SLOT}","socket":{{"type":"unix","path":"{}"}}}}"#,
+            text(&self.device)
+        );
+        command
+            .args(["-machine", &format!("{BOARD},memory-backend=ram")])
+            .args(["-object", &memory])
+            .args(["-m", &format!("{}M", self.ram_mib)])
+            .args(["-smp", &self.cpus.to_string(), "-cpu", CPU])
+            .args(["-accel", "tcg,thread=multi"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args(["-serial", "stdio", "-monitor", "none"])
+            .args(["-kernel", &text(&self.kernel)])
+            .args(["-initrd", &text(&self.initramfs)])
+            .args(["-dtb", &text(&self.devicetree)])
+            .args(["-append", &self.append])
+            .args(["-device", &device])
+            .args([
+                "-qtest",
+                &format!("unix:{},server=on,wait=off", text(&self.qtest)),
+            ])
+            .args(["-qtest-log", "none"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// The devicetree that QEMU makes for such a machine.
+///
+/// # Errors
+///
+/// QEMU does not start, or writes something else.
+pub fn devicetree(qemu: &Qemu, cpus: u32, ram_mib: u64, scratch: &Path) -> Result<Tree> {
+    let file = scratch.join("own.dtb");
+    let output = qemu
+        .command()
+        .args(["-machine", &format!("{BOARD},dumpdtb={}", file.display())])
+        .args(["-smp", &cpus.to_string(), "-cpu", CPU])
+        .args(["-m", &format!("{ram_mib}M")])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .output()
+        .context("cannot start QEMU")?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "QEMU: {}", errors.trim());
+    let blob = std::fs::read(&file).context("QEMU wrote no devicetree")?;
+    Ok(Tree::read(&blob)?)
+}

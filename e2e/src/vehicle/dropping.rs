@@ -1,0 +1,155 @@
+//! A backend that loses invalidations on purpose: what the checks in the guest must notice.
+
+use dispatch::backend::Software;
+use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Traffic};
+use dispatch::{WaiterId, Wake};
+use smmu_core::command::Cfgi;
+use smmu_core::{GuestMemory, StreamId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The software backend, but once it is armed every Nth batch of TLB invalidations is reported as
+/// done and is not.
+#[derive(Debug)]
+pub struct Dropping {
+    core: Arc<Software>,
+    every: Option<u64>,
+    armed: AtomicBool,
+    batches: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Dropping {
+    /// Loses each batch whose number, from [`arm`](Self::arm) on, is a multiple of `every`; none
+    /// without it.
+    #[must_use]
+    pub fn new(core: Arc<Software>, every: Option<u64>) -> Self {
+        Self {
+            core,
+            every: every.filter(|&every| every > 0),
+            armed: AtomicBool::new(false),
+            batches: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Begins. A guest that loses invalidations from its start may not even find its disk, and then
+    /// no check of contents is made.
+    pub fn arm(&self) {
+        self.armed.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests lost so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn loses(&self, batch: &Batch) -> bool {
+        let Some(every) = self.every.filter(|_| self.armed.load(Ordering::Relaxed)) else {
+            return false;
+        };
+        // Translations, not what a device caches itself: those name a stream.
+        if batch
+            .requests()
+            .iter()
+            .any(|request| request.stream().is_some())
+        {
+            return false;
+        }
+        let number = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
+        number % every == 0
+    }
+}
+
+impl Backend for Dropping {
+    fn capabilities(&self) -> BackendCapabilities {
+        self.core.capabilities()
+    }
+
+    fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
+        if self.loses(batch) {
+            self.dropped
+                .fetch_add(batch.requests().len() as u64, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.core.submit(batch)
+    }
+
+    fn barrier(&self, waiter: WaiterId) -> Barrier {
+        self.core.barrier(waiter)
+    }
+
+    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
+        self.core.overdue(waiter, waited)
+    }
+
+    fn attach(&self, wake: Arc<dyn Wake>) {
+        self.core.attach(wake);
+    }
+
+    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
+        self.core.configuration_changed(change, waiter);
+    }
+
+    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
+        self.core.memory_changed(memory);
+    }
+
+    fn traffic_changed(&self, traffic: &Traffic) {
+        self.core.traffic_changed(traffic);
+    }
+
+    fn traffic_settled(&self) -> bool {
+        self.core.traffic_settled()
+    }
+
+    fn fail_closed(&self, stream: Option<StreamId>) {
+        self.core.fail_closed(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dispatch::{Invalidation, Scope, Stage};
+    use smmu_core::{Asid, Vmid};
+
+    fn batch(scope: Scope) -> Batch {
+        let mut batch = Batch::new();
+        batch.restart(Vmid(0));
+        let request = Invalidation {
+            vmid: Vmid(0),
+            stage: Stage::One,
+            scope,
+        };
+        batch.push(request, 0);
+        batch
+    }
+
+    fn submit(backend: &Dropping, scope: Scope, times: u32) -> u64 {
+        for _ in 0..times {
+            assert!(backend.submit(&batch(scope)).is_ok(), "it says it is done");
+        }
+        backend.dropped()
+    }
+
+    #[test]
+    fn every_nth_batch_is_lost_once_it_is_armed() {
+        let backend = Dropping::new(Arc::default(), Some(3));
+        let context = Scope::Context(Asid(1));
+        assert_eq!(submit(&backend, context, 3), 0);
+        backend.arm();
+        assert_eq!(submit(&backend, context, 2), 0);
+        assert_eq!(submit(&backend, context, 1), 1);
+        assert_eq!(submit(&backend, context, 3), 2);
+    }
+
+    #[test]
+    fn without_a_number_nothing_is_lost() {
+        let backend = Dropping::new(Arc::default(), None);
+        backend.arm();
+        assert_eq!(submit(&backend, Scope::Vmid, 10), 0);
+    }
+}

@@ -1,0 +1,29 @@
+//! What stands in for a VMM beside QEMU: guest RAM, the registers as a page of it, interrupts.
+//!
+//! QEMU under TCG has no way to trap an access into another process, so the guest's driver finds
+//! its SMMU in reserved memory, and a thread here polls it. No VMM does that: it traps.
+//!
+//! | file | what |
+//! |---|---|
+//! | `ram.rs` | guest RAM |
+//! | `smmu.rs` | engine, frame and core of one machine |
+//! | `polled.rs` | the page of registers and the thread that polls it |
+//! | `window.rs` | which words of the page are whose |
+//! | `corrupt.rs` | makes a command of the guest's illegal on its way |
+//! | `messages.rs` | interrupts, on their way to QEMU |
+//! | `dropping.rs` | a backend that loses invalidations on purpose |
+
+mod corrupt;
+mod dropping;
+mod messages;
+mod polled;
+mod ram;
+mod smmu;
+mod window;
+
+pub use corrupt::Corruption;
+pub use dropping::Dropping;
+pub use messages::Messages;
+pub use polled::Polled;
+pub use ram::{RAM_BASE, Ram};
+pub use smmu::Smmu;
