@@ -31,6 +31,13 @@ pub(crate) enum Command {
     ///
     /// Exit code 1 if a record is illegal or cut off; the listing goes on behind it.
     Decode(DecodeArgs),
+    /// Boots an unmodified Linux for arm64 under QEMU on the engine's SMMU, and checks what it reads
+    /// and writes through it.
+    ///
+    /// Exit code: 0 every check held, 1 one did not, 2 a machine could not be started, 3 a part (QEMU,
+    /// kernel, busybox) is not to be had.
+    #[cfg(feature = "boot")]
+    Boot(vcmdq_e2e::boot::BootArgs),
 }
 
 /// What every measured run can be told.

@@ -10,6 +10,7 @@
 //! | 0 | everything was done and every check held |
 //! | 1 | a check failed, or a decoded stream has damaged records |
 //! | 2 | the arguments or a file cannot be used; the message says what to do |
+//! | 3 | `boot` only: QEMU or another part is not to be had |
 #![forbid(unsafe_code)]
 
 mod args;
@@ -60,5 +61,7 @@ fn run(cli: &Cli) -> Result<ExitCode, ToolError> {
         }
         Some(Command::Storm(args)) => main_job::run(&args.run, main_job::Part::Storm),
         Some(Command::Decode(args)) => decode::run(args),
+        #[cfg(feature = "boot")]
+        Some(Command::Boot(args)) => Ok(vcmdq_e2e::boot::main(args)),
     }
 }

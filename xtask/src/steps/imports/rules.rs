@@ -1,7 +1,7 @@
 //! Who may import whom, as data.
 
 /// What one of our crates under `crates/` may use. Whatever lies elsewhere (benches, models,
-/// examples) may use all of them and is used by nobody.
+/// examples) may use all of them and is used by nobody, but the harness by the tool that starts it.
 #[derive(Debug)]
 pub(super) struct Rule {
     /// Name of the package.
@@ -85,6 +85,7 @@ pub(super) const RULES: &[Rule] = &[
             "vcmdq-dispatch",
             "vcmdq",
             "vcmdq-trace",
+            "vcmdq-e2e",
         ],
         must_not_use: &[EVENT_LOOPS],
         only_optional: &[],
