@@ -48,6 +48,12 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// Boot an unmodified Linux on the engine: `vcmdq boot` with these arguments
+    Boot {
+        /// Such as `--boots 10` or `--console`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run the cached core against the naive SMMU for long, optimised
     Soak {
         /// Random accesses, changes and windows of commands
@@ -96,6 +102,12 @@ fn perform(task: Task) -> Result<bool> {
                 faults::run(&workspace, &switches)?;
             }
             Ok(true)
+        }
+        Task::Boot { arguments } => {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let mut command = steps::boot_tool(&Workspace::find()?, &arguments);
+            command::show(&command);
+            Ok(command.status()?.success())
         }
         Task::Soak { cases } => soak::run(&Workspace::find()?, cases),
     }

@@ -1,5 +1,6 @@
 //! The steps of `cargo xtask test`, one file each, cheap ones first.
 
+mod boot;
 mod clippy;
 mod deny;
 mod docs;
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+pub(crate) use self::boot::tool as boot_tool;
 pub(crate) use self::loom::LOOM_FLAGS;
 use crate::faults;
 use crate::summary::{Outcome, Row, Summary};
@@ -81,6 +83,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "deny",
         about: "licences, bans and sources of dependencies",
         run: deny::run,
+    },
+    Step {
+        name: "boot",
+        about: "an unmodified Linux guest runs on the engine",
+        run: boot::run,
     },
     Step {
         name: "break",

@@ -1,0 +1,91 @@
+//! An unmodified Linux guest under QEMU drives the engine, and notices when it is broken.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::process::{Command, Stdio};
+
+use crate::command::{cargo, show};
+use crate::summary::Outcome;
+use crate::workspace::Workspace;
+
+/// The tool's exit code when QEMU or another part is not to be had.
+const SKIPPED: i32 = 3;
+
+/// Every batch of invalidations is lost; the first thing that goes wrong ends the run.
+const BROKEN: [&str; 5] = [
+    "--modes=strict",
+    "--drop-invalidations=1",
+    "--stop-at-failure",
+    "--timeout=90",
+    "--boots=1",
+];
+
+/// Checks that look at contents or translations; one of them must notice.
+const MUST_NOTICE: [&str; 4] = ["content", "content-host", "parallel", "fault-device"];
+
+/// The tool's sub-command with its defaults, then with an engine that loses invalidations.
+pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
+    let mut command = tool(workspace, &[]);
+    show(&command);
+    let status = command.status().context("cannot start cargo")?;
+    match status.code() {
+        Some(0) => {}
+        Some(SKIPPED) => {
+            let what =
+                "not checked: that Linux runs on the engine; the line above says what to install";
+            return Ok(Outcome::Skipped(what.into()));
+        }
+        _ => bail!("a guest has failed ({status})"),
+    }
+    let mut command = tool(workspace, &BROKEN);
+    show(&command);
+    let output = command.stdin(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.code() == Some(1),
+        "with every invalidation lost, the guest noticed nothing ({})\n{text}",
+        output.status
+    );
+    let noticed = noticed_by(&text);
+    let noticed = noticed.with_context(|| format!("it failed, but not by its contents\n{text}"))?;
+    println!("every invalidation lost: noticed by `{noticed}`");
+    Ok(Outcome::Passed)
+}
+
+/// The first check that failed, if it is one that looks at contents or translations.
+fn noticed_by(text: &str) -> Option<&'static str> {
+    let failed = text.lines().find_map(|line| line.strip_prefix("FAILED "))?;
+    let mut fields = failed.split(": ");
+    let name = fields.nth(1)?;
+    MUST_NOTICE.into_iter().find(|check| *check == name)
+}
+
+/// `vcmdq boot` with these arguments.
+pub(crate) fn tool(workspace: &Workspace, arguments: &[&str]) -> Command {
+    let run = [
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "vcmdq-cli",
+        "--",
+        "boot",
+    ];
+    let mut command = cargo(workspace, run);
+    command.arg("--directory").arg(workspace.target.join("e2e"));
+    command.args(arguments);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_noticed_is_the_first_failure_and_about_contents() {
+        let text = "strict 1 probe ok\nFAILED strict boot 1: parallel: 4 CPUs, 3 wrong\n\
+                    FAILED strict boot 1: rebind: not made\n";
+        assert_eq!(noticed_by(text), Some("parallel"));
+        assert_eq!(noticed_by("FAILED strict boot 1: probe: not made\n"), None);
+        assert_eq!(noticed_by("boot: passed\n"), None);
+    }
+}
