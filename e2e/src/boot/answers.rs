@@ -1,7 +1,7 @@
 //! What the guest asks of the host.
 
 use crate::nvme::{Controller, Dma};
-use crate::vehicle::{Corruption, Dropping};
+use crate::vehicle::Smmu;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,10 +14,8 @@ pub(super) struct Answers<'a> {
     pub(super) controller: Arc<Controller>,
     /// A way to memory as the device's.
     pub(super) dma: Box<dyn Dma>,
-    /// What makes a command illegal, if there is an SMMU.
-    pub(super) corruption: Option<&'a Corruption>,
-    /// What loses invalidations, if there is an SMMU.
-    pub(super) dropping: Option<&'a Dropping>,
+    /// The SMMU, if there is one.
+    pub(super) smmu: Option<&'a Smmu>,
 }
 
 impl Answers<'_> {
@@ -31,18 +29,26 @@ impl Answers<'_> {
             }
             ["use-after-unmap"] => Some(self.use_after_unmap()),
             ["corrupt-prefetch"] => {
-                self.corruption?.arm();
+                self.smmu?.corruption().arm();
                 Some("armed".into())
             }
-            ["corrupted"] => Some(self.corruption?.done().to_string()),
+            ["corrupted"] => Some(self.smmu?.corruption().done().to_string()),
+            ["queues"] => {
+                let (own, queues) = self.smmu?.rings();
+                let (tlbi, other) = (queues.invalidations, queues.effects);
+                Some(format!(
+                    "{tlbi} {other} {} {}",
+                    own.invalidations, own.effects
+                ))
+            }
             _ => None,
         }
     }
 
     /// The guest has found its disk: from now on the engine may be broken on purpose.
     pub(super) fn disk_is_there(&self) {
-        if let Some(dropping) = self.dropping {
-            dropping.arm();
+        if let Some(smmu) = self.smmu {
+            smmu.dropping().arm();
         }
     }
 
@@ -96,8 +102,7 @@ mod tests {
         Answers {
             controller: Controller::new(Disk::new(file).expect("a file")),
             dma: Box::new(Flat(ram.memory().clone())),
-            corruption: None,
-            dropping: None,
+            smmu: None,
         }
     }
 

@@ -68,6 +68,9 @@ impl Plan {
         if translating {
             all.extend(TRANSLATING);
         }
+        if args.cmdqv && mode != Mode::Passthrough {
+            all.push("cmdqv");
+        }
         let mut boots = vec![all; args.boots as usize];
         // The first machine of a short run is started again, so that this is seen each time.
         if args.boots == 1 && args.modes.first() == Some(&mode) {
@@ -92,6 +95,7 @@ impl Plan {
                 "rebind" => &["rebind"],
                 "rescan" => &["rescan"],
                 "fault" => &["fault-device", "fault-log"],
+                "cmdqv" => &["cmdqv"],
                 "cmderr" => &["cmderr", "recovered"],
                 _ => &[],
             };

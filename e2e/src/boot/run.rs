@@ -10,7 +10,7 @@ use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
 use crate::parts::Parts;
 use crate::qemu::{Machine, Process, Qtest, SLOT, devicetree};
-use crate::vehicle::{RAM_BASE, Ram, Smmu};
+use crate::vehicle::{Bases, RAM_BASE, Ram, Smmu};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use smmu_core::StreamId;
@@ -28,6 +28,8 @@ const PLACE: Place = Place {
     cmdqv: None,
     first_spi: 0x60,
 };
+/// Where the registers of a CMDQV lie: behind those of the SMMU, aligned to its pages.
+const CMDQV: u64 = PLACE.smmu + 0x4_0000;
 /// The device's stream: its place on the bus.
 const STREAM: StreamId = StreamId(SLOT << 3);
 /// Bytes of the disk.
@@ -93,12 +95,7 @@ impl Run<'_> {
         let ram = Ram::new(RAM_MIB)?;
         let smmu = match self.args.no_smmu {
             true => None,
-            false => Some(Smmu::new(
-                &ram,
-                PLACE.smmu,
-                STREAM,
-                self.args.drop_invalidations,
-            )?),
+            false => Some(self.smmu(&ram)?),
         };
         let controller = Controller::new(disk()?);
         let way = |_| match &smmu {
@@ -119,8 +116,7 @@ impl Run<'_> {
         let answers = Answers {
             controller: controller.clone(),
             dma: way(0)?,
-            corruption: smmu.as_ref().map(|smmu| smmu.page().corruption()),
-            dropping: smmu.as_ref().map(Smmu::dropping),
+            smmu: smmu.as_ref(),
         };
         let talk = Talk::new(&plan, self.args, self.bar, answers);
         let (boots, stuck) = talk.until_the_end(&mut process);
@@ -141,6 +137,15 @@ impl Run<'_> {
             stuck,
             counters,
         })
+    }
+
+    fn smmu(&self, ram: &Ram) -> Result<Smmu> {
+        let queues = u64::from(self.args.cpus.next_power_of_two());
+        let bases = Bases {
+            smmu: PLACE.smmu,
+            cmdqv: self.args.cmdqv.then_some((CMDQV, queues)),
+        };
+        Smmu::new(ram, bases, STREAM, self.args.drop_invalidations)
     }
 
     /// Without an SMMU, a message to where QEMU's interrupt controller lies would be a write to RAM
@@ -170,7 +175,11 @@ impl Run<'_> {
     fn devicetree(&self) -> Result<PathBuf> {
         let mut tree = devicetree(&self.parts.qemu, self.args.cpus, RAM_MIB, &self.place)?;
         if !self.args.no_smmu {
-            with_smmu(&mut tree, &PLACE, true)?;
+            let place = Place {
+                cmdqv: self.args.cmdqv.then_some(CMDQV),
+                ..PLACE
+            };
+            with_smmu(&mut tree, &place, true)?;
         }
         let blob = self.place.join("edited.dtb");
         std::fs::write(&blob, tree.write()?)?;

@@ -159,6 +159,15 @@ check_cmderr() {
     verdict cmderr $? "$answer corrupted, $early and $late waits given up: $(dmesg | grep 'CMDQ error' | tail -1 | cut -c1-100)"
     check_content_again
 }
+# The driver has taken the queues, and they carry the invalidations of translations
+# and nothing else; the SMMU's own queue carries the rest.
+check_cmdqv() {
+    taken=$(dmesg | grep -c 'entries for vcmdq[0-9]')
+    ask queues
+    set -- $answer
+    [ "$taken" -ge 1 ] && [ "$1" -gt 20 ] && [ "$2" = 0 ] && [ "$4" -gt 0 ]
+    verdict cmdqv $? "$taken queues taken; they: $1 invalidations, $2 other; smmu's own: $3 invalidations, $4 other"
+}
 check_content_again() {
     dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null
     dd if=/tmp/data of=$disk bs=64k oflag=direct 2>/dev/null

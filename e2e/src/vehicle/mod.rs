@@ -7,8 +7,8 @@
 //! |---|---|
 //! | `ram.rs` | guest RAM |
 //! | `smmu.rs` | engine, frame and core of one machine |
-//! | `polled.rs` | the page of registers and the thread that polls it |
-//! | `window.rs` | which words of the page are whose |
+//! | `polled.rs` | the pages of registers and the thread that polls them |
+//! | `window.rs` | which words of the pages are whose |
 //! | `corrupt.rs` | makes a command of the guest's illegal on its way |
 //! | `messages.rs` | interrupts, on their way to QEMU |
 //! | `dropping.rs` | a backend that loses invalidations on purpose |
@@ -26,4 +26,4 @@ pub use dropping::Dropping;
 pub use messages::Messages;
 pub use polled::Polled;
 pub use ram::{RAM_BASE, Ram};
-pub use smmu::Smmu;
+pub use smmu::{Bases, Smmu};

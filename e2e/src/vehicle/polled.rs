@@ -1,19 +1,19 @@
-//! The registers as a page of guest RAM, and the thread that polls it.
+//! The registers as pages of guest RAM, and the thread that polls them.
 //!
 //! # Order
 //!
-//! Each round reads CR0, IRQ_CTRL and GERRORN (acquire), then every other register, passes on what
-//! has changed, and those three last: so whoever enables something finds applied what was written
-//! before. A guest that disables something waits for the acknowledgement before it writes
-//! what depends on it. What the guest polls is stored (release) when it has come about, and only then
-//! are the interrupts sent that tell of it.
+//! Each round reads the switches (CR0, IRQ_CTRL, a queue's CONFIG…; acquire), then every other
+//! register, passes on what has changed, and the switches last: so whoever enables something finds
+//! applied what was written before. A guest that disables something waits for the acknowledgement
+//! before it writes what depends on it. What the guest polls is stored (release) when it has come
+//! about, and only then are the interrupts sent that tell of it.
 //!
 //! The order of the guest's own stores is that of TCG's. A host of weak ordering would need
 //! barriers in QEMU for stores to Device memory that are not in its code; x86 hosts need none.
 
 use super::corrupt::Corruption;
 use super::messages::Messages;
-use super::window::{BOTH, CONSTANT, ENGINE, FIRST, GUEST, Register, Window};
+use super::window::{Register, Window, Writer};
 use anyhow::{Context, Result};
 use smmu_core::spec::register::offset::{CMDQ_BASE, CMDQ_PROD};
 use smmu_core::{Gpa, GuestMemory};
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use vcmdq::cmdqv::CmdqvFrame;
 use vcmdq::registers::RegisterFrame;
 
 /// How long it looks without a break after something has changed. Then it rests between two looks:
@@ -28,18 +29,50 @@ use vcmdq::registers::RegisterFrame;
 const ALERT: Duration = Duration::from_micros(300);
 const REST: Duration = Duration::from_micros(50);
 
+/// A frame as a VMM's handler of exits knows it.
+pub(super) trait Frame: Send + Sync {
+    fn read(&self, at: u64, width: u8) -> u64;
+    fn write(&self, at: u64, width: u8, value: u64);
+}
+
+impl Frame for RegisterFrame {
+    fn read(&self, at: u64, width: u8) -> u64 {
+        RegisterFrame::read(self, at, width)
+    }
+
+    fn write(&self, at: u64, width: u8, value: u64) {
+        RegisterFrame::write(self, at, width, value);
+    }
+}
+
+impl Frame for CmdqvFrame {
+    fn read(&self, at: u64, width: u8) -> u64 {
+        CmdqvFrame::read(self, at, width)
+    }
+
+    fn write(&self, at: u64, width: u8, value: u64) {
+        CmdqvFrame::write(self, at, width, value);
+    }
+}
+
+/// Pages to poll.
+pub(super) struct Pages {
+    pub(super) frame: Arc<dyn Frame>,
+    pub(super) base: Gpa,
+    pub(super) registers: Vec<Register>,
+    /// What makes a command of the queue at CMDQ_PROD illegal.
+    pub(super) corruption: Option<Arc<Corruption>>,
+}
+
 /// What the thread and its owner share.
 struct Shared {
-    registers: Arc<RegisterFrame>,
     memory: Arc<dyn GuestMemory>,
-    base: Gpa,
     messages: Messages,
-    corruption: Corruption,
     stop: AtomicBool,
     writes: AtomicU64,
 }
 
-/// A polled page; the thread ends when this is dropped.
+/// Polled pages; the thread ends when this is dropped.
 pub struct Polled {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -48,47 +81,37 @@ pub struct Polled {
 impl std::fmt::Debug for Polled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Polled")
-            .field("base", &self.shared.base)
             .field("writes", &self.writes())
             .finish_non_exhaustive()
     }
 }
 
 impl Polled {
-    /// Lays the registers out at `base` and polls them. No guest may run yet.
+    /// Lays the registers out and polls them. No guest may run yet.
     ///
     /// # Errors
     ///
     /// No thread can be started.
-    pub fn start(
-        registers: Arc<RegisterFrame>,
+    pub(super) fn start(
+        pages: Vec<Pages>,
         memory: Arc<dyn GuestMemory>,
-        base: Gpa,
         messages: Messages,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
-            registers,
             memory,
-            base,
             messages,
-            corruption: Corruption::default(),
             stop: AtomicBool::new(false),
             writes: AtomicU64::new(0),
         });
-        let mut poller = Poller::new(shared.clone());
-        poller.lay_out();
+        let pages = pages.into_iter().map(|pages| Poller::new(pages, &shared));
+        let pages: Vec<_> = pages.collect();
+        let inside = shared.clone();
         let thread = std::thread::Builder::new().name("registers".into());
-        let thread = thread.spawn(move || poller.run());
+        let thread = thread.spawn(move || poll(pages, &inside));
         Ok(Self {
             thread: Some(thread.context("cannot start a thread")?),
             shared,
         })
-    }
-
-    /// Makes a command illegal; see there.
-    #[must_use]
-    pub fn corruption(&self) -> &Corruption {
-        &self.shared.corruption
     }
 
     /// Register writes that were passed on.
@@ -107,123 +130,111 @@ impl Drop for Polled {
     }
 }
 
-/// What the page showed last.
+fn poll(mut pages: Vec<Poller>, shared: &Shared) {
+    let mut last = Instant::now();
+    while !shared.stop.load(Ordering::Acquire) {
+        let mut changed = false;
+        for pages in &mut pages {
+            changed |= pages.take(shared);
+        }
+        // Those that are there now were sent for what is about to be shown.
+        let messages = shared.messages.take();
+        for pages in &mut pages {
+            changed |= pages.show(shared);
+        }
+        shared.messages.deliver(messages);
+        if changed {
+            last = Instant::now();
+        } else if last.elapsed() < ALERT {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(REST);
+        }
+    }
+}
+
+/// Pages, and what they showed last.
 struct Poller {
-    shared: Arc<Shared>,
-    guest: [u64; GUEST.len()],
-    engine: [u64; ENGINE.len()],
+    pages: Pages,
+    /// One for each register.
+    shown: Vec<u64>,
 }
 
 impl Poller {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            guest: [0; GUEST.len()],
-            engine: [0; ENGINE.len()],
+    fn new(pages: Pages, shared: &Shared) -> Self {
+        let read = |register: &Register| pages.frame.read(register.at, register.width);
+        let shown: Vec<_> = pages.registers.iter().map(read).collect();
+        for (register, value) in pages.registers.iter().zip(&shown) {
+            window(shared, &pages).store(*register, *value);
         }
+        Self { pages, shown }
     }
 
-    fn read(&self, register: Register) -> u64 {
-        self.shared.registers.read(register.at, register.width)
-    }
-
-    fn lay_out(&mut self) {
-        let shared = self.shared.clone();
-        let window = window(&shared);
-        for register in CONSTANT {
-            window.store(register, self.read(register));
-        }
-        for (index, register) in GUEST.into_iter().enumerate() {
-            self.guest[index] = self.read(register);
-            window.store(register, self.guest[index]);
-        }
-        for (index, register) in ENGINE.into_iter().enumerate() {
-            self.engine[index] = self.read(register);
-            window.store(register, self.engine[index]);
-        }
-    }
-
-    fn run(&mut self) {
-        let shared = self.shared.clone();
-        let window = window(&shared);
-        let mut changed = Instant::now();
-        while !shared.stop.load(Ordering::Acquire) {
-            if self.round(&window) {
-                changed = Instant::now();
-            } else if changed.elapsed() < ALERT {
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(REST);
-            }
-        }
-    }
-
-    /// Looks once in both directions; whether anything has changed.
-    fn round(&mut self, window: &Window<'_>) -> bool {
-        let mut seen = [0; GUEST.len()];
-        let is_first = |register: &Register| FIRST.contains(&register.at);
-        for first in [true, false] {
-            for (index, register) in GUEST.iter().enumerate() {
-                if is_first(register) == first {
-                    seen[index] = window.load(*register);
+    /// Takes over what the guest has written; whether it has.
+    fn take(&mut self, shared: &Shared) -> bool {
+        let mut seen = self.shown.clone();
+        let window = window(shared, &self.pages);
+        for switches in [true, false] {
+            for (register, seen) in self.pages.registers.iter().zip(&mut seen) {
+                let switch = register.writer == Writer::Switch;
+                if switch == switches && register.writer != Writer::Engine {
+                    *seen = window.load(*register);
                 }
             }
         }
-        let mut changed = false;
-        for (index, register) in GUEST.into_iter().enumerate() {
-            if seen[index] != self.guest[index] {
-                self.pass_on(register, self.guest[index], seen[index]);
-                self.guest[index] = seen[index];
-                changed = true;
+        let changed = seen != self.shown;
+        for switches in [false, true] {
+            let pairs = self.shown.iter_mut().zip(&seen);
+            for (register, (shown, &seen)) in self.pages.registers.iter().zip(pairs) {
+                let switch = register.writer == Writer::Switch;
+                if switch == switches && *shown != seen {
+                    pass_on(shared, &self.pages, *register, (*shown, seen));
+                    *shown = seen;
+                }
             }
         }
-        // Those that are there now were sent for what is about to be shown.
-        let messages = self.shared.messages.take();
-        changed |= self.show(window);
-        self.shared.messages.deliver(messages);
         changed
     }
 
-    fn pass_on(&self, register: Register, old: u64, new: u64) {
-        let shared = &self.shared;
-        if register.at == CMDQ_PROD {
-            let base = shared.registers.read(CMDQ_BASE, 8);
-            let published = (old as u32, new as u32);
-            shared.corruption.apply(&*shared.memory, base, published);
-        }
-        shared.registers.write(register.at, register.width, new);
-        shared.writes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Shows what the engine has changed.
-    fn show(&mut self, window: &Window<'_>) -> bool {
+    /// Shows what reads give: what the engine has changed, and what has become of what the guest has
+    /// written (bits that do not exist, writes that were refused). Whether anything has changed.
+    fn show(&mut self, shared: &Shared) -> bool {
         let mut changed = false;
-        for (index, register) in GUEST.into_iter().enumerate() {
-            if !BOTH.contains(&register.at) {
+        let window = window(shared, &self.pages);
+        for (register, shown) in self.pages.registers.iter().zip(&mut self.shown) {
+            let new = self.pages.frame.read(register.at, register.width);
+            if new == *shown {
                 continue;
             }
-            let (old, new) = (self.guest[index], self.read(register));
-            // If the guest has written meanwhile, the next round takes that first.
-            if new != old && window.exchange(register, old, new) {
-                self.guest[index] = new;
-                changed = true;
+            if register.writer == Writer::Engine {
+                window.store(*register, new);
+            } else if !window.exchange(*register, *shown, new) {
+                // The guest has written meanwhile: the next round takes that first.
+                continue;
             }
-        }
-        for (index, register) in ENGINE.into_iter().enumerate() {
-            let new = self.read(register);
-            if new != self.engine[index] {
-                window.store(register, new);
-                self.engine[index] = new;
-                changed = true;
-            }
+            *shown = new;
+            changed = true;
         }
         changed
     }
 }
 
-fn window(shared: &Shared) -> Window<'_> {
+fn pass_on(shared: &Shared, pages: &Pages, register: Register, (old, new): (u64, u64)) {
+    if let Some(corruption) = pages
+        .corruption
+        .as_ref()
+        .filter(|_| register.at == CMDQ_PROD)
+    {
+        let base = pages.frame.read(CMDQ_BASE, 8);
+        corruption.apply(&*shared.memory, base, (old as u32, new as u32));
+    }
+    pages.frame.write(register.at, register.width, new);
+    shared.writes.fetch_add(1, Ordering::Relaxed);
+}
+
+fn window<'a>(shared: &'a Shared, pages: &Pages) -> Window<'a> {
     Window {
         memory: &*shared.memory,
-        base: shared.base,
+        base: pages.base,
     }
 }

@@ -1,16 +1,20 @@
 //! The SMMU of one machine: engine, frame, registers, translation core.
 
+use super::corrupt::Corruption;
 use super::dropping::Dropping;
 use super::messages::Messages;
-use super::polled::Polled;
+use super::polled::{Pages, Polled};
 use super::ram::Ram;
+use super::window;
 use crate::nvme::{Behind, Dma, Fault};
 use anyhow::{Context, Result};
 use dispatch::backend::{Software, SoftwareSettings};
 use smmu_core::{Gpa, StreamId};
 use std::sync::Arc;
+use vcmdq::cmdqv::{CmdqvFrame, CmdqvSettings};
 use vcmdq::dma::{DeviceSeams, FaultSink};
 use vcmdq::events::{Answer, EventSink};
+use vcmdq::metrics::RingMetrics;
 use vcmdq::registers::RegisterFrame;
 use vcmdq::seams::PassiveStreams;
 use vcmdq::{Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings, StdThreads};
@@ -29,6 +33,17 @@ pub struct Smmu {
     core: Arc<Software>,
     backend: Arc<Dropping>,
     messages: Messages,
+    corruption: Arc<Corruption>,
+    cmdqv: Option<Arc<CmdqvFrame>>,
+}
+
+/// Where the pages lie in guest RAM.
+#[derive(Clone, Copy, Debug)]
+pub struct Bases {
+    /// Pages 0 and 1 of the SMMU.
+    pub smmu: u64,
+    /// The CMDQV, if there is one, and how many queues it has (a power of two).
+    pub cmdqv: Option<(u64, u64)>,
 }
 
 /// The event queue of a frame.
@@ -41,13 +56,13 @@ impl FaultSink for Events {
 }
 
 impl Smmu {
-    /// An SMMU whose registers lie at `base` in `ram`, with one stream behind it. `drop` is how often
+    /// An SMMU whose registers lie at `bases` in `ram`, with one stream behind it. `drop` is how often
     /// an invalidation is lost.
     ///
     /// # Errors
     ///
     /// The engine or a thread cannot be started.
-    pub fn new(ram: &Ram, base: u64, stream: StreamId, drop: Option<u64>) -> Result<Self> {
+    pub fn new(ram: &Ram, bases: Bases, stream: StreamId, drop: Option<u64>) -> Result<Self> {
         let messages = Messages::default();
         let engine = Engine::start(Settings::default(), Arc::new(StdThreads))?;
         let seams = Seams {
@@ -71,8 +86,29 @@ impl Smmu {
             },
         )?;
         let registers = Arc::new(RegisterFrame::new(frame.clone())?);
-        let memory = ram.memory().clone();
-        let page = Polled::start(registers.clone(), memory, Gpa(base), messages.clone());
+        let corruption = Arc::new(Corruption::default());
+        let mut pages = vec![Pages {
+            frame: registers.clone(),
+            base: Gpa(bases.smmu),
+            registers: window::smmu(),
+            corruption: Some(corruption.clone()),
+        }];
+        let mut cmdqv = None;
+        if let Some((base, queues)) = bases.cmdqv {
+            let settings = CmdqvSettings {
+                log2_queues: queues.ilog2() as u8,
+                page: None,
+            };
+            let added = Arc::new(frame.add_cmdqv(settings)?);
+            pages.push(Pages {
+                frame: added.clone(),
+                base: Gpa(base),
+                registers: window::cmdqv(queues),
+                corruption: None,
+            });
+            cmdqv = Some(added);
+        }
+        let page = Polled::start(pages, ram.memory().clone(), messages.clone());
         Ok(Self {
             page: page.context("cannot poll the registers")?,
             engine,
@@ -81,6 +117,8 @@ impl Smmu {
             core,
             backend,
             messages,
+            corruption,
+            cmdqv,
         })
     }
 
@@ -103,10 +141,20 @@ impl Smmu {
         &self.messages
     }
 
-    /// The polled page.
+    /// What makes a command illegal, when it is told to.
     #[must_use]
-    pub fn page(&self) -> &Polled {
-        &self.page
+    pub fn corruption(&self) -> &Corruption {
+        &self.corruption
+    }
+
+    /// What the SMMU's own queue and those of the CMDQV have done so far.
+    #[must_use]
+    pub fn rings(&self) -> (RingMetrics, RingMetrics) {
+        let mut queues = RingMetrics::default();
+        for ring in self.cmdqv.iter().flat_map(|cmdqv| cmdqv.rings()) {
+            queues.add(&ring.metrics());
+        }
+        (self.registers.ring().metrics(), queues)
     }
 
     /// What loses invalidations, when it is told to.
@@ -119,7 +167,8 @@ impl Smmu {
     #[must_use]
     pub fn counters(&self) -> Vec<(String, u64)> {
         let named = |(name, count): (&str, u64)| (name.to_owned(), count);
-        let mut all: Vec<_> = self.registers.ring().metrics().named();
+        let (own, queues) = self.rings();
+        let mut all: Vec<_> = own.named();
         let engine = self.engine.metrics();
         all.extend([
             ("wake-ups", engine.wake_ups),
@@ -138,11 +187,13 @@ impl Smmu {
             ("events without room", events.overflowed),
             ("events while disabled", events.disabled),
             ("events that were aborted", events.aborted),
-            ("commands corrupted", self.page.corruption().done()),
+            ("commands corrupted", self.corruption.done()),
             ("invalidations dropped", self.backend.dropped()),
         ]);
         all.extend(self.messages.counters());
-        all.into_iter().map(named).collect()
+        let of_cmdqv = queues.named().into_iter();
+        let of_cmdqv = of_cmdqv.map(|(name, count)| (format!("vcmdq {name}"), count));
+        all.into_iter().map(named).chain(of_cmdqv).collect()
     }
 }
 

@@ -1,84 +1,120 @@
-//! Which words of the register pages are the guest's, the engine's, or both's.
+//! Which words of the register pages are the guest's and which the engine's.
 
 use smmu_core::spec::register::offset::*;
+use smmu_core::spec::vcmdq::offset as cmdqv;
 use smmu_core::{Gpa, GuestMemory};
 use std::sync::atomic::Ordering;
 
-/// Bytes of a register.
+/// Who writes a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// The guest; the engine shows there what has become of it.
+    Guest,
+    /// As above, and whoever changes it waits for an acknowledgement before it writes anything that
+    /// depends on it. Looked at before the others, passed on behind them.
+    Switch,
+    /// The engine alone.
+    Engine,
+}
+
+/// A register of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Register {
-    /// From the beginning of page 0.
+    /// From the beginning of the frame.
     pub(super) at: u64,
     /// 4 or 8.
     pub(super) width: u8,
+    pub(super) writer: Writer,
 }
 
-const fn word(at: u64) -> Register {
-    Register { at, width: 4 }
+const fn word(at: u64, writer: Writer) -> Register {
+    Register {
+        at,
+        width: 4,
+        writer,
+    }
 }
 
-const fn long(at: u64) -> Register {
-    Register { at, width: 8 }
+const fn long(at: u64, writer: Writer) -> Register {
+    Register {
+        at,
+        width: 8,
+        writer,
+    }
 }
 
-/// Written by the guest, in the order in which changes are passed on: what decides whether
-/// others may be written comes last, and so does PROD.
-pub(super) const GUEST: [Register; 20] = [
-    word(CR1),
-    word(CR2),
-    word(GBPA),
-    long(GERROR_IRQ_CFG0),
-    word(GERROR_IRQ_CFG1),
-    word(GERROR_IRQ_CFG2),
-    long(EVENTQ_IRQ_CFG0),
-    word(EVENTQ_IRQ_CFG1),
-    word(EVENTQ_IRQ_CFG2),
-    long(STRTAB_BASE),
-    word(STRTAB_BASE_CFG),
-    long(CMDQ_BASE),
-    word(CMDQ_CONS),
-    long(EVENTQ_BASE),
-    word(EVENTQ_PROD),
-    word(EVENTQ_CONS),
-    word(CMDQ_PROD),
-    word(GERRORN),
-    word(IRQ_CTRL),
-    word(CR0),
-];
+/// The SMMU's registers, in the order in which changes are passed on: PROD behind what says where
+/// the queue lies, switches last.
+pub(super) fn smmu() -> Vec<Register> {
+    use Writer::{Engine, Guest, Switch};
+    let constant = (IDR0..=AIDR).step_by(4);
+    let mut all: Vec<_> = constant.map(|at| word(at, Engine)).collect();
+    all.extend((0..12).map(|part| word(ID_REGS + 4 * part, Engine)));
+    all.extend([
+        word(CR1, Guest),
+        word(CR2, Guest),
+        word(GBPA, Guest),
+        long(GERROR_IRQ_CFG0, Guest),
+        word(GERROR_IRQ_CFG1, Guest),
+        word(GERROR_IRQ_CFG2, Guest),
+        long(EVENTQ_IRQ_CFG0, Guest),
+        word(EVENTQ_IRQ_CFG1, Guest),
+        word(EVENTQ_IRQ_CFG2, Guest),
+        long(STRTAB_BASE, Guest),
+        word(STRTAB_BASE_CFG, Guest),
+        long(CMDQ_BASE, Guest),
+        word(CMDQ_CONS, Guest),
+        long(EVENTQ_BASE, Guest),
+        word(EVENTQ_PROD, Guest),
+        word(EVENTQ_CONS, Guest),
+        word(CMDQ_PROD, Guest),
+        word(GERRORN, Switch),
+        word(IRQ_CTRL, Switch),
+        word(CR0, Switch),
+        word(GERROR, Engine),
+        word(IRQ_CTRLACK, Engine),
+        word(CR0ACK, Engine),
+    ]);
+    all
+}
 
-/// Of those, the ones that are looked at first and passed on last: a guest that changes one of
-/// them waits for its acknowledgement before it writes anything that depends on it.
-pub(super) const FIRST: [u64; 3] = [CR0, IRQ_CTRL, GERRORN];
-
-/// Of [`GUEST`], those that the engine writes too.
-pub(super) const BOTH: [u64; 3] = [CMDQ_CONS, EVENTQ_PROD, GBPA];
-
-/// Written by the engine alone.
-pub(super) const ENGINE: [Register; 3] = [word(CR0ACK), word(IRQ_CTRLACK), word(GERROR)];
-
-/// Written once.
-pub(super) const CONSTANT: [Register; 20] = [
-    word(IDR0),
-    word(IDR1),
-    word(IDR2),
-    word(IDR3),
-    word(IDR4),
-    word(IDR5),
-    word(IIDR),
-    word(AIDR),
-    word(ID_REGS),
-    word(ID_REGS + 0x04),
-    word(ID_REGS + 0x08),
-    word(ID_REGS + 0x0C),
-    word(ID_REGS + 0x10),
-    word(ID_REGS + 0x14),
-    word(ID_REGS + 0x18),
-    word(ID_REGS + 0x1C),
-    word(ID_REGS + 0x20),
-    word(ID_REGS + 0x24),
-    word(ID_REGS + 0x28),
-    word(ID_REGS + 0x2C),
-];
+/// A CMDQV's registers, as far as Linux uses them in a guest: its own page, and the logical view of
+/// `queues` queues.
+pub(super) fn cmdqv(queues: u64) -> Vec<Register> {
+    use Writer::{Engine, Guest, Switch};
+    let vintf = |at| cmdqv::VINTF + at;
+    let mut all = vec![
+        word(cmdqv::PARAM, Engine),
+        word(cmdqv::VINTF_INT_MASK, Guest),
+        word(cmdqv::VINTF_INT_MASK + 4, Guest),
+    ];
+    let alloc = |queue| word(cmdqv::CMDQ_ALLOC + cmdqv::CMDQ_ALLOC_STRIDE * queue, Guest);
+    all.extend((0..queues).map(alloc));
+    for queue in 0..queues {
+        let page0 = cmdqv::VINTF_PAGES + cmdqv::VCMDQ_STRIDE * queue;
+        let page1 = page0 + cmdqv::VINTF_PAGE_BYTES;
+        all.extend([
+            long(page1 + cmdqv::VCMDQ_BASE, Guest),
+            long(page1 + cmdqv::VCMDQ_CONS_INDX_BASE, Guest),
+            word(page0 + cmdqv::VCMDQ_CONS, Guest),
+            word(page0 + cmdqv::VCMDQ_PROD, Guest),
+            word(page0 + cmdqv::VCMDQ_GERRORN, Switch),
+            word(page0 + cmdqv::VCMDQ_CONFIG, Switch),
+            word(page0 + cmdqv::VCMDQ_GERROR, Engine),
+            word(page0 + cmdqv::VCMDQ_STATUS, Engine),
+        ]);
+    }
+    all.extend([
+        word(vintf(cmdqv::VINTF_CONFIG), Switch),
+        word(cmdqv::CONFIG, Switch),
+        word(vintf(cmdqv::VINTF_STATUS), Engine),
+        word(vintf(cmdqv::VINTF_LVCMDQ_ERR_MAP), Engine),
+        word(cmdqv::VINTF_ERR_MAP, Engine),
+        word(cmdqv::CMDQ_ERR_MAP, Engine),
+        word(cmdqv::STATUS, Engine),
+    ]);
+    all
+}
 
 /// The pages in guest RAM.
 pub(super) struct Window<'a> {
@@ -117,12 +153,16 @@ impl Window<'_> {
 
     /// The same for a word that the guest writes too: only if it still is `old`.
     pub(super) fn exchange(&self, register: Register, old: u64, new: u64) -> bool {
-        let Some(words) = self.memory.words32(self.at(register), 1) else {
-            return false;
-        };
+        let at = self.at(register);
+        let (store, keep) = (Ordering::Release, Ordering::Relaxed);
+        if register.width == 8 {
+            let (old, new) = (old.to_le(), new.to_le());
+            let words = self.memory.words(at, 1).ok();
+            return words.is_some_and(|w| w[0].compare_exchange(old, new, store, keep).is_ok());
+        }
         let (old, new) = ((old as u32).to_le(), (new as u32).to_le());
-        let result = words[0].compare_exchange(old, new, Ordering::Release, Ordering::Relaxed);
-        result.is_ok()
+        let words = self.memory.words32(at, 1);
+        words.is_some_and(|w| w[0].compare_exchange(old, new, store, keep).is_ok())
     }
 }
 
@@ -130,31 +170,34 @@ impl Window<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_register_has_one_list_and_lies_inside() {
-        let mut all: Vec<_> = GUEST.iter().chain(&ENGINE).chain(&CONSTANT).collect();
+    fn sorted(mut all: Vec<Register>, end: u64) {
         all.sort_by_key(|register| register.at);
         for pair in all.windows(2) {
             let end = pair[0].at + u64::from(pair[0].width);
             assert!(end <= pair[1].at, "{pair:?}");
         }
-        assert!(
-            all.iter()
-                .all(|register| register.at + 8 <= FRAME_BYTES + 8)
-        );
-        assert!(
-            FIRST
-                .iter()
-                .chain(&BOTH)
-                .all(|at| GUEST.iter().any(|g| g.at == *at))
-        );
+        let last = all.last().expect("registers");
+        assert!(last.at + u64::from(last.width) <= end);
+        let aligned = |register: &Register| register.at % u64::from(register.width) == 0;
+        assert!(all.iter().all(aligned));
+    }
+
+    #[test]
+    fn every_register_is_there_once_and_lies_inside() {
+        sorted(smmu(), FRAME_BYTES);
+        for queues in [1, 4, 16] {
+            sorted(cmdqv(queues), vcmdq::cmdqv::FRAME_BYTES);
+        }
     }
 
     #[test]
     fn what_decides_comes_last() {
-        let place = |at| GUEST.iter().position(|register| register.at == at);
+        let all = smmu();
+        let place = |at| all.iter().position(|register| register.at == at);
         assert!(place(CMDQ_BASE) < place(CMDQ_PROD));
         assert!(place(STRTAB_BASE) < place(CR0) && place(CMDQ_PROD) < place(CR0));
         assert!(place(GERROR_IRQ_CFG0) < place(IRQ_CTRL));
+        // What is acknowledged is shown behind what the acknowledgement stands for.
+        assert!(place(CMDQ_CONS) < place(CR0ACK) && place(GERROR) < place(CR0ACK));
     }
 }

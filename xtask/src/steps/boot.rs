@@ -1,9 +1,10 @@
 //! An unmodified Linux guest under QEMU drives the engine, and notices when it is broken.
 
 use anyhow::{Context, Result, bail, ensure};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::command::{cargo, show};
+use crate::command::{cargo, run as run_command, show};
 use crate::summary::Outcome;
 use crate::workspace::Workspace;
 
@@ -22,7 +23,7 @@ const BROKEN: [&str; 5] = [
 /// Checks that look at contents or translations; one of them must notice.
 const MUST_NOTICE: [&str; 4] = ["content", "content-host", "parallel", "fault-device"];
 
-/// The tool's sub-command with its defaults, then with an engine that loses invalidations.
+/// The tool's sub-command with its defaults, then with a CMDQV, then with an engine that loses invalidations.
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let mut command = tool(workspace, &[]);
     show(&command);
@@ -36,6 +37,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
         }
         _ => bail!("a guest has failed ({status})"),
     }
+    cmdqv(workspace)?;
     let mut command = tool(workspace, &BROKEN);
     show(&command);
     let output = command.stdin(Stdio::null()).output()?;
@@ -49,6 +51,21 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let noticed = noticed.with_context(|| format!("it failed, but not by its contents\n{text}"))?;
     println!("every invalidation lost: noticed by `{noticed}`");
     Ok(Outcome::Passed)
+}
+
+/// The same on a kernel with the driver of the CMDQV, where one is at hand.
+fn cmdqv(workspace: &Workspace) -> Result<()> {
+    let kernel = std::env::var_os("VCMDQ_CMDQV_KERNEL").map(PathBuf::from);
+    let kernel = kernel.unwrap_or_else(|| workspace.target.join("e2e/cmdqv/Image.gz"));
+    if !kernel.exists() {
+        println!(
+            "SKIPPED: the CMDQV guest: name an arm64 kernel with TEGRA241_CMDQV and NVMe built in \
+             in VCMDQ_CMDQV_KERNEL, or put it into {}",
+            kernel.display()
+        );
+        return Ok(());
+    }
+    run_command(tool(workspace, &["--cmdqv"]).env("VCMDQ_KERNEL", kernel))
 }
 
 /// The first check that failed, if it is one that looks at contents or translations.
