@@ -22,7 +22,8 @@ impl Words {
 
     #[inline]
     pub(super) fn of(&self, slot: usize) -> &AtomicU64 {
-        &self.0[slot / ROW][slot % ROW]
+        let row = slot / ROW;
+        &self.0[row][slot - row * ROW]
     }
 
     /// Rows of [`ROW`] words; the last one may be longer than there are slots.
