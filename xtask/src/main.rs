@@ -5,6 +5,7 @@
 
 mod command;
 mod faults;
+mod kernel;
 mod soak;
 mod steps;
 mod summary;
@@ -54,6 +55,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the guest's kernel with `tegra241-cmdqv` and `dma_map_benchmark` into target/e2e
+    Kernel,
     /// Run the cached core against the naive SMMU for long, optimised
     Soak {
         /// Random accesses, changes and windows of commands
@@ -109,6 +112,7 @@ fn perform(task: Task) -> Result<bool> {
             command::show(&command);
             Ok(command.status()?.success())
         }
+        Task::Kernel => kernel::run(&Workspace::find()?),
         Task::Soak { cases } => soak::run(&Workspace::find()?, cases),
     }
 }

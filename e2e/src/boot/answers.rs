@@ -9,6 +9,10 @@ use std::sync::Arc;
 /// The most bytes of a checksum.
 const LARGEST: usize = 64 << 20;
 
+/// Until its VCMDQs are there, Linux invalidates through the SMMU's own queue: one for at least so many
+/// that come later through VCMDQs.
+const OWN_SHARE: u64 = 20;
+
 /// What is needed to answer.
 pub(super) struct Answers<'a> {
     pub(super) controller: Arc<Controller>,
@@ -33,14 +37,7 @@ impl Answers<'_> {
                 Some("armed".into())
             }
             ["corrupted"] => Some(self.smmu?.corruption().done().to_string()),
-            ["queues"] => {
-                let (own, queues) = self.smmu?.rings();
-                let (tlbi, other) = (queues.invalidations, queues.effects);
-                Some(format!(
-                    "{tlbi} {other} {} {}",
-                    own.invalidations, own.effects
-                ))
-            }
+            ["queues", cpus] => Some(queues(self.smmu?, cpus.parse().ok()?)),
             _ => None,
         }
     }
@@ -80,6 +77,27 @@ impl Answers<'_> {
             (all, reached) => format!("reached {reached} of {all}"),
         }
     }
+}
+
+/// Whether commands went the way that Linux sends them: invalidations through the VCMDQs, of which
+/// one for each CPU had some, and what concerns configuration through the SMMU's own queue.
+fn queues(smmu: &Smmu, cpus: usize) -> String {
+    let (own, queues) = smmu.rings();
+    let each: Vec<_> = queues.iter().map(|queue| queue.invalidations).collect();
+    let stray: u64 = queues.iter().map(|queue| queue.effects).sum();
+    let busy = each.iter().filter(|&&count| count > 0).count();
+    let used = busy > 0 && busy == cpus.min(each.len()) && stray == 0;
+    let (effects, invalidations) = (own.effects, own.invalidations);
+    let rest = effects > 0 && invalidations * OWN_SHARE <= each.iter().sum();
+    let verdict = if used && rest {
+        "as Linux does"
+    } else {
+        "other"
+    };
+    format!(
+        "{verdict}: VCMDQs {each:?} invalidations, {stray} others; \
+         own queue {invalidations} invalidations, {effects} others"
+    )
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -32,10 +32,13 @@ pub struct BootArgs {
     /// Leaves the SMMU out: devices use guest-physical addresses.
     #[arg(long)]
     pub no_smmu: bool,
-    /// Puts a Tegra241 CMDQV beside the SMMU, one queue for each CPU. Needs a kernel that has its
-    /// driver, which Debian's has not: name one in VCMDQ_KERNEL.
+    /// Puts a Tegra241 CMDQV beside the SMMU, one queue for each CPU, and boots a kernel that has its
+    /// driver, which Debian's has not (`cargo xtask kernel` builds one).
     #[arg(long, conflicts_with = "no_smmu")]
     pub cmdqv: bool,
+    /// The SMMU offers no range invalidation.
+    #[arg(long)]
+    pub no_ril: bool,
     /// The device interrupts by INTx; without this by MSI, whose messages go through the SMMU.
     #[arg(long)]
     pub intx: bool,

@@ -95,7 +95,7 @@ impl Plan {
                 "rebind" => &["rebind"],
                 "rescan" => &["rescan"],
                 "fault" => &["fault-device", "fault-log"],
-                "cmdqv" => &["cmdqv"],
+                "cmdqv" => &["cmdqv", "cmdqv-traffic"],
                 "cmderr" => &["cmderr", "recovered"],
                 _ => &[],
             };

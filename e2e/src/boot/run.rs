@@ -10,13 +10,14 @@ use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
 use crate::parts::Parts;
 use crate::qemu::{Machine, Process, Qtest, SLOT, devicetree};
-use crate::vehicle::{Bases, RAM_BASE, Ram, Smmu};
+use crate::vehicle::{Bases, RAM_BASE, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use smmu_core::StreamId;
+use smmu_core::{Capabilities, StreamId};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
+use vcmdq::Settings;
 
 /// MiB of guest RAM.
 const RAM_MIB: u64 = 512;
@@ -60,7 +61,7 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
             println!("{what}");
         }
     };
-    let parts = Parts::obtain(&directory, &tell)?;
+    let parts = Parts::obtain(&directory, args.cmdqv, &tell)?;
     let scratch = tempfile::tempdir().context("no place for sockets")?;
     initramfs(&parts, &scratch.path().join("initramfs"))?;
     let mut verdict = Verdict::default();
@@ -140,12 +141,21 @@ impl Run<'_> {
     }
 
     fn smmu(&self, ram: &Ram) -> Result<Smmu> {
+        let caps = Capabilities::builder().range_invalidation(!self.args.no_ril);
         let queues = u64::from(self.args.cpus.next_power_of_two());
         let bases = Bases {
             smmu: PLACE.smmu,
             cmdqv: self.args.cmdqv.then_some((CMDQV, queues)),
         };
-        Smmu::new(ram, bases, STREAM, self.args.drop_invalidations)
+        let settings = SmmuSettings {
+            bases,
+            cmdqv_spi: PLACE.first_spi + 4,
+            stream: STREAM,
+            drop: self.args.drop_invalidations,
+            caps: caps.build()?,
+            engine: Settings::default(),
+        };
+        Smmu::new(ram, settings)
     }
 
     /// Without an SMMU, a message to where QEMU's interrupt controller lies would be a write to RAM

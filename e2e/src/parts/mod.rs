@@ -6,9 +6,11 @@
 //! | `VCMDQ_QEMU` | a `qemu-system-aarch64` of version 10.1 or newer |
 //! | `VCMDQ_KERNEL` | an arm64 kernel image |
 //! | `VCMDQ_MODULES` | the directory of its modules, or of nothing if all is built in |
+//! | `VCMDQ_CMDQV_KERNEL` | an arm64 kernel with `tegra241-cmdqv` and everything built in |
 //! | `VCMDQ_BUSYBOX` | a static busybox for arm64 |
 
 mod apt;
+mod built;
 mod debian;
 
 use std::env;
@@ -85,13 +87,14 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Finds or fetches everything; `directory` keeps what is fetched. `tell` hears what is being
+    /// Finds or fetches everything; `directory` keeps what is fetched. With `cmdqv` the kernel is one
+    /// that drives VCMDQs, which no distribution has: it is found, not fetched. `tell` hears what is being
     /// done when it takes long.
     ///
     /// # Errors
     ///
     /// [`Missing`] if a part is not to be had.
-    pub fn obtain(directory: &Path, tell: &dyn Fn(&str)) -> Result<Self, Missing> {
+    pub fn obtain(directory: &Path, cmdqv: bool, tell: &dyn Fn(&str)) -> Result<Self, Missing> {
         let named = |name: &str| match env::var_os(name).map(PathBuf::from) {
             Some(path) if path.exists() => Ok(Some(path)),
             Some(path) => Err(Missing(format!("{name}: {} is not there", path.display()))),
@@ -101,7 +104,14 @@ impl Parts {
             Some(path) => Some(Qemu::installed(path)),
             None => Some(Qemu::installed("qemu-system-aarch64")).filter(Qemu::serves),
         };
-        let (kernel, modules) = (named("VCMDQ_KERNEL")?, named("VCMDQ_MODULES")?);
+        let (kernel, modules) = match cmdqv {
+            true => {
+                let kernel = named("VCMDQ_CMDQV_KERNEL")?;
+                let kernel = kernel.or_else(|| built::kernel(directory));
+                (Some(kernel.ok_or_else(missing_cmdqv)?), None)
+            }
+            false => (named("VCMDQ_KERNEL")?, named("VCMDQ_MODULES")?),
+        };
         let busybox = named("VCMDQ_BUSYBOX")?;
         let packages = debian::Packages::new(directory, tell);
         let kernel_and_modules = match (kernel, modules) {
@@ -135,6 +145,12 @@ fn missing_kernel(why: &anyhow::Error) -> Missing {
     Missing(format!(
         "no kernel: name an arm64 image in VCMDQ_KERNEL and its modules in VCMDQ_MODULES ({why:#})"
     ))
+}
+
+fn missing_cmdqv() -> Missing {
+    let what = "no kernel with tegra241-cmdqv: run `cargo xtask kernel`, which builds one in some minutes, \
+                or name an arm64 image in VCMDQ_CMDQV_KERNEL";
+    Missing(what.into())
 }
 
 fn missing_busybox(why: &anyhow::Error) -> Missing {

@@ -15,6 +15,10 @@ use vcmdq::{Interrupts, Line};
 /// The frame of the interrupt controller that takes messages, on the machine `virt` with GICv2.
 const V2M: u64 = 0x0802_0000;
 const V2M_BYTES: u64 = 0x1000;
+/// Where a store raises the interrupt whose number it is.
+const V2M_SETSPI: u64 = V2M + 0x40;
+/// The number of the first shared peripheral interrupt.
+const FIRST_SPI: u32 = 32;
 
 /// Passes messages on. Called from any thread, returns at once.
 #[derive(Clone, Debug, Default)]
@@ -23,10 +27,13 @@ pub struct Messages(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     qtest: OnceLock<Qtest>,
+    /// The interrupt of the CMDQV's errors.
+    cmdqv: OnceLock<u32>,
     /// Address and data of messages that wait for the page.
     waiting: Mutex<Vec<(u64, u32)>>,
     of_smmu: AtomicU64,
     of_devices: AtomicU64,
+    of_cmdqv: AtomicU64,
     /// Wired interrupts: nobody listens, as the devicetree tells the guest to use messages.
     wired: AtomicU64,
     lost: AtomicU64,
@@ -36,6 +43,11 @@ impl Messages {
     /// Where they go from now on.
     pub fn connect(&self, qtest: Qtest) {
         let _the_first_stays = self.0.qtest.set(qtest);
+    }
+
+    /// The CMDQV's errors pulse this shared peripheral interrupt.
+    pub(super) fn wire_cmdqv(&self, spi: u32) {
+        let _the_first_stays = self.0.cmdqv.set(FIRST_SPI + spi);
     }
 
     /// QEMU, if it takes messages at this address.
@@ -69,11 +81,12 @@ impl Messages {
 
     /// What has been passed on, by name.
     #[must_use]
-    pub fn counters(&self) -> [(&'static str, u64); 4] {
+    pub fn counters(&self) -> [(&'static str, u64); 5] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("messages of the smmu", read(&self.0.of_smmu)),
             ("messages of devices", read(&self.0.of_devices)),
+            ("interrupts of the cmdqv", read(&self.0.of_cmdqv)),
             ("messages without target", read(&self.0.lost)),
             ("wired interrupts, not wired", read(&self.0.wired)),
         ]
@@ -81,8 +94,16 @@ impl Messages {
 }
 
 impl Interrupts for Messages {
-    fn pulse(&self, _line: Line) {
-        self.0.wired.fetch_add(1, Ordering::Relaxed);
+    fn pulse(&self, line: Line) {
+        match self.0.cmdqv.get().filter(|_| line == Line::Cmdqv) {
+            Some(&number) => {
+                self.0.of_cmdqv.fetch_add(1, Ordering::Relaxed);
+                self.waiting().push((V2M_SETSPI, number));
+            }
+            None => {
+                self.0.wired.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn message(&self, _device_id: u32, msi: Msi) -> Result<(), NoTarget> {

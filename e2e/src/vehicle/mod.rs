@@ -9,10 +9,12 @@
 //! | `smmu.rs` | engine, frame and core of one machine |
 //! | `polled.rs` | the pages of registers and the thread that polls them |
 //! | `window.rs` | which words of the pages are whose |
+//! | `cmdqv.rs` | the CMDQV: page 0 of its queues is polled by the engine |
 //! | `corrupt.rs` | makes a command of the guest's illegal on its way |
 //! | `messages.rs` | interrupts, on their way to QEMU |
 //! | `dropping.rs` | a backend that loses invalidations on purpose |
 
+mod cmdqv;
 mod corrupt;
 mod dropping;
 mod messages;
@@ -26,4 +28,4 @@ pub use dropping::Dropping;
 pub use messages::Messages;
 pub use polled::Polled;
 pub use ram::{RAM_BASE, Ram};
-pub use smmu::{Bases, Smmu};
+pub use smmu::{Bases, Smmu, SmmuSettings};

@@ -21,13 +21,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use vcmdq::cmdqv::CmdqvFrame;
 use vcmdq::registers::RegisterFrame;
 
 /// How long it looks without a break after something has changed. Then it rests between two looks:
 /// vCPUs, workers and this thread share few processors.
 const ALERT: Duration = Duration::from_micros(300);
 const REST: Duration = Duration::from_micros(50);
+/// With a CMDQV, what a guest often waits for does not pass here: the rest grows up to this, so that
+/// who does wait for a VCMDQ has the processors.
+const LONG_REST: Duration = Duration::from_millis(1);
 
 /// A frame as a VMM's handler of exits knows it.
 pub(super) trait Frame: Send + Sync {
@@ -42,16 +44,6 @@ impl Frame for RegisterFrame {
 
     fn write(&self, at: u64, width: u8, value: u64) {
         RegisterFrame::write(self, at, width, value);
-    }
-}
-
-impl Frame for CmdqvFrame {
-    fn read(&self, at: u64, width: u8) -> u64 {
-        CmdqvFrame::read(self, at, width)
-    }
-
-    fn write(&self, at: u64, width: u8, value: u64) {
-        CmdqvFrame::write(self, at, width, value);
     }
 }
 
@@ -131,7 +123,8 @@ impl Drop for Polled {
 }
 
 fn poll(mut pages: Vec<Poller>, shared: &Shared) {
-    let mut last = Instant::now();
+    let most = if pages.len() > 1 { LONG_REST } else { REST };
+    let (mut last, mut rest) = (Instant::now(), REST);
     while !shared.stop.load(Ordering::Acquire) {
         let mut changed = false;
         for pages in &mut pages {
@@ -144,11 +137,12 @@ fn poll(mut pages: Vec<Poller>, shared: &Shared) {
         }
         shared.messages.deliver(messages);
         if changed {
-            last = Instant::now();
+            (last, rest) = (Instant::now(), REST);
         } else if last.elapsed() < ALERT {
             std::thread::yield_now();
         } else {
-            std::thread::sleep(REST);
+            std::thread::sleep(rest);
+            rest = (2 * rest).min(most);
         }
     }
 }
@@ -177,7 +171,7 @@ impl Poller {
         for switches in [true, false] {
             for (register, seen) in self.pages.registers.iter().zip(&mut seen) {
                 let switch = register.writer == Writer::Switch;
-                if switch == switches && register.writer != Writer::Engine {
+                if switch == switches && register.writer.is_guest() {
                     *seen = window.load(*register);
                 }
             }
@@ -202,6 +196,9 @@ impl Poller {
         let mut changed = false;
         let window = window(shared, &self.pages);
         for (register, shown) in self.pages.registers.iter().zip(&mut self.shown) {
+            if register.writer == Writer::Nobody {
+                continue;
+            }
             let new = self.pages.frame.read(register.at, register.width);
             if new == *shown {
                 continue;

@@ -1,5 +1,6 @@
 //! The SMMU of one machine: engine, frame, registers, translation core.
 
+use super::cmdqv::{Placed, SharedPage};
 use super::corrupt::Corruption;
 use super::dropping::Dropping;
 use super::messages::Messages;
@@ -9,7 +10,7 @@ use super::window;
 use crate::nvme::{Behind, Dma, Fault};
 use anyhow::{Context, Result};
 use dispatch::backend::{Software, SoftwareSettings};
-use smmu_core::{Gpa, StreamId};
+use smmu_core::{Capabilities, Gpa, GuestMemory, StreamId};
 use std::sync::Arc;
 use vcmdq::cmdqv::{CmdqvFrame, CmdqvSettings};
 use vcmdq::dma::{DeviceSeams, FaultSink};
@@ -35,6 +36,24 @@ pub struct Smmu {
     messages: Messages,
     corruption: Arc<Corruption>,
     cmdqv: Option<Arc<CmdqvFrame>>,
+    caps: Capabilities,
+}
+
+/// What an SMMU is like.
+#[derive(Clone, Debug)]
+pub struct SmmuSettings {
+    /// Where its pages lie.
+    pub bases: Bases,
+    /// The shared peripheral interrupt of the CMDQV's errors.
+    pub cmdqv_spi: u32,
+    /// The one stream behind it.
+    pub stream: StreamId,
+    /// How often a batch of invalidations is lost.
+    pub drop: Option<u64>,
+    /// What it advertises.
+    pub caps: Capabilities,
+    /// The engine's workers.
+    pub engine: Settings,
 }
 
 /// Where the pages lie in guest RAM.
@@ -56,35 +75,38 @@ impl FaultSink for Events {
 }
 
 impl Smmu {
-    /// An SMMU whose registers lie at `bases` in `ram`, with one stream behind it. `drop` is how often
-    /// an invalidation is lost.
+    /// An SMMU whose registers lie in `ram`.
     ///
     /// # Errors
     ///
     /// The engine or a thread cannot be started.
-    pub fn new(ram: &Ram, bases: Bases, stream: StreamId, drop: Option<u64>) -> Result<Self> {
+    pub fn new(ram: &Ram, settings: SmmuSettings) -> Result<Self> {
+        let SmmuSettings { bases, caps, .. } = settings;
         let messages = Messages::default();
-        let engine = Engine::start(Settings::default(), Arc::new(StdThreads))?;
+        let engine = Engine::start(settings.engine, Arc::new(StdThreads))?;
+        let memory: Arc<dyn GuestMemory> = ram.memory().clone();
         let seams = Seams {
-            memory: ram.memory().clone(),
+            memory: memory.clone(),
             interrupts: Arc::new(messages.clone()),
             streams: Arc::new(PassiveStreams),
         };
-        let frame = Arc::new(engine.add_frame(FrameSettings::default(), seams));
+        let advertised = FrameSettings {
+            caps,
+            ..FrameSettings::default()
+        };
+        let frame = Arc::new(engine.add_frame(advertised, seams));
         let core = Arc::new(Software::with_settings(SoftwareSettings {
             guards: GUARDS,
             ..SoftwareSettings::default()
         }));
-        let backend = Arc::new(Dropping::new(core.clone(), drop));
+        let backend = Arc::new(Dropping::new(core.clone(), settings.drop));
         let placement = Placement::default();
         let instance = frame.add_instance(backend.clone(), placement);
-        frame.bind(
-            stream,
-            Binding {
-                instance,
-                placement,
-            },
-        )?;
+        let binding = Binding {
+            instance,
+            placement,
+        };
+        frame.bind(settings.stream, binding)?;
         let registers = Arc::new(RegisterFrame::new(frame.clone())?);
         let corruption = Arc::new(Corruption::default());
         let mut pages = vec![Pages {
@@ -95,20 +117,17 @@ impl Smmu {
         }];
         let mut cmdqv = None;
         if let Some((base, queues)) = bases.cmdqv {
-            let settings = CmdqvSettings {
-                log2_queues: queues.ilog2() as u8,
-                page: None,
-            };
-            let added = Arc::new(frame.add_cmdqv(settings)?);
+            messages.wire_cmdqv(settings.cmdqv_spi);
+            let added = add_cmdqv(&frame, &memory, Gpa(base), queues)?;
             pages.push(Pages {
-                frame: added.clone(),
+                frame: Arc::new(Placed::new(added.clone())),
                 base: Gpa(base),
                 registers: window::cmdqv(queues),
                 corruption: None,
             });
             cmdqv = Some(added);
         }
-        let page = Polled::start(pages, ram.memory().clone(), messages.clone());
+        let page = Polled::start(pages, memory, messages.clone());
         Ok(Self {
             page: page.context("cannot poll the registers")?,
             engine,
@@ -119,7 +138,20 @@ impl Smmu {
             messages,
             corruption,
             cmdqv,
+            caps,
         })
+    }
+
+    /// The frame, for a recorder.
+    #[must_use]
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// What it advertises.
+    #[must_use]
+    pub fn caps(&self) -> &Capabilities {
+        &self.caps
     }
 
     /// A device's way to memory, for one thread.
@@ -147,13 +179,11 @@ impl Smmu {
         &self.corruption
     }
 
-    /// What the SMMU's own queue and those of the CMDQV have done so far.
+    /// What the SMMU's own queue has done so far, and each VCMDQ.
     #[must_use]
-    pub fn rings(&self) -> (RingMetrics, RingMetrics) {
-        let mut queues = RingMetrics::default();
-        for ring in self.cmdqv.iter().flat_map(|cmdqv| cmdqv.rings()) {
-            queues.add(&ring.metrics());
-        }
+    pub fn rings(&self) -> (RingMetrics, Vec<RingMetrics>) {
+        let rings = self.cmdqv.iter().flat_map(|cmdqv| cmdqv.rings());
+        let queues = rings.map(|ring| ring.metrics()).collect();
         (self.registers.ring().metrics(), queues)
     }
 
@@ -191,10 +221,26 @@ impl Smmu {
             ("invalidations dropped", self.backend.dropped()),
         ]);
         all.extend(self.messages.counters());
-        let of_cmdqv = queues.named().into_iter();
-        let of_cmdqv = of_cmdqv.map(|(name, count)| (format!("vcmdq {name}"), count));
+        let of_cmdqv = queues.iter().enumerate().flat_map(|(queue, metrics)| {
+            let named = metrics.named().into_iter();
+            named.map(move |(name, count)| (format!("vcmdq{queue} {name}"), count))
+        });
         all.into_iter().map(named).chain(of_cmdqv).collect()
     }
+}
+
+/// Adds a CMDQV whose page 0 is a page of guest RAM.
+fn add_cmdqv(
+    frame: &Frame,
+    memory: &Arc<dyn GuestMemory>,
+    base: Gpa,
+    queues: u64,
+) -> Result<Arc<CmdqvFrame>> {
+    let settings = CmdqvSettings {
+        log2_queues: queues.ilog2() as u8,
+        page: Some(Arc::new(SharedPage::new(memory.clone(), base))),
+    };
+    Ok(Arc::new(frame.add_cmdqv(settings)?))
 }
 
 impl Drop for Smmu {

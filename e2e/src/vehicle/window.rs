@@ -15,6 +15,14 @@ pub(super) enum Writer {
     Switch,
     /// The engine alone.
     Engine,
+    /// Nobody: it says what the frame is.
+    Nobody,
+}
+
+impl Writer {
+    pub(super) fn is_guest(self) -> bool {
+        matches!(self, Self::Guest | Self::Switch)
+    }
 }
 
 /// A register of a page.
@@ -46,10 +54,10 @@ const fn long(at: u64, writer: Writer) -> Register {
 /// The SMMU's registers, in the order in which changes are passed on: PROD behind what says where
 /// the queue lies, switches last.
 pub(super) fn smmu() -> Vec<Register> {
-    use Writer::{Engine, Guest, Switch};
+    use Writer::{Engine, Guest, Nobody, Switch};
     let constant = (IDR0..=AIDR).step_by(4);
-    let mut all: Vec<_> = constant.map(|at| word(at, Engine)).collect();
-    all.extend((0..12).map(|part| word(ID_REGS + 4 * part, Engine)));
+    let mut all: Vec<_> = constant.map(|at| word(at, Nobody)).collect();
+    all.extend((0..12).map(|part| word(ID_REGS + 4 * part, Nobody)));
     all.extend([
         word(CR1, Guest),
         word(CR2, Guest),
@@ -78,13 +86,13 @@ pub(super) fn smmu() -> Vec<Register> {
     all
 }
 
-/// A CMDQV's registers, as far as Linux uses them in a guest: its own page, and the logical view of
-/// `queues` queues.
+/// A CMDQV's registers, as far as Linux uses them in a guest: its own page, and page 1 of the logical
+/// view of `queues` queues. The engine itself looks at page 0.
 pub(super) fn cmdqv(queues: u64) -> Vec<Register> {
-    use Writer::{Engine, Guest, Switch};
+    use Writer::{Engine, Guest, Nobody, Switch};
     let vintf = |at| cmdqv::VINTF + at;
     let mut all = vec![
-        word(cmdqv::PARAM, Engine),
+        word(cmdqv::PARAM, Nobody),
         word(cmdqv::VINTF_INT_MASK, Guest),
         word(cmdqv::VINTF_INT_MASK + 4, Guest),
     ];
@@ -96,12 +104,6 @@ pub(super) fn cmdqv(queues: u64) -> Vec<Register> {
         all.extend([
             long(page1 + cmdqv::VCMDQ_BASE, Guest),
             long(page1 + cmdqv::VCMDQ_CONS_INDX_BASE, Guest),
-            word(page0 + cmdqv::VCMDQ_CONS, Guest),
-            word(page0 + cmdqv::VCMDQ_PROD, Guest),
-            word(page0 + cmdqv::VCMDQ_GERRORN, Switch),
-            word(page0 + cmdqv::VCMDQ_CONFIG, Switch),
-            word(page0 + cmdqv::VCMDQ_GERROR, Engine),
-            word(page0 + cmdqv::VCMDQ_STATUS, Engine),
         ]);
     }
     all.extend([

@@ -1,0 +1,38 @@
+//! A kernel that was built for the purpose: by `cargo xtask kernel` below the build directory, or by
+//! somebody else in a folder beside the checkout.
+
+use std::path::{Path, PathBuf};
+
+/// Where `cargo xtask kernel` puts its results, in the directory of fetched parts.
+const BUILT: &str = "cmdqv";
+
+/// A folder of prebuilt parts, from where the tool is started.
+const BESIDE: &str = "../shared/e2e";
+
+/// The kernel.
+pub(super) fn kernel(directory: &Path) -> Option<PathBuf> {
+    one(directory, "Image", "guest-Image.gz")
+}
+
+fn one(directory: &Path, built: &str, beside: &str) -> Option<PathBuf> {
+    let places = [
+        directory.join(BUILT).join(built),
+        Path::new(BESIDE).join(beside),
+    ];
+    places.into_iter().find(|path| path.exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_was_built_comes_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().join(BUILT);
+        fs::create_dir(&place).expect("a directory");
+        fs::write(place.join("Image"), "").expect("a file");
+        assert_eq!(kernel(directory.path()), Some(place.join("Image")));
+    }
+}

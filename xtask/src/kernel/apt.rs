@@ -1,0 +1,113 @@
+//! Packages of Debian, unpacked below a directory and not installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command::{capture, run};
+
+/// The keyrings that a Debian may have; the first that is there signs.
+const KEYRINGS: [&str; 2] = [
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+];
+
+/// The system's package manager, reading one suite with a state of its own: it needs no rights, and
+/// takes nothing for installed.
+pub(super) struct Apt {
+    directory: PathBuf,
+    options: Vec<String>,
+}
+
+impl Apt {
+    /// Prepares `directory` and fetches the suite's lists.
+    pub(super) fn new(directory: &Path, suite: &str) -> Result<Self> {
+        for part in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(directory.join(part))?;
+        }
+        let addresses =
+            capture(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
+        let mirror = mirror_in(&addresses).context("the system's apt has no mirror of Debian")?;
+        let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists());
+        let signed = keyring.map_or(String::new(), |path| format!("[signed-by={path}] "));
+        let line = format!("deb {signed}{mirror} {suite} main\n");
+        fs::write(directory.join("sources.list"), line)?;
+        fs::write(directory.join("status"), "")?;
+        let at = |part: &str| directory.join(part).display().to_string();
+        let options = vec![
+            format!("Dir::State={}", at("state")),
+            format!("Dir::State::status={}", at("status")),
+            format!("Dir::Cache={}", at("cache")),
+            format!("Dir::Etc::sourcelist={}", at("sources.list")),
+            "Dir::Etc::sourceparts=-".into(),
+            "APT::Install-Recommends=false".into(),
+            "APT::Sandbox::User=root".into(),
+            "Acquire::Languages=none".into(),
+            "Acquire::Retries=2".into(),
+            "Debug::NoLocking=1".into(),
+        ];
+        let directory = directory.to_owned();
+        let apt = Self { directory, options };
+        capture(apt.command("apt-get").arg("update"))?;
+        Ok(apt)
+    }
+
+    pub(super) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        command
+    }
+
+    /// Unpacks packages and all that they depend on below `root`.
+    pub(super) fn unpack_with_dependencies(&self, packages: &[&str], root: &Path) -> Result<()> {
+        let archives = self.directory.join("cache/archives");
+        let arguments = ["install", "--download-only", "--yes"];
+        capture(self.command("apt-get").args(arguments).args(packages))?;
+        unpack_all(&archives, root)
+    }
+
+    /// Unpacks one package alone below `root`.
+    pub(super) fn unpack(&self, package: &str, root: &Path) -> Result<()> {
+        let archives = self.directory.join("cache/single");
+        fs::create_dir_all(&archives)?;
+        let mut download = self.command("apt-get");
+        download.args(["download", package]).current_dir(&archives);
+        capture(&mut download)?;
+        unpack_all(&archives, root)
+    }
+}
+
+/// The first mirror of Debian in what `apt-get indextargets` prints.
+fn mirror_in(addresses: &str) -> Option<&str> {
+    let mut lines = addresses.lines().map(|line| line.trim_end_matches('/'));
+    lines.find(|line| line.ends_with("/debian"))
+}
+
+/// Unpacks every archive, and removes it.
+fn unpack_all(archives: &Path, root: &Path) -> Result<()> {
+    fs::create_dir_all(root)?;
+    for entry in fs::read_dir(archives)? {
+        let archive = entry?.path();
+        if archive.extension().is_some_and(|suffix| suffix == "deb") {
+            run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(root))?;
+            fs::remove_file(archive)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_of_debian_and_of_no_other_archive() {
+        let addresses = "http://a/debian-security/\nhttp://a.b/debian/\n";
+        assert_eq!(mirror_in(addresses), Some("http://a.b/debian"));
+        assert_eq!(mirror_in("http://a/ubuntu/\n"), None);
+    }
+}

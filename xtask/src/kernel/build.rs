@@ -1,0 +1,125 @@
+//! The kernel's source, and what is built of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+
+use super::apt::Apt;
+use super::tools::{CROSS, Tools};
+use super::{FRAGMENT, config};
+use crate::command::{capture, run};
+
+/// The suite whose kernel is new enough for a CMDQV in a devicetree (7.2).
+const SUITE: &str = "trixie-backports";
+
+/// Linux's program that maps and unmaps, static.
+pub(super) const BENCHMARK: &str = "dma_map_benchmark";
+
+/// The unpacked source; fetched unless an earlier run did.
+pub(super) fn source(scratch: &Path) -> Result<PathBuf> {
+    let place = scratch.join("source");
+    if let Some(source) = unpacked(&place) {
+        return Ok(source);
+    }
+    let apt = Apt::new(&scratch.join("apt-source"), SUITE)?;
+    let table = capture(apt.command("apt-cache").args(["depends", "linux-source"]))?;
+    let package = package_in(&table).context("the mirror has no kernel's source")?;
+    let root = scratch.join("package");
+    apt.unpack(&package, &root)?;
+    let archive = root.join(format!("usr/src/{package}.tar.xz"));
+    let unpacking = scratch.join("unpacking");
+    fs::create_dir_all(&unpacking)?;
+    let mut tar = Command::new("tar");
+    run(tar.arg("-xf").arg(archive).arg("-C").arg(&unpacking))?;
+    // Renamed when it is whole.
+    fs::rename(unpacking, &place)?;
+    fs::remove_dir_all(root)?;
+    unpacked(&place).context("the package holds no kernel's source")
+}
+
+fn unpacked(place: &Path) -> Option<PathBuf> {
+    let mut entries = fs::read_dir(place).ok()?.flatten();
+    entries
+        .find(|entry| entry.path().join("Kconfig").exists())
+        .map(|entry| entry.path())
+}
+
+/// What the package without a version stands for.
+fn package_in(table: &str) -> Option<String> {
+    let mut lines = table.lines().map(str::trim);
+    lines
+        .find_map(|line| line.strip_prefix("Depends: "))
+        .filter(|name| name.starts_with("linux-source-"))
+        .map(str::to_owned)
+}
+
+/// A source, where its objects go, and with what they are built.
+pub(super) struct Build<'a> {
+    pub(super) source: &'a Path,
+    pub(super) objects: &'a Path,
+    pub(super) tools: &'a Tools,
+}
+
+impl Build<'_> {
+    fn make(&self) -> Command {
+        let mut make = self.tools.command("make");
+        let jobs = thread::available_parallelism().map_or(1, usize::from);
+        make.arg("--silent")
+            .arg(format!("--jobs={jobs}"))
+            .arg("-C")
+            .arg(self.source)
+            .arg(format!("O={}", self.objects.display()))
+            .arg("ARCH=arm64")
+            .arg(format!("CROSS_COMPILE={CROSS}"));
+        make
+    }
+
+    pub(super) fn configure(&self) -> Result<()> {
+        fs::create_dir_all(self.objects)?;
+        run(self.make().arg("tinyconfig"))?;
+        let file = self.objects.join(".config");
+        let smallest = fs::read_to_string(&file)?;
+        // Of two values of an option the last one counts.
+        fs::write(&file, smallest + FRAGMENT)?;
+        run(self.make().arg("olddefconfig"))?;
+        let lost = config::lost(FRAGMENT, &fs::read_to_string(&file)?);
+        ensure!(lost.is_empty(), "this kernel has no {}", lost.join(", "));
+        Ok(())
+    }
+
+    pub(super) fn image(&self) -> Result<PathBuf> {
+        run(self.make().arg("Image"))?;
+        Ok(self.objects.join("arch/arm64/boot/Image"))
+    }
+
+    /// Linux's benchmark, with the header that it shares with the kernel.
+    pub(super) fn benchmark(&self) -> Result<PathBuf> {
+        let program = self.objects.join(BENCHMARK);
+        let tool = self.source.join("tools/dma");
+        run(self.make().arg("headers_install"))?;
+        let mut compiler = self.tools.command(&format!("{CROSS}gcc"));
+        compiler
+            .args(["-O2", "-static", "-I"])
+            .arg(self.objects.join("usr/include"))
+            .arg(tool.join("dma_map_benchmark.c"))
+            .arg("-o")
+            .arg(&program);
+        run(&mut compiler)?;
+        Ok(program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_source_is_what_the_plain_name_depends_on() {
+        let table = "linux-source\n  Depends: linux-source-7.2\n  Suggests: x\n";
+        assert_eq!(package_in(table).as_deref(), Some("linux-source-7.2"));
+        assert_eq!(package_in("linux-source\n  Depends: other\n"), None);
+    }
+}
