@@ -13,6 +13,17 @@ use vcmdq_sync::weak::Site;
 
 const VA: u64 = 0x5000;
 const ASID: Asid = Asid(1);
+const OTHER_ASID: Asid = Asid(2);
+
+fn one_page(addr: u64) -> TlbiRange {
+    TlbiRange {
+        addr,
+        bytes: 4096,
+        granule: None,
+        ttl: 0,
+        leaf: true,
+    }
+}
 
 /// The guest changes a descriptor from 1 to 2 and has the old translation removed; meanwhile a
 /// device walks and fills. Afterwards the cache holds the new translation or none.
@@ -52,14 +63,22 @@ fn a_fill_and_a_sweep() {
     a_fill_and(|tlb| {
         let mut signature = Signature::default();
         signature.add(Some(ASID));
-        let range = TlbiRange {
-            addr: VA,
-            bytes: 4096,
-            granule: None,
-            ttl: 0,
-            leaf: true,
-        };
+        let range = one_page(VA);
         tlb.sweep(signature).addresses(Vmid(0), Some(ASID), &range);
+    });
+}
+
+/// By address; and the numbers that the log can tell apart go round before the filler has read it.
+fn a_fill_and_many_sweeps() {
+    a_fill_and(|tlb| {
+        for asid in [ASID, OTHER_ASID, OTHER_ASID, OTHER_ASID, OTHER_ASID] {
+            let mut signature = Signature::default();
+            signature.add(Some(asid));
+            let sweep = tlb.sweep(signature);
+            if asid == ASID {
+                sweep.addresses(Vmid(0), Some(ASID), &one_page(VA));
+            }
+        }
     });
 }
 
@@ -139,6 +158,21 @@ fn law3_tlb_fill_against_sweep() {
 #[test]
 fn tlb_fill_without_its_fence_is_found_out() {
     twin("tlb fill", Site::FillFence, 3, a_fill_and_a_sweep);
+}
+
+#[test]
+fn law3_tlb_fill_against_a_log_that_has_gone_round() {
+    model("tlb fill, many sweeps", 2, a_fill_and_many_sweeps);
+}
+
+#[test]
+fn tlb_fill_that_does_not_look_at_the_number_again_is_found_out() {
+    twin(
+        "tlb fill, many sweeps",
+        Site::LogAgain,
+        2,
+        a_fill_and_many_sweeps,
+    );
 }
 
 #[test]

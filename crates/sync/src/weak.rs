@@ -35,6 +35,8 @@ pub enum Site {
     RefillFence,
     /// The fence between what a lookup reads of such a slot and its second look at the version.
     LookupFence,
+    /// The look whether the log of sweeps has gone round while it was read.
+    LogAgain,
     /// The acquire with which a walk takes its ticket.
     TicketAcquire,
     /// The fence between opening a guard and looking up.
@@ -45,6 +47,8 @@ pub enum Site {
     PortLooksAgain,
     /// The fence between closing a guard and what its slot says when it is opened again.
     GuardReopen,
+    /// An open guard is opened again without forgetting who waits for it.
+    GuardLeaked,
     /// The release with which a guard is closed.
     GuardClose,
     /// The request to be woken that a SYNC leaves on a guard.

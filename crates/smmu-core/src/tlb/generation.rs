@@ -14,7 +14,7 @@ use crate::ids::{Asid, Vmid};
 use alloc::boxed::Box;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
-use vcmdq_sync::weak::{Site, order};
+use vcmdq_sync::weak::{Site, order, taken};
 
 /// Slots of VMID counters; VMIDs that fall together are invalidated together.
 #[cfg(not(loom))]
@@ -157,10 +157,15 @@ impl Generations {
         if newest - ticket.sweep >= LOG {
             return false;
         }
-        (ticket.sweep + 1..=newest).all(|number| {
+        let spared = (ticket.sweep + 1..=newest).all(|number| {
             let logged = self.log[(number % LOG) as usize].load(Ordering::Acquire);
             Signature::spares(logged, number, asid)
-        })
+        });
+        // A word that was read above may be that of a much later sweep whose number has the same low
+        // bits. The acquire above pairs with the Release of that sweep's word: then its number is seen
+        // here. Model: `tlb_fill_against_a_log_that_has_gone_round`.
+        let is_over = || self.swept.load(Ordering::Relaxed) - ticket.sweep >= LOG;
+        spared && !(taken(Site::LogAgain) && is_over())
     }
 
     /// A counter of its own for this would cost every lookup a load.

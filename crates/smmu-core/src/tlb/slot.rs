@@ -24,7 +24,8 @@ pub(super) struct Slot {
 /// ```
 ///
 /// The count grows with every fill of the slot, so a lookup notices any; and the slot of the set
-/// that has the smallest is the one that was filled longest ago.
+/// that has the smallest is the one that was filled longest ago. It goes round after 2^47 fills of one
+/// set, months of nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version(u64);
 

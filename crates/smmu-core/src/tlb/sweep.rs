@@ -6,7 +6,13 @@ use crate::ids::{Asid, Vmid};
 use crate::range::TlbiRange;
 use vcmdq_sync::atomic::{Ordering, fence};
 
-const ASID_BITS: u32 = 48;
+/// So many that a sweeper which is held up between taking its number and logging it would have to miss
+/// 2^32 sweeps until its word could be taken for another's.
+#[cfg(not(loom))]
+const ASID_BITS: u32 = 32;
+/// A model must be able to go once round the numbers that are logged: four.
+#[cfg(loom)]
+const ASID_BITS: u32 = 62;
 const ALL: u64 = (1 << ASID_BITS) - 1;
 
 /// Whose addresses a sweep is going to take: a set of ASIDs that may name too many.
