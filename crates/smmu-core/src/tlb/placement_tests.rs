@@ -154,3 +154,29 @@ fn law7_a_range_as_long_as_the_cache_leaves_nothing_of_it() {
         assert_eq!(count(&tlb, 1, &all), 0, "{pages} pages of {asid:?}");
     }
 }
+
+/// Two devices that walk at the same time leave a page in two ways. When its ASID has been invalidated,
+/// what is walked and filled next is found.
+#[test]
+fn a_page_that_was_filled_twice_is_found_after_its_asid_was_invalidated() {
+    // Not the first way of its set.
+    const VA: u64 = 0x3000;
+    let (tlb, asid) = (cache(), Asid(1));
+    let filled = Filled {
+        vmid: VMID,
+        tag: Tag::of(Space::Asid(asid), VA, PageClass::Page4K),
+        leaf: Leaf {
+            stamp: tlb.ticket(VMID, asid).stamp(Space::Asid(asid)),
+            payload: [1, 0],
+        },
+    };
+    let stamp_of = |vmid, space| tlb.generations.stamp(vmid, space);
+    let meanwhile = || {
+        fill(&tlb, asid.0, VA, PageClass::Page4K);
+        true
+    };
+    assert!(tlb.table.publish(&filled, stamp_of, meanwhile));
+    tlb.sweep(Signature::default()).asid(VMID, asid);
+    assert!(tlb.lookup(VMID, asid, VA).is_none());
+    assert_eq!(fill_pages(&tlb, asid.0, &[VA >> 12]), 1);
+}

@@ -243,7 +243,12 @@ impl Table {
             let space = Tag::of_word(tag.load(Ordering::Relaxed)).space();
             slot.stamp_now() != stamp_of(vmid, space)
         };
-        let way = find(tag.with(State::Valid))
+        // In the order in which a lookup tries the ways: of two that have the tag, as two walkers at
+        // the same time leave them, it must be the one that lookups read.
+        let same = |way: &usize| tags[*way].load(Ordering::Relaxed) == tag.with(State::Valid);
+        let way = Some(preferred)
+            .filter(same)
+            .or_else(|| find(tag.with(State::Valid)))
             .or_else(|| Some(preferred).filter(free))
             .or_else(|| find(0))
             .or_else(|| {
