@@ -149,6 +149,43 @@ fn a_device_that_turns_to_another_asid() {
     );
 }
 
+/// A device forgets to close its guard and opens the slot again. A SYNC that waits for the first
+/// opening is woken by the end of the second.
+fn a_guard_that_was_leaked() {
+    let shared = shared();
+    let other = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            let slot = shared.guards.lease().expect("a slot");
+            shared.guards.open(&slot, &anything());
+            shared.guards.open(&slot, &anything());
+            if shared.guards.close(&slot) {
+                shared.guards.wake(|_| {
+                    shared.woken.swap(true, Ordering::AcqRel);
+                });
+            }
+            shared.guards.give_back(slot);
+        })
+    };
+    invalidate_and_sync(&shared);
+    other.join().expect("device");
+}
+
+#[test]
+fn law3_guard_leaked_and_opened_again_wakes() {
+    model("guard, leaked", 3, a_guard_that_was_leaked);
+}
+
+#[test]
+fn guard_leaked_and_opened_by_a_store_is_found_out() {
+    twin(
+        "guard, leaked",
+        Site::GuardLeaked,
+        3,
+        a_guard_that_was_leaked,
+    );
+}
+
 #[test]
 fn law3_guard_turned_to_another_asid() {
     model("guard, turned", 3, a_device_that_turns_to_another_asid);

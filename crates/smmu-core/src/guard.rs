@@ -61,8 +61,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark of nobody in particular: every ring's next SYNC waits for what has it, and so does
-    /// a control path.
+    /// The mark of nobody in particular: every ring's next SYNC waits for what has it.
     pub const EVERYBODY: Self = Self {
         ring: 0,
         bits: u64::MAX,
@@ -135,8 +134,8 @@ impl Guards {
     #[must_use]
     #[inline]
     pub fn is_unused(&self) -> bool {
-        // Behind a full fence of the caller, or followed by one in `mark`: a slot that is opened
-        // later looks up behind the invalidation.
+        // For who has called `mark` since its invalidation: a slot that was opened before the fence in
+        // there is seen here, too.
         self.used.load(Ordering::Relaxed) == 0
     }
 
@@ -175,7 +174,8 @@ impl Guards {
         self.leased[slot as usize / 64].fetch_and(!(1 << (slot % 64)), Ordering::Release);
     }
 
-    /// Rule 1. The slot must be closed. Behind this, lookups are safe until [`close`](Self::close).
+    /// Rule 1. Behind this, lookups are safe until [`close`](Self::close). A slot that is open, because
+    /// its guard was leaked, is in its next lap then.
     #[inline]
     pub fn open(&self, slot: &Slot, what: &Use) {
         let index = slot.0 as usize;
@@ -190,11 +190,22 @@ impl Guards {
         }
         self.say(index, what.interest());
         Self::write(line, what);
-        let lap = line.state.load(Ordering::Relaxed) + LAP;
-        // Release: whoever sees the slot open sees what it uses.
-        line.state.store(lap | OPEN, Ordering::Release);
+        let state = line.state.load(Ordering::Relaxed);
+        if state & OPEN == 0 || !taken(Site::GuardLeaked) {
+            // Release: whoever sees the slot open sees what it uses.
+            line.state.store((state + LAP) | OPEN, Ordering::Release);
+        } else {
+            Self::open_again(line);
+        }
         // Pairs with the fence in `mark` (rule 2). Model: `guard_against_sync`.
         full_fence(Site::GuardFence);
+    }
+
+    /// A waiter may set `WAITED` at the same time, which must stay. Model:
+    /// `law3_guard_leaked_and_opened_again_wakes`.
+    #[cold]
+    fn open_again(line: &Line) {
+        line.state.fetch_add(LAP, Ordering::Release);
     }
 
     /// Changes what an open slot says that it uses; the caller must look up again behind this.
