@@ -114,10 +114,18 @@ impl SmallSmmu {
             ttl: 0,
             leaf: true,
         };
-        let scope = Scope::Addresses {
+        self.submit(Scope::Addresses {
             asid: Some(Asid(1)),
             range,
-        };
+        });
+    }
+
+    /// TLBI of everything.
+    pub fn invalidate_all(&self) {
+        self.submit(Scope::All);
+    }
+
+    fn submit(&self, scope: Scope) {
         let mut batch = Batch::new();
         batch.set_waiter(WAITER);
         let (vmid, stage) = (Vmid(0), Stage::One);

@@ -4,8 +4,10 @@
 use dispatch::{Backend, Barrier};
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::software::{SmallSmmu, WAITER, read};
+use loom_tests::software::{STREAM, SmallSmmu, WAITER, read};
 use loom_tests::{model, twin};
+use smmu_core::tlb::{Entry, PageClass, Space};
+use smmu_core::{Asid, Vmid};
 use vcmdq_sync::atomic::{AtomicBool, Ordering};
 use vcmdq_sync::weak::Site;
 
@@ -43,6 +45,49 @@ fn a_block_behind_a_narrow_guard() {
     }
     synced.store(true, Ordering::Relaxed);
     device.join().expect("device");
+}
+
+/// The first guard that there ever was, against the invalidation of what somebody has put into the
+/// cache before.
+fn the_first_guard() {
+    let small = Arc::new(SmallSmmu::new());
+    let (vmid, asid, va) = (Vmid(0), Asid(1), 0x1000);
+    let entry = Entry {
+        vmid,
+        space: Space::Asid(asid),
+        va,
+        class: PageClass::Page4K,
+        payload: [0; 2],
+    };
+    assert!(small.core.fill(&entry, &small.core.ticket(vmid, asid)));
+    let synced = Arc::new(AtomicBool::new(false));
+    let device = {
+        let (small, synced) = (small.clone(), synced.clone());
+        thread::spawn(move || {
+            let mut port = small.port();
+            let _guard = port.translate(None, read(va), 8, |_| ());
+            if small.core.lookup(STREAM, vmid, asid, va).is_some() {
+                let synced = synced.load(Ordering::Relaxed);
+                assert!(!synced, "what was removed is used after its SYNC");
+            }
+        })
+    };
+    small.invalidate_all();
+    while small.core.barrier(WAITER) == Barrier::Pending {
+        thread::yield_now();
+    }
+    synced.store(true, Ordering::Relaxed);
+    device.join().expect("device");
+}
+
+#[test]
+fn law3_first_guard_against_sync() {
+    model("first guard", 2, the_first_guard);
+}
+
+#[test]
+fn first_guard_without_its_fence_is_found_out() {
+    twin("first guard", Site::GuardFence, 2, the_first_guard);
 }
 
 #[test]

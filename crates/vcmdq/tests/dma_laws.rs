@@ -364,6 +364,27 @@ fn law9_a_change_of_registers_waits_for_guards() {
     assert!(matches!(after.cause, DmaError::Aborted));
 }
 
+/// An access that goes by the new registers may take as long as it likes, and a SYNC may wait for it.
+#[test]
+fn law9_a_change_of_registers_waits_for_no_later_guard() {
+    let mut world = two_spaces();
+    let [mut earlier, mut later] = [1, 2].map(|stream| world.device(stream));
+    let before = earlier.hold(Operation::Read, VA, 8).unwrap().unwrap();
+    let core = world.core.clone();
+    let mut after = None;
+    must_wait(
+        move || core.set_up(Some(setup(lenient()))),
+        || {
+            after = later.hold(Operation::Read, VA, 8).unwrap();
+            world.send(&[tlbi(2, VA), sync()]);
+            drop(before);
+        },
+    );
+    assert!(!world.done(), "the later access goes on");
+    drop(after);
+    assert!(world.serve() && world.done());
+}
+
 #[test]
 fn law4_a_stream_that_failed_closed_aborts_and_its_guards_are_waited_for() {
     let mut world = two_spaces();

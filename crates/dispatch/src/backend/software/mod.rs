@@ -185,8 +185,8 @@ impl Software {
         self.earlier.lock().unwrap_or_else(|dead| dead.into_inner())
     }
 
-    /// Ports read everything anew from here on; the fence in `Guards::mark` orders this against
-    /// their guards.
+    /// Ports read everything anew from here on; the fence in `Guards::open_now`, or in `mark`, orders
+    /// this against their guards.
     fn version_changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
     }

@@ -47,13 +47,11 @@ impl Software {
     /// watches.
     #[inline]
     pub(super) fn mark_batch(&self, batch: &Batch) {
-        // The sweep's own fence, or the one in `mark`, orders this look against a first lease.
-        if self.guards.is_unused() {
-            return;
-        }
         let mark = Mark::of(batch.waiter().0);
         let interests = batch.requests().iter().map(interest);
         let whom = interests.fold(Interest::NOTHING, Interest::or);
+        // Also if no guard was ever used: its fence is what orders the first one's look behind the
+        // invalidation. Model: `law3_first_guard_against_sync`.
         self.guards.mark(mark, whom, |used| {
             batch.requests().iter().any(|r| could_match(r, used))
         });
@@ -77,12 +75,13 @@ impl Software {
         }
     }
 
-    /// Waits until every guard that is open now has been closed. Control paths only.
+    /// Waits until every guard that is open now has been closed; not for later ones, whatever SYNCs
+    /// wait for them. Control paths only.
     pub(super) fn wait_for_all_guards(&self) {
-        let mark = Mark::EVERYBODY;
-        self.guards.mark(mark, Interest::EVERYTHING, |_| true);
+        let mut earlier = self.guards.open_now();
+        // Behind the fence in there, as a watch expects.
         self.watches.tell(|_| true);
-        while !self.guards.quiesced(mark) {
+        while !self.guards.have_closed(&mut earlier) {
             vcmdq_sync::thread::yield_now();
         }
     }
