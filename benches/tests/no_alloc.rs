@@ -6,11 +6,11 @@
 )]
 
 use dispatch::backend::Software;
-use smmu_core::command::{Command, Tlbi};
+use smmu_core::command::{Cfgi, Command, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::GuestMemory;
 use smmu_core::spec::command::RawCommand;
-use smmu_core::{StreamId, Vmid};
+use smmu_core::{StreamId, SubstreamId, Vmid};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io;
@@ -146,6 +146,43 @@ fn serving_a_ring_allocates_nothing() {
     }
     let metrics = rig.ring().metrics();
     assert_eq!((metrics.lost_messages, metrics.failed_closed), (0, 0));
+}
+
+/// Row 19 of the peers' bugs: a set of every StreamID that a guest has named grows with what the guest
+/// likes to name. Here a stream is kept when the VMM binds it, and no name is.
+#[test]
+fn row19_naming_every_stream_keeps_nothing() {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let naming = |stream: u32| {
+        let stream = StreamId(stream);
+        let leaf = stream.0 % 2 == 0;
+        let substream = SubstreamId(stream.0 % 7);
+        let cfgi = |cfgi| encode(&Command::Cfgi(cfgi));
+        [
+            cfgi(Cfgi::Ste { stream, leaf }),
+            cfgi(Cfgi::Cd {
+                stream,
+                substream,
+                leaf,
+            }),
+            cfgi(Cfgi::CdAll { stream }),
+            streams::atc_inv(stream, u64::from(stream.0) << 12),
+        ]
+    };
+    let mut rig = Rig::software(guest_memory(), Arc::new(Software::default()));
+    let all: Vec<u32> = (0..1 << capabilities().idr1.sidsize()).collect();
+    for some in all.chunks(1 << (LOG2SIZE - 3)) {
+        let mut commands: Vec<_> = some.iter().flat_map(|stream| naming(*stream)).collect();
+        commands.push(streams::sync());
+        rig.fill(&commands);
+        let count = allocations(&COUNTER, || {
+            rig.consume(commands.len());
+        });
+        assert_eq!(count, 0, "streams {} and on", some[0]);
+    }
+    let metrics = rig.ring().metrics();
+    assert_eq!(metrics.effects, 3 * all.len() as u64, "every CFGI was one");
+    assert_eq!(metrics.unbound, all.len() as u64 - 1, "one stream is bound");
 }
 
 /// A recorder's thread allocates; the thread that is recorded does not, and loses nothing.

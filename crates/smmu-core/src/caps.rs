@@ -27,9 +27,9 @@ pub struct Capabilities {
 }
 
 impl Default for Capabilities {
-    /// A stage-1 SMMU as Linux likes it: coherent, SYNC by message, range invalidation, two-level
-    /// tables, SubstreamIDs, large queues; no ATS, PRI or stalls, because those need something
-    /// behind the frame that serves them.
+    /// A stage-1 SMMU as Linux likes it: coherent, SYNC by message, range invalidation, no
+    /// break-before-make, two-level tables, SubstreamIDs, large queues; no ATS, PRI or stalls, because
+    /// those need something behind the frame that serves them.
     fn default() -> Self {
         Self {
             idr0: Idr0::new()
@@ -48,7 +48,11 @@ impl Default for Capabilities {
                 .with_ssidsize(20)
                 .with_eventqs(19)
                 .with_cmdqs(19),
-            idr3: Idr3::new().with_had(true).with_ril(true),
+            idr3: Idr3::new()
+                .with_had(true)
+                .with_fwb(true)
+                .with_ril(true)
+                .with_bbml(2),
             idr5: Idr5::new().with_oas(5).with_gran4k(true),
             // The version in which range invalidation appeared.
             aidr: Aidr::new().with_arch_minor(2),

@@ -3,9 +3,17 @@
 use smmu_core::Capabilities;
 use smmu_core::caps::{CapabilitiesBuilder, CapabilitiesError as Error, Field, Stages};
 use smmu_core::range::Granule;
+use smmu_core::spec::register::{Idr0, Idr3};
 
 fn builder() -> CapabilitiesBuilder {
     Capabilities::builder()
+}
+
+fn without_3_2() -> CapabilitiesBuilder {
+    builder()
+        .range_invalidation(false)
+        .break_before_make_level(0)
+        .forced_write_back(false)
 }
 
 #[test]
@@ -24,6 +32,8 @@ fn the_defaults_are_what_linux_likes() {
         2,
         "range invalidation is of SMMUv3.2"
     );
+    // On CPUs with the like, Linux shares no page tables with an SMMU below level 2.
+    assert_eq!(idr3.bbml(), 2);
 }
 
 #[test]
@@ -35,11 +45,18 @@ fn what_goes_together_builds() {
         ("stage 2", builder().stages(Stages::Two)),
         ("few streams", builder().stream_id_bits(6)),
         ("no substreams", builder().substream_id_bits(0)),
-        ("SMMUv3.0", builder().version(0).range_invalidation(false)),
-        ("SMMUv3.1", builder().version(1).range_invalidation(false)),
+        ("SMMUv3.0", without_3_2().version(0)),
+        ("SMMUv3.1", without_3_2().version(1)),
+        ("SMMUv3.1 with what 3.2 brings", builder().version(1)),
+        ("SMMUv3.2 with what 3.3 brings", builder().e0pd(true)),
+        ("SMMUv3.3", builder().version(3).e0pd(true)),
         (
-            "SMMUv3.3",
-            builder().version(3).e0pd(true).device_walks_as_normal(true),
+            "SMMUv3.3, stage 2",
+            builder()
+                .stages(Stages::Two)
+                .version(3)
+                .e0pd(true)
+                .device_walks_as_normal(true),
         ),
         (
             "52 bits",
@@ -129,10 +146,37 @@ fn what_the_architecture_forbids_is_refused() {
             builder().range_invalidation(false),
             mandatory("IDR3.RIL", 2, 2),
         ),
-        (builder().version(1), newer("IDR3.RIL", 2, 1)),
+        (
+            builder().break_before_make_level(0),
+            mandatory("IDR3.BBML", 2, 2),
+        ),
+        (
+            builder().forced_write_back(false),
+            mandatory("IDR3.FWB", 2, 2),
+        ),
+        (
+            builder().stages(Stages::Both).version(2),
+            mandatory("IDR0.HYP", 2, 2),
+        ),
+        (builder().version(0), newer("IDR3.RIL", 2, 0)),
+        (
+            builder().version(1).e0pd(true),
+            newer("IDR3.E0PD", 3, 1),
+        ),
+        (
+            without_3_2().stages(Stages::Two).version(0),
+            newer("IDR3.XNX", 1, 0),
+        ),
         (builder().version(3), mandatory("IDR3.E0PD", 3, 3)),
+        (
+            builder().stages(Stages::Two).version(3).e0pd(true),
+            mandatory("IDR3.PTWNNC", 3, 3),
+        ),
+        (
+            builder().device_walks_as_normal(true),
+            needs("IDR3.PTWNNC", "IDR0.S2P"),
+        ),
         (builder().version(4), too_large("AIDR.ArchMinor", 4, 3)),
-        (builder().e0pd(true), newer("IDR3.E0PD", 3, 2)),
     ] {
         assert_eq!(builder.build(), Err(error));
     }
@@ -153,6 +197,11 @@ fn what_the_engine_has_not_is_refused() {
     assert_eq!(refused(|c| c.idr0.set_atos(true)), absent("IDR0.ATOS"));
     assert_eq!(refused(|c| c.idr1.set_ecmdq(true)), absent("IDR1.ECMDQ"));
     assert_eq!(refused(|c| c.idr0.set_s1p(false)), Err(Error::NoStage));
+    // What a VMM has copied from a newer SMMU whole.
+    let copied = refused(|c| c.idr3 = Idr3::from_bits(c.idr3.into_bits() | 1 << 18));
+    assert_eq!(copied, absent("a reserved bit of IDR3"));
+    let copied = refused(|c| c.idr0 = Idr0::from_bits(c.idr0.into_bits() | 1 << 30));
+    assert_eq!(copied, absent("a reserved bit of IDR0"));
     let needed = refused(|c| c.idr0.set_ttf(1)).unwrap_err();
     assert!(matches!(needed, Error::Needed(_)));
     let stalls = refused(|c| c.idr0.set_stall_model(0));
@@ -165,9 +214,31 @@ fn what_the_engine_has_not_is_refused() {
 
 #[test]
 fn an_error_says_what_to_do() {
-    let error = builder().version(1).build().unwrap_err().to_string();
+    let error = builder().version(0).build().unwrap_err().to_string();
     assert_eq!(
         error,
-        "IDR3.RIL appeared with SMMUv3.2, AIDR says 3.1: raise AIDR or clear it"
+        "IDR3.RIL appeared with SMMUv3.2, AIDR says 3.0: raise AIDR or clear it"
+    );
+}
+
+/// Fields that mean nothing without others, one by one.
+#[test]
+fn dependent_fields_need_what_they_depend_on() {
+    let refused = |change: fn(&mut Capabilities)| {
+        let mut caps = builder().ats(true).pri(Some(8)).build().unwrap();
+        change(&mut caps);
+        caps.check()
+    };
+    let ns1ats = needs("IDR0.NS1ATS", "IDR0.ATS and both stages");
+    assert_eq!(refused(|c| c.idr0.set_ns1ats(true)), Err(ns1ats));
+    let pps = |c: &mut Capabilities| {
+        c.idr3.set_pps(true);
+        c.idr1.set_ssidsize(0);
+    };
+    let needed = needs("IDR3.PPS", "IDR0.PRI and IDR1.SSIDSIZE");
+    assert_eq!(refused(pps), Err(needed));
+    assert_eq!(
+        refused(|c| c.idr5.set_ds(true)),
+        Err(needs("IDR5.DS", "IDR5.VAX=1"))
     );
 }

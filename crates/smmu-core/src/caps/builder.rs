@@ -61,16 +61,22 @@ impl CapabilitiesBuilder {
         Ok(self.caps)
     }
 
-    /// AIDR: SMMUv3.`minor`, 0 to 3. Default 2. What a version makes mandatory is not set along.
+    /// AIDR: SMMUv3.`minor`, 0 to 3. Default 2. What a version makes mandatory is not set along. A
+    /// version may have features of the next one (IHI 0070, 2.9).
     pub fn version(mut self, minor: u8) -> Self {
         self.caps.aidr.set_arch_minor(minor.min(15));
         self
     }
 
-    /// IDR0.S1P and S2P, and what depends on them. Default: stage 1.
+    /// IDR0.S1P and S2P, and what depends on them. Default: stage 1. Both stages make AIDR SMMUv3.1,
+    /// which may have all the same features: from 3.2 on both need EL2 contexts (IDR0.HYP), which the
+    /// engine has not.
     pub fn stages(mut self, stages: Stages) -> Self {
         let (one, two) = (stages != Stages::Two, stages != Stages::One);
         let caps = &mut self.caps;
+        if one && two {
+            caps.aidr.set_arch_minor(caps.aidr.arch_minor().min(1));
+        }
         caps.idr0.set_s1p(one);
         caps.idr0.set_s2p(two);
         caps.idr0.set_asid16(one);
@@ -79,7 +85,6 @@ impl CapabilitiesBuilder {
         caps.idr1.set_ssidsize(if one { 20 } else { 0 });
         caps.idr3.set_had(one);
         caps.idr3.set_xnx(two && caps.aidr.arch_minor() >= 1);
-        caps.idr3.set_fwb(two && caps.aidr.arch_minor() >= 2);
         self
     }
 
@@ -177,7 +182,16 @@ impl CapabilitiesBuilder {
         self
     }
 
-    /// IDR3.BBML, 0 to 2. Default 0.
+    /// IDR3.FWB. Default: yes, because SMMUv3.2 has it whether there is a stage 2 or not.
+    pub fn forced_write_back(mut self, offered: bool) -> Self {
+        self.caps.idr3.set_fwb(offered);
+        self
+    }
+
+    /// IDR3.BBML, 0 to 2. Default 2: the walker ignores nT, and of two cached translations of
+    /// different sizes either is right. Linux shares a process's tables only with such an SMMU if
+    /// its CPUs are like that. A VMM whose streams belong to a physical SMMU offers no more than that
+    /// has.
     pub fn break_before_make_level(mut self, level: u8) -> Self {
         self.caps.idr3.set_bbml(level.min(3));
         self
@@ -195,7 +209,7 @@ impl CapabilitiesBuilder {
         self
     }
 
-    /// IDR3.PTWNNC. Default: no.
+    /// IDR3.PTWNNC, of a stage 2. Default: no.
     pub fn device_walks_as_normal(mut self, offered: bool) -> Self {
         self.caps.idr3.set_ptwnnc(offered);
         self

@@ -102,6 +102,11 @@ fn needs(set: bool, field: &'static str, there: bool, what: &'static str) -> Res
 /// The latest version whose mandatory features the engine has.
 const NEWEST: u8 = 3;
 
+/// The fields that have a name here; what lies beside them is reserved, or newer.
+const IDR0_KNOWN: u32 = 0x1FFF_FFFF;
+const IDR3_KNOWN: u32 = 0x0000_FFBC;
+const IDR5_KNOWN: u32 = 0xFFFF_0DF7;
+
 impl Capabilities {
     /// Whether a frame can advertise these. Any others decode and translate, too, but no SMMU
     /// that a driver expects is like that.
@@ -148,6 +153,18 @@ impl Capabilities {
             (idr3.dpt(), "IDR3.DPT"),
             (idr5.d128(), "IDR5.D128"),
             (self.aidr.arch_major() != 0, "AIDR.ArchMajor"),
+            (
+                idr0.into_bits() & !IDR0_KNOWN != 0,
+                "a reserved bit of IDR0",
+            ),
+            (
+                idr3.into_bits() & !IDR3_KNOWN != 0,
+                "a reserved bit of IDR3",
+            ),
+            (
+                idr5.into_bits() & !IDR5_KNOWN != 0,
+                "a reserved bit of IDR5",
+            ),
         ];
         match absent.iter().find(|(set, _)| *set) {
             Some((_, field)) => Err(Error::NotOffered(Field(field))),
@@ -186,14 +203,25 @@ impl Capabilities {
         needs(idr0.cd2l(), "IDR0.CD2L", s1, "IDR0.S1P")?;
         needs(idr1.ssidsize() != 0, "IDR1.SSIDSIZE", s1, "IDR0.S1P")?;
         needs(idr3.had(), "IDR3.HAD", s1, "IDR0.S1P")?;
-        needs(idr3.e0pd(), "IDR3.E0PD", s1, "IDR0.S1P")?;
         needs(idr0.vmid16(), "IDR0.VMID16", s2, "IDR0.S2P")?;
         needs(idr3.xnx(), "IDR3.XNX", s2, "IDR0.S2P")?;
-        needs(idr3.fwb(), "IDR3.FWB", s2, "IDR0.S2P")?;
+        needs(idr3.ptwnnc(), "IDR3.PTWNNC", s2, "IDR0.S2P")?;
         needs(idr0.pri(), "IDR0.PRI", idr0.ats(), "IDR0.ATS")?;
-        needs(idr0.ns1ats(), "IDR0.NS1ATS", idr0.ats(), "IDR0.ATS")?;
+        let split = idr0.ats() && s1 && s2;
+        needs(
+            idr0.ns1ats(),
+            "IDR0.NS1ATS",
+            split,
+            "IDR0.ATS and both stages",
+        )?;
         needs(idr1.priqs() != 0, "IDR1.PRIQS", idr0.pri(), "IDR0.PRI")?;
-        needs(idr3.pps(), "IDR3.PPS", idr0.pri(), "IDR0.PRI")?;
+        let pasids = idr0.pri() && idr1.ssidsize() != 0;
+        needs(
+            idr3.pps(),
+            "IDR3.PPS",
+            pasids,
+            "IDR0.PRI and IDR1.SSIDSIZE",
+        )?;
         let (stalls, most) = (self.stalls(), idr5.stall_max() != 0);
         needs(most, "IDR5.STALL_MAX", stalls, "IDR0.STALL_MODEL=0")?;
         needs(stalls, "IDR0.STALL_MODEL=0", most, "IDR5.STALL_MAX")?;
@@ -203,7 +231,10 @@ impl Capabilities {
             wide,
             "IDR5.GRAN64K or DS",
         )?;
-        needs(idr5.vax() == 1, "IDR5.VAX=1", wide, "IDR5.GRAN64K or DS")
+        needs(idr5.vax() == 1, "IDR5.VAX=1", wide, "IDR5.GRAN64K or DS")?;
+        let small = idr5.gran4k() || idr5.gran16k();
+        needs(idr5.ds(), "IDR5.DS", small, "IDR5.GRAN4K or GRAN16K")?;
+        needs(idr5.ds(), "IDR5.DS", idr5.vax() == 1, "IDR5.VAX=1")
     }
 
     fn check_version(&self) -> Result<(), Error> {
@@ -220,8 +251,12 @@ impl Capabilities {
             (idr3.fwb(), "IDR3.FWB", 2),
             (idr3.e0pd(), "IDR3.E0PD", 3),
             (idr3.ptwnnc(), "IDR3.PTWNNC", 3),
+            (idr5.ds(), "IDR5.DS", 4),
         ];
-        if let Some(&(_, field, since)) = appeared.iter().find(|(on, _, v)| *on && *v > version) {
+        // A version may have any feature of the next one (2.9), but the fields of SMMUv3.1 are
+        // reserved in SMMUv3.0 (6.3.4, 6.3.6).
+        let too_new = |since| since > version + 1 || since == 1 && version == 0;
+        if let Some(&(_, field, since)) = appeared.iter().find(|(on, _, v)| *on && too_new(*v)) {
             let field = Field(field);
             return Err(Error::Newer {
                 field,
@@ -234,9 +269,11 @@ impl Capabilities {
             (!s1 || idr3.had(), "IDR3.HAD", 1),
             (!s2 || idr3.xnx(), "IDR3.XNX", 1),
             (idr3.ril(), "IDR3.RIL", 2),
-            (!s2 || idr3.fwb(), "IDR3.FWB", 2),
-            (!s1 || idr3.e0pd(), "IDR3.E0PD", 3),
-            (idr3.ptwnnc(), "IDR3.PTWNNC", 3),
+            (idr3.bbml() != 0, "IDR3.BBML", 2),
+            (idr3.fwb(), "IDR3.FWB", 2),
+            (!(s1 && s2) || idr0.hyp(), "IDR0.HYP", 2),
+            (idr3.e0pd(), "IDR3.E0PD", 3),
+            (!s2 || idr3.ptwnnc(), "IDR3.PTWNNC", 3),
         ];
         match mandatory.iter().find(|(on, _, v)| !*on && *v <= version) {
             Some(&(_, field, since)) => Err(Error::Mandatory {

@@ -58,6 +58,9 @@ fn blocks_of_every_size() {
     bench.ram.set(Bench::SECOND_AT, 0x8760_0f45 | 0x6000);
     // The bits below the block's size do not count.
     assert_eq!(bench.read(PAGE + 0x123), Ok(0x8765_6123));
+    // Nor does nT, which an SMMU of break-before-make level 2 ignores.
+    bench.ram.set(Bench::SECOND_AT, 0x8760_0f45 | 1 << 16);
+    assert_eq!(bench.read(PAGE + 0x123), Ok(0x8765_6123));
     bench.ram.set(Bench::FIRST_AT, 0x4000_0f45);
     let Ok(Translated::Mapped(leaf)) = bench.translate(PAGE, Read, true) else {
         panic!("a block of 1 GiB");
