@@ -159,10 +159,7 @@ fn what_the_architecture_forbids_is_refused() {
             mandatory("IDR0.HYP", 2, 2),
         ),
         (builder().version(0), newer("IDR3.RIL", 2, 0)),
-        (
-            builder().version(1).e0pd(true),
-            newer("IDR3.E0PD", 3, 1),
-        ),
+        (builder().version(1).e0pd(true), newer("IDR3.E0PD", 3, 1)),
         (
             without_3_2().stages(Stages::Two).version(0),
             newer("IDR3.XNX", 1, 0),

@@ -211,6 +211,21 @@ fn law10_state_that_cannot_be_is_refused() {
     assert_eq!(with(|s| s.gbpa = 1 << 31), malformed("GBPA"));
     assert_eq!(with(|s| s.irq_ctrl = 2), malformed("IRQ_CTRL"));
     assert_eq!(with(|s| s.gerror = 1), malformed("GERROR"));
+    // What no write of the guest leaves in a register: reserved bits, and what is not offered.
+    assert_eq!(with(|s| s.cr1 = 1 << 12), malformed("CR1"));
+    assert_eq!(with(|s| s.cr2 = 1), malformed("CR2"));
+    assert_eq!(with(|s| s.gbpa = 1 << 5), malformed("GBPA"));
+    assert_eq!(with(|s| s.irq_ctrl = 1 << 3), malformed("IRQ_CTRL"));
+    assert_eq!(with(|s| s.irq_cfg[1].0 = 1), malformed("EVENTQ_IRQ_CFG"));
+    assert_eq!(with(|s| s.irq_cfg[2].1 = 1), malformed("PRIQ_IRQ_CFG"));
+    assert_eq!(with(|s| s.strtab_base = 1), malformed("STRTAB_BASE"));
+    let cfg = with(|s| s.strtab_base_cfg = 1 << 20);
+    assert_eq!(cfg, malformed("STRTAB_BASE_CFG"));
+    assert_eq!(with(|s| s.cmdq_base = 1 << 63), malformed("CMDQ_BASE"));
+    assert_eq!(with(|s| s.cmdq_cons = 1 << 24), malformed("CMDQ_CONS"));
+    assert_eq!(with(|s| s.eventq_base = 1 << 56), malformed("EVENTQ_BASE"));
+    assert_eq!(with(|s| s.priq_base = 1 << 5), malformed("PRIQ_BASE"));
+    assert_eq!(with(|s| s.priq_cons = 1), malformed("PRIQ_CONS"));
     assert_eq!(
         with(|s| s.cr0 = CMDQEN),
         Err(RegisterRestoreError::Mismatch("CR0.CMDQEN"))

@@ -216,12 +216,7 @@ impl Capabilities {
         )?;
         needs(idr1.priqs() != 0, "IDR1.PRIQS", idr0.pri(), "IDR0.PRI")?;
         let pasids = idr0.pri() && idr1.ssidsize() != 0;
-        needs(
-            idr3.pps(),
-            "IDR3.PPS",
-            pasids,
-            "IDR0.PRI and IDR1.SSIDSIZE",
-        )?;
+        needs(idr3.pps(), "IDR3.PPS", pasids, "IDR0.PRI and IDR1.SSIDSIZE")?;
         let (stalls, most) = (self.stalls(), idr5.stall_max() != 0);
         needs(most, "IDR5.STALL_MAX", stalls, "IDR0.STALL_MODEL=0")?;
         needs(stalls, "IDR0.STALL_MODEL=0", most, "IDR5.STALL_MAX")?;

@@ -3,7 +3,7 @@
 use super::bank::Bank;
 use super::frame::RegisterFrame;
 use super::metrics::Ignored;
-use smmu_core::spec::register::{Cr0, Cr1, Cr2};
+use smmu_core::spec::register::{Cr0, Cr1, Cr2, Idr0};
 
 impl RegisterFrame {
     /// The bits of CR0 that exist: those of absent features are RES0 and never acknowledged.
@@ -74,7 +74,7 @@ impl RegisterFrame {
         let any = |cr0: Cr0| cr0.cmdqen() || cr0.eventqen() || cr0.priqen();
         let queues = !any(bank.written.cr0) && !any(ack);
         let tables = self.smmu_is_off(bank).is_ok();
-        let (new, old) = (Cr1::from_bits(value), bank.written.cr1);
+        let (new, old) = (held_cr1(value), bank.written.cr1);
         let mut next = Cr1::new();
         let from = if queues { new } else { old };
         next.set_queue_ic(from.queue_ic());
@@ -91,14 +91,31 @@ impl RegisterFrame {
     /// Takes effect with the next SMMUEN. E2H needs EL2 contexts, REC_CFG_ATS what it records.
     pub(super) fn write_cr2(&self, bank: &mut Bank, value: u32) -> Result<(), Ignored> {
         self.smmu_is_off(bank)?;
-        let (new, idr0) = (Cr2::from_bits(value), &self.caps.idr0);
-        bank.written.cr2 = Cr2::new()
-            .with_e2h(new.e2h() && idr0.hyp())
-            .with_recinvsid(new.recinvsid())
-            .with_ptm(new.ptm())
-            .with_rec_cfg_ats(new.rec_cfg_ats() && idr0.atsrecerr());
+        bank.written.cr2 = held_cr2(value, &self.caps.idr0);
         Ok(())
     }
+}
+
+/// What CR1 keeps of a value.
+pub(super) fn held_cr1(value: u32) -> Cr1 {
+    let new = Cr1::from_bits(value);
+    Cr1::new()
+        .with_queue_ic(new.queue_ic())
+        .with_queue_oc(new.queue_oc())
+        .with_queue_sh(new.queue_sh())
+        .with_table_ic(new.table_ic())
+        .with_table_oc(new.table_oc())
+        .with_table_sh(new.table_sh())
+}
+
+/// What CR2 keeps of a value.
+pub(super) fn held_cr2(value: u32, idr0: &Idr0) -> Cr2 {
+    let new = Cr2::from_bits(value);
+    Cr2::new()
+        .with_e2h(new.e2h() && idr0.hyp())
+        .with_recinvsid(new.recinvsid())
+        .with_ptm(new.ptm())
+        .with_rec_cfg_ats(new.rec_cfg_ats() && idr0.atsrecerr())
 }
 
 /// A write that a guard forbids.

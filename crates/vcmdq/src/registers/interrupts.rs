@@ -5,7 +5,7 @@ use super::bank::{Bank, IrqCfg};
 use super::control::unless;
 use super::frame::RegisterFrame;
 use super::metrics::Ignored;
-use smmu_core::spec::register::{IrqCfg0, IrqCfg2, IrqCtrl, offset};
+use smmu_core::spec::register::{Idr0, IrqCfg0, IrqCfg2, IrqCtrl, offset};
 
 /// The register of a set: CFG0, CFG1 or CFG2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ enum Part {
 
 /// The source that a set of registers belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+pub(super) enum Source {
     Gerror,
     Events,
     Pages,
@@ -47,6 +47,25 @@ impl Source {
         }
     }
 
+    /// What the registers of the source keep of values.
+    pub(super) fn held(self, new: IrqCfg, idr0: &Idr0) -> IrqCfg {
+        if self == Self::Pages && !idr0.pri() {
+            return IrqCfg::default();
+        }
+        let lo = new.attributes.lo() && self == Self::Pages;
+        let mut held = IrqCfg {
+            attributes: IrqCfg2::new().with_lo(lo),
+            ..IrqCfg::default()
+        };
+        if idr0.msi() {
+            held.address.set_addr_word(new.address.addr_word());
+            held.data = new.data;
+            held.attributes.set_mem_attr(new.attributes.mem_attr());
+            held.attributes.set_sh(new.attributes.sh());
+        }
+        held
+    }
+
     fn enabled(self, ctrl: IrqCtrl) -> bool {
         match self {
             Self::Gerror => ctrl.gerror_irqen(),
@@ -56,13 +75,18 @@ impl Source {
     }
 }
 
+/// What IRQ_CTRL keeps of a value.
+pub(super) fn held_irq_ctrl(value: u32, idr0: &Idr0) -> IrqCtrl {
+    let new = IrqCtrl::from_bits(value);
+    IrqCtrl::new()
+        .with_gerror_irqen(new.gerror_irqen())
+        .with_priq_irqen(new.priq_irqen() && idr0.pri())
+        .with_eventq_irqen(new.eventq_irqen())
+}
+
 impl RegisterFrame {
     pub(super) fn write_irq_ctrl(&self, bank: &mut Bank, value: u32) -> Result<(), Ignored> {
-        let new = IrqCtrl::from_bits(value);
-        bank.written.irq_ctrl = IrqCtrl::new()
-            .with_gerror_irqen(new.gerror_irqen())
-            .with_priq_irqen(new.priq_irqen() && self.caps.idr0.pri())
-            .with_eventq_irqen(new.eventq_irqen());
+        bank.written.irq_ctrl = held_irq_ctrl(value, &self.caps.idr0);
         self.change_routes(bank);
         Ok(())
     }
@@ -105,23 +129,18 @@ impl RegisterFrame {
         }
         let ack = bank.irq_ctrlack();
         unless(source.enabled(bank.written.irq_ctrl) || source.enabled(ack))?;
+        if part != Part::Attributes && !idr0.msi() {
+            return Err(Ignored::Nowhere);
+        }
         let cfg = source.of(bank);
         match part {
-            Part::Attributes => {
-                let new = IrqCfg2::from_bits(value as u32);
-                cfg.attributes = IrqCfg2::new().with_lo(new.lo() && source == Source::Pages);
-                if idr0.msi() {
-                    cfg.attributes.set_mem_attr(new.mem_attr());
-                    cfg.attributes.set_sh(new.sh());
-                }
-            }
-            _ if !idr0.msi() => return Err(Ignored::Nowhere),
+            Part::Attributes => cfg.attributes = IrqCfg2::from_bits(value as u32),
             Part::Address => {
-                let new = IrqCfg0::from_bits(access.merge(cfg.address.into_bits(), value));
-                cfg.address = IrqCfg0::new().with_addr_word(new.addr_word());
+                cfg.address = IrqCfg0::from_bits(access.merge(cfg.address.into_bits(), value));
             }
             Part::Data => cfg.data = value as u32,
         }
+        *cfg = source.held(*cfg, idr0);
         Ok(())
     }
 

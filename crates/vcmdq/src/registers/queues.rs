@@ -13,13 +13,18 @@ use smmu_core::Gpa;
 use smmu_core::spec::register::{OutputCons, OutputProd, QueueBase, offset};
 
 /// WR and RD, with their wrap bits.
-const POINTER: u32 = 0xF_FFFF;
+pub(super) const POINTER: u32 = 0xF_FFFF;
 /// OVFLG and OVACKFLG.
-const FLAG: u32 = 1 << 31;
+pub(super) const FLAG: u32 = 1 << 31;
 
 /// A BASE register that has been written.
 fn base(old: QueueBase, access: Access, value: u64) -> QueueBase {
-    let new = QueueBase::from_bits(access.merge(old.into_bits(), value));
+    held_base(access.merge(old.into_bits(), value))
+}
+
+/// What a BASE register keeps of a value.
+pub(super) fn held_base(value: u64) -> QueueBase {
+    let new = QueueBase::from_bits(value);
     QueueBase::new()
         .with_log2size(new.log2size())
         .with_addr_bits(new.addr_bits())

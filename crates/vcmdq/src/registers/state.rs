@@ -5,7 +5,11 @@
 //! end as they would have.
 
 use super::bank::{Bank, IrqCfg, Written};
+use super::control::{held_cr1, held_cr2};
 use super::frame::RegisterFrame;
+use super::interrupts::{Source, held_irq_ctrl};
+use super::queues::{FLAG, POINTER, held_base};
+use super::tables::{held_gbpa, held_strtab_base, held_strtab_base_cfg};
 use crate::gerror::gerror_bits;
 use crate::settings::RingSettings;
 use smmu_core::Gpa;
@@ -164,28 +168,68 @@ impl RegisterFrame {
         Ok(())
     }
 
+    /// The first register that would hold something else after a write of its value.
+    fn first_not_held(&self, state: &RegisterState, written: &Written) -> Option<&'static str> {
+        let idr0 = &self.caps.idr0;
+        let held = self.held(written);
+        let cfg = |source: Source, cfg: &IrqCfg| source.held(*cfg, idr0) == *cfg;
+        let registers = [
+            (held.cr0 == written.cr0, "CR0"),
+            (held.cr1 == written.cr1, "CR1"),
+            (held.cr2 == written.cr2, "CR2"),
+            (held.gbpa == written.gbpa, "GBPA"),
+            (held.irq_ctrl == written.irq_ctrl, "IRQ_CTRL"),
+            (cfg(Source::Gerror, &written.gerror_irq), "GERROR_IRQ_CFG"),
+            (cfg(Source::Events, &written.eventq_irq), "EVENTQ_IRQ_CFG"),
+            (cfg(Source::Pages, &written.priq_irq), "PRIQ_IRQ_CFG"),
+            (held.strtab_base == written.strtab_base, "STRTAB_BASE"),
+            (
+                held.strtab_base_cfg == written.strtab_base_cfg,
+                "STRTAB_BASE_CFG",
+            ),
+            (held.cmdq_base == written.cmdq_base, "CMDQ_BASE"),
+            (state.cmdq_cons & !POINTER == 0, "CMDQ_CONS"),
+            (held.eventq_base == written.eventq_base, "EVENTQ_BASE"),
+            (held.priq_base == written.priq_base, "PRIQ_BASE"),
+            (held.priq_prod == written.priq_prod, "PRIQ_PROD"),
+            (held.priq_cons == written.priq_cons, "PRIQ_CONS"),
+            ((state.gerror | state.gerrorn) & !MESSAGES == 0, "GERROR"),
+        ];
+        let wrong = registers.into_iter().find(|(held, _)| !held);
+        wrong.map(|(_, name)| name)
+    }
+
+    /// What the registers hold when these values have been written, but for the *_IRQ_CFG ones.
+    fn held(&self, new: &Written) -> Written {
+        let idr0 = &self.caps.idr0;
+        let mut held = Written {
+            cr0: Cr0::from_bits(new.cr0.into_bits() & self.cr0_mask().into_bits()),
+            cr1: held_cr1(new.cr1.into_bits()),
+            cr2: held_cr2(new.cr2.into_bits(), idr0),
+            gbpa: held_gbpa(new.gbpa.into_bits()),
+            irq_ctrl: held_irq_ctrl(new.irq_ctrl.into_bits(), idr0),
+            strtab_base: held_strtab_base(new.strtab_base.into_bits()),
+            strtab_base_cfg: held_strtab_base_cfg(new.strtab_base_cfg.into_bits(), idr0),
+            cmdq_base: held_base(new.cmdq_base.into_bits()),
+            eventq_base: held_base(new.eventq_base.into_bits()),
+            ..Written::default()
+        };
+        if idr0.pri() {
+            held.priq_base = held_base(new.priq_base.into_bits());
+            held.priq_prod = OutputProd::from_bits(new.priq_prod.into_bits() & (POINTER | FLAG));
+            held.priq_cons = OutputCons::from_bits(new.priq_cons.into_bits() & (POINTER | FLAG));
+        }
+        held
+    }
+
     /// What a register would not hold after a write of it is malformed.
     fn check(&self, state: &RegisterState) -> Result<(), RegisterRestoreError> {
         if !self.ring.is_paused() {
             return Err(RegisterRestoreError::Running);
         }
-        let malformed = |name| Err(RegisterRestoreError::Malformed(name));
-        let (idr0, written) = (&self.caps.idr0, state.written());
-        if state.cr0 & !self.cr0_mask().into_bits() != 0 {
-            return malformed("CR0");
-        }
-        if written.gbpa.update() {
-            return malformed("GBPA");
-        }
-        if written.irq_ctrl.priq_irqen() && !idr0.pri() {
-            return malformed("IRQ_CTRL");
-        }
-        let messages = state.irq_cfg.iter().any(|cfg| cfg.0 != 0);
-        if messages && !idr0.msi() {
-            return malformed("IRQ_CFG0");
-        }
-        if (state.gerror | state.gerrorn) & !MESSAGES != 0 {
-            return malformed("GERROR");
+        let written = state.written();
+        if let Some(name) = self.first_not_held(state, &written) {
+            return Err(RegisterRestoreError::Malformed(name));
         }
         if written.cr0.cmdqen() != self.ring.is_wanted() {
             return Err(RegisterRestoreError::Mismatch("CR0.CMDQEN"));

@@ -7,7 +7,7 @@ use super::frame::RegisterFrame;
 use super::metrics::Ignored;
 use dispatch::Traffic;
 use smmu_core::config::StreamTable;
-use smmu_core::spec::register::{Gbpa, StrtabBase, StrtabBaseCfg};
+use smmu_core::spec::register::{Gbpa, Idr0, StrtabBase, StrtabBaseCfg};
 use smmu_core::translate::Setup;
 
 impl RegisterFrame {
@@ -48,22 +48,14 @@ impl RegisterFrame {
     ) -> Result<(), Ignored> {
         self.smmu_is_off(bank)?;
         let merged = access.merge(bank.written.strtab_base.into_bits(), value);
-        let new = StrtabBase::from_bits(merged);
-        bank.written.strtab_base = StrtabBase::new()
-            .with_addr_bits(new.addr_bits())
-            .with_ra(new.ra());
+        bank.written.strtab_base = held_strtab_base(merged);
         Ok(())
     }
 
     /// Reads back as written; what it means is [`StreamTable::from_registers`]'s.
     pub(super) fn write_strtab_base_cfg(&self, bank: &mut Bank, value: u32) -> Result<(), Ignored> {
         self.smmu_is_off(bank)?;
-        let new = StrtabBaseCfg::from_bits(value);
-        let mut next = StrtabBaseCfg::new().with_log2size(new.log2size());
-        if self.caps.idr0.st_level() == 1 {
-            next = next.with_split(new.split()).with_fmt(new.fmt());
-        }
-        bank.written.strtab_base_cfg = next;
+        bank.written.strtab_base_cfg = held_strtab_base_cfg(value, &self.caps.idr0);
         Ok(())
     }
 
@@ -73,14 +65,7 @@ impl RegisterFrame {
         if !new.update() || bank.gbpa_update {
             return Err(Ignored::Guarded);
         }
-        bank.written.gbpa = Gbpa::new()
-            .with_mem_attr(new.mem_attr())
-            .with_mtcfg(new.mtcfg())
-            .with_alloccfg(new.alloccfg())
-            .with_shcfg(new.shcfg())
-            .with_privcfg(new.privcfg())
-            .with_instcfg(new.instcfg())
-            .with_abort(new.abort());
+        bank.written.gbpa = held_gbpa(value);
         // While SMMUEN is 1 it concerns nobody.
         if !bank.written.cr0.smmuen() {
             bank.gbpa_update = true;
@@ -89,4 +74,36 @@ impl RegisterFrame {
         }
         Ok(())
     }
+}
+
+/// What STRTAB_BASE keeps of a value.
+pub(super) fn held_strtab_base(value: u64) -> StrtabBase {
+    let new = StrtabBase::from_bits(value);
+    StrtabBase::new()
+        .with_addr_bits(new.addr_bits())
+        .with_ra(new.ra())
+}
+
+/// What STRTAB_BASE_CFG keeps of a value.
+pub(super) fn held_strtab_base_cfg(value: u32, idr0: &Idr0) -> StrtabBaseCfg {
+    let new = StrtabBaseCfg::from_bits(value);
+    let held = StrtabBaseCfg::new().with_log2size(new.log2size());
+    if idr0.st_level() == 1 {
+        held.with_split(new.split()).with_fmt(new.fmt())
+    } else {
+        held
+    }
+}
+
+/// What GBPA keeps of a value: all but Update.
+pub(super) fn held_gbpa(value: u32) -> Gbpa {
+    let new = Gbpa::from_bits(value);
+    Gbpa::new()
+        .with_mem_attr(new.mem_attr())
+        .with_mtcfg(new.mtcfg())
+        .with_alloccfg(new.alloccfg())
+        .with_shcfg(new.shcfg())
+        .with_privcfg(new.privcfg())
+        .with_instcfg(new.instcfg())
+        .with_abort(new.abort())
 }
