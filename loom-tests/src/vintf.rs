@@ -4,13 +4,15 @@ use crate::rig::raw_tlbi;
 use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Scope, WaiterId, Wake};
 use loom::sync::Arc as LoomArc;
 use smmu_core::Gpa;
+use smmu_core::command::Msi;
 use smmu_core::guest_memory::store_u64;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::vcmdq::offset;
 use std::sync::{Arc, OnceLock};
 use vcmdq::cmdqv::{CmdqvFrame, CmdqvSettings};
+use vcmdq::seams::NoTarget;
 use vcmdq::testing::HeapMemory;
-use vcmdq::{Engine, Frame, FrameSettings, Placement, Ring, Seams, Settings};
+use vcmdq::{Engine, Frame, FrameSettings, Interrupts, Line, Placement, Ring, Seams, Settings};
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
 const BASE: u64 = 0x1000;
@@ -93,7 +95,22 @@ pub struct VintfRig {
     cmdqv: CmdqvFrame,
     memory: Arc<HeapMemory>,
     access: LoomArc<Access>,
+    pulses: Arc<Pulses>,
     _frame: Frame,
+}
+
+/// Counts interrupts. Not an atomic of the model: what it counts is looked at when all is over.
+#[derive(Default)]
+struct Pulses(std::sync::atomic::AtomicU32);
+
+impl Interrupts for Pulses {
+    fn pulse(&self, _line: Line) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn message(&self, _: u32, _: Msi) -> Result<(), NoTarget> {
+        Err(NoTarget)
+    }
 }
 
 impl std::fmt::Debug for VintfRig {
@@ -121,7 +138,12 @@ impl VintfRig {
             ..Settings::default()
         };
         let engine = Engine::without_workers(settings).expect("settings");
-        let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
+        let pulses = Arc::new(Pulses::default());
+        let seams = Seams {
+            interrupts: pulses.clone(),
+            ..Seams::new(memory.clone())
+        };
+        let frame = engine.add_frame(FrameSettings::default(), seams);
         frame.add_instance(Arc::new(Model(access.clone())), Placement::default());
         let settings = CmdqvSettings {
             log2_queues: 1,
@@ -144,10 +166,22 @@ impl VintfRig {
             cmdqv,
             memory,
             access,
+            pulses,
             _frame: frame,
         };
         rig.write(1, 0, raw_tlbi(3));
         LoomArc::new(rig)
+    }
+
+    /// Interrupts of the VINTF so far.
+    #[must_use]
+    pub fn pulses(&self) -> u32 {
+        self.pulses.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The guest writes VINTF_INT_MASK.
+    pub fn mask(&self, masked: bool) {
+        self.cmdqv.write(offset::VINTF_INT_MASK, 4, masked.into());
     }
 
     /// The two rings.

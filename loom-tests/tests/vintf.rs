@@ -3,6 +3,7 @@
 
 use loom::thread;
 use loom_tests::{VintfRig, model, raw_sync, twin};
+use smmu_core::spec::command::RawCommand;
 use vcmdq::stepping::Stepper;
 use vcmdq_sync::weak::Site;
 
@@ -52,6 +53,34 @@ fn a_sync_that_waits_for_another_rings_access() {
         stepper.serve(&rig.rings()[ring as usize]);
     }
     assert_eq!(rig.rings()[0].cons(), 1, "nobody has woken the ring");
+}
+
+/// A ring stops at a command that no VCMDQ takes while the guest takes the mask of its interrupt away.
+fn an_error_beside_the_mask() {
+    let rig = VintfRig::new(false);
+    rig.mask(true);
+    rig.write(1, 0, RawCommand::default());
+    rig.rings()[1].doorbell(1);
+    let worker = {
+        let rig = rig.clone();
+        thread::spawn(move || {
+            Stepper::default().serve(&rig.rings()[1]);
+        })
+    };
+    rig.mask(false);
+    worker.join().expect("worker");
+    assert_eq!(rig.rings()[1].gerror(), 1, "the ring has stopped");
+    assert!(rig.pulses() > 0, "nobody has told the guest");
+}
+
+#[test]
+fn vintf_error_is_not_lost_beside_the_mask() {
+    model("vintf, mask", 3, an_error_beside_the_mask);
+}
+
+#[test]
+fn vintf_error_beside_the_mask_without_the_fence_is_found_out() {
+    twin("vintf, mask", Site::MaskFence, 3, an_error_beside_the_mask);
 }
 
 #[test]

@@ -25,6 +25,12 @@ pub enum Site {
     CoverUnsynced,
     /// It says that it waits before it asks.
     CoverWaits,
+    /// The fences between a change of what is wanted of a ring and a look at what has come about,
+    /// and the other way round.
+    EnableFence,
+    /// The fences between an error of a VCMDQ and a look at the mask of its interrupt, and the other
+    /// way round.
+    MaskFence,
     /// The release with which a claim is given up.
     ClaimLeave,
     /// The request to go round again that a claim in use is left with.

@@ -7,6 +7,7 @@
 use crate::consumer::Consumer;
 use crate::ring::Ring;
 use vcmdq_sync::atomic::{AtomicU32, Ordering};
+use vcmdq_sync::weak::{Site, full_fence};
 
 /// Control bits: what is wanted of a ring, and what its owner has brought about.
 pub(crate) const ENABLED: u32 = 1;
@@ -19,6 +20,8 @@ pub(crate) const RESET_SHOWN: u32 = 8;
 pub(crate) const GATED: u32 = 16;
 /// In `settled` only: the ring runs, or would if it were not paused.
 const ARMED: u32 = 32;
+/// In `settled` only: the owner is about to decide whether it is to run.
+const DECIDING: u32 = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Control {
@@ -44,10 +47,12 @@ impl Ring {
         self.want(|bits| bits & !ENABLED);
     }
 
-    /// Whether the ring consumes: CR0ACK.CMDQEN, or STATUS.EN_OK of a VCMDQ.
+    /// Whether the ring consumes: CR0ACK.CMDQEN, or STATUS.EN_OK of a VCMDQ. While its owner is
+    /// deciding, it is what it is not wanted to be.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.control.settled.load(Ordering::Acquire) & ARMED != 0
+        let settled = self.control.settled.load(Ordering::Acquire);
+        settled & ARMED != 0 || settled & DECIDING != 0 && !self.is_wanted()
     }
 
     /// The enable bit as the engine has seen it last.
@@ -94,6 +99,8 @@ impl Ring {
         ) {
             old = now;
         }
+        // Pairs with the fence in `decide`.
+        full_fence(Site::EnableFence);
         // Nobody at work: brought about at once, so that the guest's next read shows it.
         // Otherwise whoever is at work goes round again and does it.
         if let Some(mut claim) = self.consumer.enter() {
@@ -118,8 +125,24 @@ impl Ring {
         consumer.running
     }
 
+    /// An enable is about to be brought about. Whoever takes it back meanwhile is seen here, or sees
+    /// that this is being decided: a guest that finds the ring disabled may move it, and nothing is
+    /// consumed behind its back. Model: `law4_a_ring_that_says_it_is_disabled_consumes_nothing`.
+    fn decide(&self, wanted: u32, settled: u32) -> u32 {
+        if wanted & ENABLED == 0 || settled & ARMED != 0 {
+            return wanted;
+        }
+        self.control
+            .settled
+            .store(settled | DECIDING, Ordering::Release);
+        // Pairs with the fence in `want`.
+        full_fence(Site::EnableFence);
+        self.control.wanted.load(Ordering::Acquire)
+    }
+
     #[cold]
     fn bring_about(&self, consumer: &mut Consumer, wanted: u32, settled: u32) {
+        let wanted = self.decide(wanted, settled);
         let wanted = self.take_staged(consumer, wanted, settled);
         let on = wanted & (ENABLED | GATED) == ENABLED;
         match &self.member {

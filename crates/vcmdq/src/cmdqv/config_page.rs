@@ -5,6 +5,7 @@ use smmu_core::spec::vcmdq::{
     CmdqAlloc, Config, Param, SidMatch, SidReplace, Status, VintfConfig, VintfStatus, offset,
 };
 use vcmdq_sync::atomic::Ordering;
+use vcmdq_sync::weak::{Site, full_fence};
 
 /// A place in a run of 32-bit registers.
 fn index(register: u64, first: u64, count: usize) -> Option<usize> {
@@ -137,6 +138,8 @@ impl Shared {
         let masked = registers.int_mask[0] & VINTF_0 != 0;
         let was = self.group.masked.swap(masked, Ordering::AcqRel);
         drop(registers);
+        // Pairs with the fence in `Group::pulse`.
+        full_fence(Site::MaskFence);
         if was && !masked && self.error_map() != 0 {
             self.group.pulse(&*self.interrupts);
         }

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use vcmdq_sync::weak::{Site, order};
+use vcmdq_sync::weak::{Site, full_fence, order};
 
 /// The most queues of a VINTF.
 pub const MAX_QUEUES: usize = 16;
@@ -123,6 +123,9 @@ impl Group {
 
     /// An error of some queue has become active: one edge for each.
     pub(crate) fn pulse(&self, interrupts: &dyn Interrupts) {
+        // Pairs with the fence behind a change of the mask: either this sees it gone, or who takes
+        // it away sees the error. Model: `vintf_error_is_not_lost_beside_the_mask`.
+        full_fence(Site::MaskFence);
         if !self.masked.load(Ordering::Acquire) {
             interrupts.pulse(Line::Cmdqv);
         }
