@@ -142,6 +142,16 @@ fn what_the_architecture_forbids_is_refused() {
             builder().break_before_make_level(3),
             too_large("IDR3.BBML", 3, 2),
         ),
+        (builder().version(4), too_large("AIDR.ArchMinor", 4, 3)),
+    ] {
+        assert_eq!(builder.build(), Err(error));
+    }
+}
+
+/// IHI 0070, 2.3 to 2.5, 2.9, and the fields' own texts in 6.3.1 and 6.3.4.
+#[test]
+fn what_a_version_must_and_must_not_have() {
+    for (builder, error) in [
         (
             builder().range_invalidation(false),
             mandatory("IDR3.RIL", 2, 2),
@@ -173,7 +183,6 @@ fn what_the_architecture_forbids_is_refused() {
             builder().device_walks_as_normal(true),
             needs("IDR3.PTWNNC", "IDR0.S2P"),
         ),
-        (builder().version(4), too_large("AIDR.ArchMinor", 4, 3)),
     ] {
         assert_eq!(builder.build(), Err(error));
     }
