@@ -11,6 +11,7 @@ use crate::first_pass::first_pass;
 use crate::frame::FrameShared;
 use crate::gerror::{CommandError, gerror_bits};
 use crate::instance::{Instance, waiter};
+use crate::lateness::Timing;
 use crate::ring::Ring;
 use crate::tap::{Unwatched, Watch, Watched};
 use crate::window::{Desk, Effect, MAX_WINDOW, Stop};
@@ -57,6 +58,8 @@ pub(crate) struct Consumer {
     pub(crate) frame: Arc<FrameShared>,
     /// Who watches the ring, if anybody does.
     pub(crate) watched: Option<Box<Watched>>,
+    /// When its commands were published, if that is measured.
+    pub(crate) timing: Option<Box<Timing>>,
 }
 
 impl Consumer {
@@ -68,19 +71,21 @@ impl Consumer {
             let frame = &self.frame;
             frame.traffic.tell(&frame.streams, &*frame.host);
         }
+        self.start_clock(ring, desk);
         let mut used = 0;
         while self.may_run(ring) {
             let published = self.published(ring);
             if published == 0 {
+                self.nothing_published(ring);
                 break;
             }
             // law8b: a ring keeps its worker as long as it has commands.
             if used >= budget && !cfg!(break_law8b) {
                 return (Progress::More, true);
             }
-            let (goes_on, commands) = match self.watched {
-                None => self.window(ring, desk, published, &mut Unwatched),
-                Some(_) => self.watched_window(ring, desk, published),
+            let (goes_on, commands) = match (&self.watched, &self.timing) {
+                (None, None) => self.window(ring, desk, published, &mut Unwatched),
+                _ => self.observed_window(ring, desk, published),
             };
             used += commands;
             if !goes_on {
@@ -97,9 +102,11 @@ impl Consumer {
         if !ring.settle(self) || ring.latch.is_active(gerror_bits::CMDQ_ERR) {
             // The SYNC that it belongs to may be another one when the ring goes on.
             self.events_due = None;
+            self.stop_clock(ring);
             return false;
         }
         if self.halted.take().is_some() {
+            self.stop_clock(ring);
             // law6b: the command that stopped the ring is skipped instead of read again.
             if cfg!(break_law6b) {
                 self.cons = self.entries.geometry().advance(self.cons, 1);
@@ -148,6 +155,7 @@ impl Consumer {
         watch.fetched(&self.entries, self.cons, fetched);
         let others = self.cover_others(ring, desk);
         self.dispatch_window(ring, desk);
+        watch.dispatched();
         let invalidations = u64::from(desk.window.invalidations);
         ring.counters.invalidations.add(invalidations);
         let looked_at = fetched + others;
@@ -235,6 +243,7 @@ impl Consumer {
         self.lost_atc_inv = false;
         self.waiting = false;
         self.events_due = None;
+        self.stop_clock(ring);
         ring.set_waiting(false);
         if let Some(cover) = &mut self.cover {
             cover.forget();
@@ -250,6 +259,7 @@ impl Consumer {
             window,
             batch,
             report,
+            ..
         } = desk;
         report.clear();
         batch.set_waiter(waiter(ring.index));

@@ -5,7 +5,8 @@ use crate::consumer::Consumer;
 use crate::doorbell::Bell;
 use crate::error::{RingError, StartError};
 use crate::frame::Frame;
-use crate::metrics::EngineMetrics;
+use crate::lateness::Meter;
+use crate::metrics::{EngineMetrics, Lateness};
 use crate::ring::{DoorbellMode, Ring};
 use crate::seams::{Clock, Seams, StdClock, Threads};
 use crate::settings::{FrameSettings, Settings};
@@ -51,6 +52,9 @@ impl EngineShared {
             self.bell.clone(),
             consumer,
             member,
+            self.settings
+                .late_after
+                .map(|limit| Meter::new(self.clock.clone(), limit)),
         ));
         rings.push(ring.clone());
         drop(rings);
@@ -155,16 +159,26 @@ impl Engine {
         &self.shared.bell
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn shared(&self) -> &Arc<EngineShared> {
+        &self.shared
+    }
+
     /// Adds a guest-visible SMMU.
     #[must_use]
     pub fn add_frame(&self, settings: FrameSettings, seams: Seams) -> Frame {
         Frame::new(settings, seams, self.shared.clone())
     }
 
-    /// What the workers have done so far.
+    /// What the workers have done so far. Goes through all rings.
     #[must_use]
     pub fn metrics(&self) -> EngineMetrics {
+        let mut lateness = Lateness::default();
+        for ring in self.shared.rings() {
+            lateness.add(&ring.metrics().lateness());
+        }
         EngineMetrics {
+            lateness,
             wake_ups: self.shared.bell.wake_ups(),
             sleeps: self.shared.sleeps.load(Ordering::Relaxed),
             idle_looks: self.shared.idle_looks.load(Ordering::Relaxed),

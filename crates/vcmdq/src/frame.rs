@@ -184,6 +184,7 @@ impl Frame {
             capabilities: NOTHING,
             frame: self.shared.clone(),
             watched: None,
+            timing: None,
         };
         set_instances(&mut consumer, &control.instances);
         let ring = self.engine.add_ring(mode, consumer, member)?;

@@ -86,6 +86,83 @@ counters! {
     atc_timeouts,
     /// Messages of SYNCs that went nowhere.
     lost_messages,
+    /// SYNCs whose time was measured; see [`Lateness`].
+    syncs_measured,
+    /// Those of them that completed later than the limit after their PROD.
+    syncs_late,
+    /// Late because the worker slept or dozed.
+    late_asleep,
+    /// Late because the worker's thread did not run.
+    late_preempted,
+    /// Late because of a backend.
+    late_backend,
+    /// Late because an access used what was removed.
+    late_guard,
+    /// Late because of something else: other rings' windows, callbacks into the VMM.
+    late_other,
+}
+
+impl RingMetrics {
+    /// How late the ring's SYNCs were, and why.
+    #[must_use]
+    pub fn lateness(&self) -> Lateness {
+        Lateness {
+            measured: self.syncs_measured,
+            late: self.syncs_late,
+            asleep: self.late_asleep,
+            preempted: self.late_preempted,
+            backend: self.late_backend,
+            guard: self.late_guard,
+            other: self.late_other,
+        }
+    }
+}
+
+/// How many SYNCs completed later than [`Settings::late_after`](crate::Settings::late_after) after
+/// their PROD was published. All zero if that is not set.
+///
+/// A SYNC is measured from above. Its time begins with the first doorbell that the worker has not
+/// seen, or with the last look at a shared page that did not show its PROD, so a worker that dozes
+/// counts as late what may have come at its last moment. Each late SYNC has one cause, what took
+/// most of its time; the causes' sum is `late`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lateness {
+    /// SYNCs that completed while it was measured.
+    pub measured: u64,
+    /// Those that were late.
+    pub late: u64,
+    /// Late because the worker slept or dozed.
+    pub asleep: u64,
+    /// Late because the worker's thread did not run: between two of its idle looks, or within the
+    /// first pass over a window, lay much more time than either takes.
+    pub preempted: u64,
+    /// Late because a batch's dispatch took its time. A thread that is preempted inside of the
+    /// backend counts here, too.
+    pub backend: u64,
+    /// Late because the SYNC waited for an access, or for an event's record.
+    pub guard: u64,
+    /// Late because of something else: other rings' windows, callbacks into the VMM.
+    pub other: u64,
+}
+
+impl Lateness {
+    /// Adds another ring's counts to these.
+    pub fn add(&mut self, other: &Self) {
+        self.measured += other.measured;
+        self.late += other.late;
+        self.asleep += other.asleep;
+        self.preempted += other.preempted;
+        self.backend += other.backend;
+        self.guard += other.guard;
+        self.other += other.other;
+    }
+
+    /// The share of late SYNCs, 0 to 1; `None` if nothing was measured.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no 53 bits")]
+    pub fn share(&self) -> Option<f64> {
+        (self.measured != 0).then(|| self.late as f64 / self.measured as f64)
+    }
 }
 
 /// A counter with one writer at a time.
@@ -131,4 +208,6 @@ pub struct EngineMetrics {
     pub sleeps: u64,
     /// Looks for work that found none.
     pub idle_looks: u64,
+    /// How late the SYNCs of all rings were, and why.
+    pub lateness: Lateness,
 }

@@ -7,6 +7,7 @@ use crate::error::ConfigureError;
 use crate::fetch::Entries;
 use crate::gerror::{CommandError, ErrorLatch};
 use crate::instance::{Instance, waiter};
+use crate::lateness::Meter;
 use crate::metrics::{Counters, RingMetrics};
 use crate::polled::Seen;
 use crate::ring_control::{Control, GATED};
@@ -65,6 +66,8 @@ pub struct Ring {
     pub(crate) consumer: ClaimCell<Consumer>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) tap: TapSlot,
+    /// Present if the ring's SYNCs are measured.
+    pub(crate) meter: Option<Box<Meter>>,
 }
 
 impl fmt::Debug for Ring {
@@ -88,9 +91,11 @@ impl Ring {
         index: u32,
         mode: DoorbellMode,
         bell: Arc<Bell>,
-        consumer: Consumer,
+        mut consumer: Consumer,
         member: Option<Member>,
+        meter: Option<Meter>,
     ) -> Self {
+        consumer.timing = meter.as_ref().map(|_| Box::default());
         let cmdq_cap = consumer.frame.settings.caps.cmdq_log2size();
         let control = Control::default();
         if let Some(member) = &member {
@@ -113,6 +118,7 @@ impl Ring {
             consumer: ClaimCell::new(consumer),
             bell,
             tap: TapSlot::default(),
+            meter: meter.map(Box::new),
         }
     }
 
@@ -126,6 +132,9 @@ impl Ring {
         // A page's PROD is told when its owner sees it.
         if self.page().is_none() {
             self.tap.published(prod);
+            if let Some(meter) = &self.meter {
+                meter.rung();
+            }
         }
         // Release pairs with the acquire in `prod()`: the entries were there before.
         self.prod
@@ -216,6 +225,7 @@ impl Ring {
         let cons = consumer.entries.geometry().pointer(cons);
         consumer.waiting = false;
         consumer.events_due = None;
+        consumer.stop_clock(self);
         self.set_waiting(false);
         consumer.publish(self, cons);
     }

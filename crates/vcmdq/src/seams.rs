@@ -5,7 +5,7 @@
 //! | [`Interrupts`] | workers, threads whose DMA faults, and vCPUs in register writes | no | [`Ring::doorbell`](crate::Ring::doorbell) only |
 //! | [`StreamHost`] | workers | briefly (an ioctl) | as above |
 //! | [`Threads`] | the thread that starts the engine | yes | no |
-//! | [`Clock`] | workers | no | no |
+//! | [`Clock`] | workers, and doorbells while lateness is measured | no | no |
 //! | [`GuestMemory`] | workers | no | no |
 
 use dispatch::{Cause, Traffic};

@@ -24,6 +24,11 @@ pub struct Settings {
     pub max_rings: usize,
     /// Commands that a worker takes from one ring before it looks at the others.
     pub slice: u32,
+    /// From which time between its PROD and its completion on a SYNC counts as late in
+    /// [`Lateness`](crate::metrics::Lateness), with its cause. `None`, the default, measures
+    /// nothing. Otherwise a window costs some four readings of the clock more, a doorbell and an
+    /// idle look one.
+    pub late_after: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -35,6 +40,7 @@ impl Default for Settings {
             doze: Duration::from_micros(100),
             max_rings: 1024,
             slice: 1024,
+            late_after: None,
         }
     }
 }

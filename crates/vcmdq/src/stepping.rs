@@ -5,12 +5,30 @@ use crate::engine::Engine;
 use crate::error::StartError;
 use crate::ring::Ring;
 use crate::ring_page::RingPage;
+use crate::seams::Clock;
 use crate::settings::Settings;
 use crate::testing::QueueRegisters;
 use crate::window::Desk;
-use crate::worker::serve;
+use crate::worker::{Worker, serve};
 use std::sync::Arc;
 use vcmdq_sync::atomic::Ordering;
+
+/// A worker whose loop goes round when the test says so.
+pub struct SteppedWorker(Worker);
+
+impl std::fmt::Debug for SteppedWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SteppedWorker")
+    }
+}
+
+impl SteppedWorker {
+    /// Once round the loop: serves what is ready or, if nothing is, looks for work and sleeps as
+    /// the settings say.
+    pub fn turn(&mut self) {
+        self.0.turn();
+    }
+}
 
 /// Serves rings on the caller's thread.
 #[derive(Debug)]
@@ -48,6 +66,20 @@ impl Engine {
     /// An engine whose rings are served by [`Stepper`]s only.
     pub fn without_workers(settings: Settings) -> Result<Self, StartError> {
         Self::prepare(settings, Arc::new(crate::seams::StdClock::default()))
+    }
+
+    /// The same with a clock of the test's.
+    pub fn without_workers_on(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        Self::prepare(settings, clock)
+    }
+
+    /// The worker that a thread of its own would run.
+    #[must_use]
+    pub fn stepped_worker(&self, index: usize) -> SteppedWorker {
+        SteppedWorker(Worker::new(index, self.shared().clone()))
     }
 
     /// Takes the ring that the doorbell announces, if any: what a worker that is awake does.

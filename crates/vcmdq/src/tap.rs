@@ -5,10 +5,9 @@
 //! tap is shown is what was executed, although the guest can write its memory at any time
 //! (law 6).
 
-use crate::consumer::Consumer;
 use crate::fetch::Entries;
-use crate::ring::{DoorbellMode, Ring};
-use crate::window::{Desk, MAX_WINDOW, SyncPoint};
+use crate::ring::Ring;
+use crate::window::{MAX_WINDOW, SyncPoint};
 use smmu_core::Gpa;
 use smmu_core::guest_memory::load_le;
 use smmu_core::queue_index::QueueIndex;
@@ -113,6 +112,8 @@ pub(crate) trait Watch {
     fn copy<'a>(&'a mut self, at: u32, words: &'a [AtomicU64]) -> &'a [AtomicU64];
     /// So many commands have been looked at, `first` among them.
     fn fetched(&mut self, entries: &Entries, first: QueueIndex, count: u32);
+    /// The window's invalidations have been executed.
+    fn dispatched(&mut self);
     /// CONS has moved from `first` to `cons`, over those of `syncs` that are done.
     fn completed(
         &mut self,
@@ -134,6 +135,9 @@ impl Watch for Unwatched {
 
     #[inline(always)]
     fn fetched(&mut self, _entries: &Entries, _first: QueueIndex, _count: u32) {}
+
+    #[inline(always)]
+    fn dispatched(&mut self) {}
 
     #[inline(always)]
     fn completed(
@@ -168,11 +172,17 @@ impl Watched {
         }
     }
 
-    fn saw(&mut self, prod: u32) {
+    /// PROD of a shared page, before what it publishes is fetched.
+    pub(crate) fn saw(&mut self, prod: u32) {
         if self.prod != Some(prod) {
             self.prod = Some(prod);
             self.tap.published(prod);
         }
+    }
+
+    /// The window has ended, and CONS with ERR shows so.
+    pub(crate) fn consumed(&self, cons: u32) {
+        self.tap.consumed(cons);
     }
 }
 
@@ -205,6 +215,8 @@ impl Watch for Watched {
         self.commands.clear();
     }
 
+    fn dispatched(&mut self) {}
+
     fn completed(
         &mut self,
         entries: &Entries,
@@ -217,29 +229,5 @@ impl Watch for Watched {
         for sync in syncs.iter().take_while(|sync| sync.at < done) {
             self.tap.completed(geometry.advance(first, sync.at).raw());
         }
-    }
-}
-
-impl Consumer {
-    /// [`window`](Self::window) of a ring that somebody watches.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn watched_window(
-        &mut self,
-        ring: &Ring,
-        desk: &mut Desk,
-        published: u32,
-    ) -> (bool, u32) {
-        let Some(mut watched) = self.watched.take() else {
-            return self.window(ring, desk, published, &mut Unwatched);
-        };
-        if matches!(ring.mode, DoorbellMode::SharedPage(_)) {
-            let prod = self.entries.geometry().advance(self.cons, published);
-            watched.saw(prod.raw());
-        }
-        let result = self.window(ring, desk, published, &mut *watched);
-        watched.tap.consumed(ring.cons());
-        self.watched = Some(watched);
-        result
     }
 }

@@ -1,5 +1,6 @@
 //! The commands that are executed together, and what a worker keeps them in.
 
+use crate::looks::Looks;
 use arrayvec::ArrayVec;
 use dispatch::coalesce::Coalescer;
 use dispatch::dispatch::Report;
@@ -98,6 +99,8 @@ pub(crate) struct Desk {
     pub(crate) window: Window,
     pub(crate) batch: Batch,
     pub(crate) report: Report,
+    /// What the worker's time went into, if that is measured.
+    pub(crate) looks: Looks,
 }
 
 impl Desk {
@@ -118,6 +121,7 @@ impl Desk {
             },
             batch: Batch::new(),
             report: Report::default(),
+            looks: Looks::default(),
         }
     }
 }

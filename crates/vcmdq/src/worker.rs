@@ -46,10 +46,15 @@ impl Worker {
     /// Runs until the engine stops.
     pub(crate) fn run(mut self) {
         while !self.shared.stop.load(Ordering::Acquire) {
-            self.refresh();
-            if !(self.serve_ready() | self.serve_pages()) {
-                self.rest();
-            }
+            self.turn();
+        }
+    }
+
+    /// Once round.
+    pub(crate) fn turn(&mut self) {
+        self.refresh();
+        if !(self.serve_ready() | self.serve_pages()) {
+            self.rest();
         }
     }
 
@@ -98,6 +103,7 @@ impl Worker {
     /// Nothing to do: goes on looking for a while, then sleeps.
     fn rest(&mut self) {
         let start = self.shared.clock.now();
+        self.looked(start, false);
         self.waits.check(start);
         let mut looks = 0;
         loop {
@@ -108,7 +114,9 @@ impl Worker {
                     return self.shared.count_idle(looks, false);
                 }
             }
-            let idle = self.shared.clock.now().saturating_sub(start);
+            let now = self.shared.clock.now();
+            self.looked(now, false);
+            let idle = now.saturating_sub(start);
             if idle >= self.shared.settings.spin {
                 break;
             }
@@ -124,6 +132,16 @@ impl Worker {
         let slept = limit != Some(Duration::ZERO)
             && self.shared.bell.sleep(self.index, limit, || self.changed());
         self.shared.count_idle(looks, slept);
+        if self.shared.settings.late_after.is_some() {
+            self.looked(self.shared.clock.now(), slept);
+        }
+    }
+
+    /// Keeps in mind what the time went into, if that is measured.
+    fn looked(&mut self, now: Duration, slept: bool) {
+        if let Some(limit) = self.shared.settings.late_after {
+            self.desk.looks.idle(now, limit, slept);
+        }
     }
 
     fn has_work(&self) -> bool {
@@ -170,13 +188,8 @@ fn poll(ring: &Ring, desk: &mut Desk, slice: u32, looks: u32) -> bool {
         return false;
     };
     // Under the claim, because a paused ring's page may be gone.
-    let news = claim.with(|_| {
-        !ring.is_paused()
-            && (0..looks).any(|_| {
-                hint::spin_loop();
-                ring.page_has_news()
-            })
-    });
+    let news = claim
+        .with(|consumer| !ring.is_paused() && ring.look_for_news(consumer, &mut desk.looks, looks));
     let mut worked = false;
     if news {
         let (progress, consumed) = claim.with(|consumer| consumer.slice(ring, desk, slice));
