@@ -48,11 +48,14 @@ impl Ring {
     }
 
     /// Whether the ring consumes: CR0ACK.CMDQEN, or STATUS.EN_OK of a VCMDQ. While its owner is
-    /// deciding, it is what it is not wanted to be.
+    /// deciding, it is what it is not wanted to be; while its registers are to be reset, it is.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
+        // In this order: whoever finds a reset taken up finds that it is being done, or done.
+        let wanted = self.control.wanted.load(Ordering::Acquire);
         let settled = self.control.settled.load(Ordering::Acquire);
-        settled & ARMED != 0 || settled & DECIDING != 0 && !self.is_wanted()
+        let deciding = settled & DECIDING != 0 && wanted & ENABLED == 0;
+        settled & ARMED != 0 || wanted & RESET_SHOWN != 0 || deciding
     }
 
     /// The enable bit as the engine has seen it last.
@@ -125,11 +128,13 @@ impl Ring {
         consumer.running
     }
 
-    /// An enable is about to be brought about. Whoever takes it back meanwhile is seen here, or sees
-    /// that this is being decided: a guest that finds the ring disabled may move it, and nothing is
-    /// consumed behind its back. Model: `law4_a_ring_that_says_it_is_disabled_consumes_nothing`.
+    /// An enable, or a reset of what the registers show, is about to be brought about. Whoever takes
+    /// an enable back meanwhile is seen here, or sees that this is being decided: a guest that finds
+    /// the ring disabled may move it, and nothing is consumed behind its back. Model:
+    /// `law4_a_ring_that_says_it_is_disabled_consumes_nothing`.
     fn decide(&self, wanted: u32, settled: u32) -> u32 {
-        if wanted & ENABLED == 0 || settled & ARMED != 0 {
+        let arms = wanted & ENABLED != 0 && settled & ARMED == 0;
+        if !arms && wanted & RESET_SHOWN == 0 {
             return wanted;
         }
         self.control

@@ -131,3 +131,42 @@ impl Ring {
         wanted
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::cmdqv::CmdqvSettings;
+    use crate::testing::HeapMemory;
+    use crate::{Engine, FrameSettings, Seams, Settings};
+    use smmu_core::Gpa;
+    use smmu_core::spec::vcmdq::offset;
+    use std::sync::Arc;
+
+    const PAGE0: u64 = offset::VINTF_PAGES;
+
+    /// Somebody is just looking at a queue that is off. A guest that waits until STATUS is zero, as
+    /// Linux does, loses nothing that it writes then.
+    #[test]
+    fn a_queue_is_off_behind_a_reset_when_its_registers_are_clear() {
+        let memory = Arc::new(HeapMemory::with_regions(&[(Gpa(0), 0x1_0000)]));
+        let engine = Engine::without_workers(Settings::default()).expect("settings");
+        let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory));
+        let cmdqv = frame.add_cmdqv(CmdqvSettings::default()).expect("room");
+        let ring = &cmdqv.rings()[0];
+        cmdqv.write(PAGE0 + offset::VCMDQ_PROD, 4, 7);
+        let owner = ring.consumer.enter().expect("nobody is at it");
+        cmdqv.reset();
+        assert_eq!(cmdqv.read(PAGE0 + offset::VCMDQ_STATUS, 4), 1);
+        assert_eq!(cmdqv.read(offset::STATUS, 4), 1);
+        let again = owner.leave().expect_err("the reset goes round again");
+        ring.release(again);
+        let mut stepper = crate::stepping::Stepper::default();
+        while let Some(index) = engine.take_ready() {
+            stepper.serve(&cmdqv.rings()[index as usize]);
+        }
+        assert_eq!(cmdqv.read(PAGE0 + offset::VCMDQ_STATUS, 4), 0);
+        assert_eq!(cmdqv.read(offset::STATUS, 4), 0);
+        cmdqv.write(PAGE0 + offset::VCMDQ_PROD, 4, 3);
+        stepper.serve(ring);
+        assert_eq!(cmdqv.read(PAGE0 + offset::VCMDQ_PROD, 4), 3);
+    }
+}
