@@ -83,11 +83,17 @@ impl Rig {
     /// A ring of `2^log2size` entries.
     #[must_use]
     pub fn new(log2size: u8) -> (LoomArc<Self>, Flag) {
+        Self::with(log2size, Settings::default())
+    }
+
+    /// The same with settings of the model's own.
+    #[must_use]
+    pub fn with(log2size: u8, settings: Settings) -> (LoomArc<Self>, Flag) {
         let removed = LoomArc::new(AtomicU64::new(0));
         let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 16 << log2size)]));
         let settings = Settings {
             max_rings: 1,
-            ..Settings::default()
+            ..settings
         };
         let engine = Engine::without_workers(settings).expect("settings");
         let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));

@@ -11,6 +11,8 @@ use crate::atomic::Ordering;
 pub enum Site {
     /// The fence between publishing work and looking for sleepers.
     BellFence,
+    /// What an inline doorbell leaves is a worker's, for whom the bell rings.
+    InlineRest,
     /// The release of PROD in a doorbell.
     ProdPublish,
     /// The release of CONS.

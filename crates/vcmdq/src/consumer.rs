@@ -14,7 +14,7 @@ use crate::instance::{Instance, waiter};
 use crate::lateness::Timing;
 use crate::ring::Ring;
 use crate::tap::{Unwatched, Watch, Watched};
-use crate::window::{Desk, Effect, MAX_WINDOW, Stop};
+use crate::window::{Desk, Effect, Stop};
 use dispatch::dispatch::dispatch;
 use dispatch::{BackendCapabilities, Invalidation};
 use smmu_core::GuestMemory;
@@ -67,7 +67,7 @@ impl Consumer {
     /// anything was consumed.
     #[inline]
     pub(crate) fn slice(&mut self, ring: &Ring, desk: &mut Desk, budget: u32) -> (Progress, bool) {
-        if self.tells_traffic && !ring.is_paused() {
+        if self.tells_traffic && !desk.is_inline() && !ring.is_paused() {
             let frame = &self.frame;
             frame.traffic.tell(&frame.streams, &*frame.host);
         }
@@ -148,7 +148,7 @@ impl Consumer {
         let limit = if self.waiting || covering {
             1
         } else {
-            published.min(MAX_WINDOW)
+            published.min(desk.left)
         };
         let stop = self.take_window(desk, limit, watch);
         let fetched = desk.window.len + u32::from(stop.is_some());
@@ -159,6 +159,7 @@ impl Consumer {
         let invalidations = u64::from(desk.window.invalidations);
         ring.counters.invalidations.add(invalidations);
         let looked_at = fetched + others;
+        desk.looked_at(looked_at);
         let start = self.cons;
         let lost = desk.report.device_timed_out;
         // What another ring's ATC_INV came to is that ring's SYNC's to say.
@@ -175,6 +176,7 @@ impl Consumer {
         }
         let goes_on = match (completed, stop) {
             (Completed::All, None) => true,
+            (Completed::All, Some(stop)) if desk.defers(&stop) => false,
             (Completed::All, Some(stop)) => self.end_window(ring, desk, stop),
             (Completed::Covering, _) => true,
             _ => false,
@@ -225,7 +227,7 @@ impl Consumer {
         if !cover.is_begun() {
             cover.begin();
         }
-        let room = MAX_WINDOW - window.len;
+        let room = desk.left.saturating_sub(window.len);
         let (caps, memory) = (&self.frame.settings.caps, &*self.memory);
         let others = cover.gather(&mut window.coalescer, memory, caps, window.len, room);
         ring.counters.covered.add(u64::from(others));

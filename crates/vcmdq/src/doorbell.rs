@@ -13,7 +13,10 @@
 //!
 //! While a worker is awake a doorbell is three writes to words and no system call.
 
+mod inline;
+
 use crate::ready::ReadySet;
+use inline::Inline;
 use std::time::Duration;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU64, Ordering, fence};
@@ -28,6 +31,7 @@ pub(crate) struct Bell {
     sleepers: CachePadded<AtomicU64>,
     beds: Box<[Parker]>,
     wake_ups: AtomicU64,
+    inline: Option<Inline>,
 }
 
 impl Bell {
@@ -37,7 +41,27 @@ impl Bell {
             sleepers: CachePadded::new(AtomicU64::new(0)),
             beds: (0..workers).map(|_| Parker::new()).collect(),
             wake_ups: AtomicU64::new(0),
+            inline: None,
         }
+    }
+
+    /// The same, with doorbells that consume up to `limit` commands themselves.
+    pub(crate) fn consuming(mut self, limit: Option<u32>) -> Self {
+        self.inline = limit.map(|limit| Inline::new(limit, self.beds.len()));
+        self
+    }
+
+    /// How doorbells consume, if they do.
+    #[inline]
+    fn inline(&self) -> Option<&Inline> {
+        self.inline.as_ref()
+    }
+
+    /// A worker that sleeps, if any does; a hint that may be late.
+    #[inline]
+    pub(crate) fn sleeper(&self) -> Option<usize> {
+        let sleepers = self.sleepers.load(Ordering::Relaxed);
+        (sleepers != 0).then(|| sleepers.trailing_zeros() as usize)
     }
 
     /// The ring has work: somebody will serve it. Never blocks; a system call only if a worker

@@ -139,7 +139,9 @@ impl Engine {
     pub(crate) fn prepare(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         settings.validate()?;
         let shared = EngineShared {
-            bell: Arc::new(Bell::new(settings.max_rings, settings.workers)),
+            bell: Arc::new(
+                Bell::new(settings.max_rings, settings.workers).consuming(settings.inline),
+            ),
             clock,
             rings: Mutex::default(),
             version: AtomicU64::new(0),

@@ -18,6 +18,9 @@ pub enum StartError {
     /// A worker that may take no command.
     #[error("a slice of 0 commands: a worker must be allowed to take at least one")]
     Slice,
+    /// A doorbell that consumes nothing, or more than a window.
+    #[error("inline doorbells of {0} commands: choose 1 to 256, or None for none")]
+    Inline(u32),
     /// The VMM's thread seam failed.
     #[error("worker {worker} could not be spawned")]
     Spawn {

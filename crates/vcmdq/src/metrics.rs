@@ -86,6 +86,10 @@ counters! {
     atc_timeouts,
     /// Messages of SYNCs that went nowhere.
     lost_messages,
+    /// Doorbells that consumed on the vCPU's thread ([`Settings::inline`](crate::Settings::inline)).
+    inline_doorbells,
+    /// Commands that they consumed.
+    inline_commands,
     /// SYNCs whose time was measured; see [`Lateness`].
     syncs_measured,
     /// Those of them that completed later than the limit after their PROD.

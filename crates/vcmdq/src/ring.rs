@@ -126,7 +126,8 @@ impl Ring {
     ///
     /// From any thread, at any time, also inside [`Interrupts`] callbacks. Never blocks; one
     /// system call at most, and only if every worker sleeps. A PROD that lies beyond the ring is
-    /// not followed.
+    /// not followed. With [`Settings::inline`](crate::Settings::inline) it may consume what has
+    /// been published and call the VMM's interrupts itself.
     #[inline]
     pub fn doorbell(&self, prod: u32) {
         // A page's PROD is told when its owner sees it.
@@ -140,6 +141,9 @@ impl Ring {
         self.prod
             .store(prod, order(Site::ProdPublish, Ordering::Release));
         self.show_prod(prod);
+        if self.page().is_none() && self.consume_inline() {
+            return;
+        }
         self.bell.ring(self.index);
     }
 

@@ -1,6 +1,7 @@
 //! What can be set, and what cannot work.
 
 use crate::error::StartError;
+use crate::window::MAX_WINDOW;
 use smmu_core::{Capabilities, Gpa};
 use std::time::Duration;
 
@@ -29,6 +30,16 @@ pub struct Settings {
     /// nothing. Otherwise a window costs some four readings of the clock more, a doorbell and an
     /// idle look one.
     pub late_after: Option<Duration>,
+    /// How many commands, 1 to 256, a trapped doorbell may consume itself instead of waking a
+    /// worker; `None`, the default: it never does. It does so only while a worker sleeps, if
+    /// nobody else works on the ring and no backend of the frame may block, and it waits for
+    /// nobody; what is left is a worker's. The doorbell then calls [`Interrupts`] on the vCPU's
+    /// thread, and [`StreamHost::failed_closed`] if an invalidation could not be carried out:
+    /// it must not be called with a lock held that these take.
+    ///
+    /// [`Interrupts`]: crate::Interrupts
+    /// [`StreamHost::failed_closed`]: crate::StreamHost::failed_closed
+    pub inline: Option<u32>,
 }
 
 impl Default for Settings {
@@ -41,6 +52,7 @@ impl Default for Settings {
             max_rings: 1024,
             slice: 1024,
             late_after: None,
+            inline: None,
         }
     }
 }
@@ -55,6 +67,11 @@ impl Settings {
         }
         if self.slice == 0 {
             return Err(StartError::Slice);
+        }
+        if let Some(limit) = self.inline {
+            if !(1..=MAX_WINDOW).contains(&limit) {
+                return Err(StartError::Inline(limit));
+            }
         }
         Ok(())
     }

@@ -88,6 +88,12 @@ impl Engine {
         self.bell().take(0)
     }
 
+    /// Whether a worker sleeps, or is about to.
+    #[must_use]
+    pub fn has_sleeper(&self) -> bool {
+        self.bell().sleeper().is_some()
+    }
+
     /// Sleeps as worker `worker` would, until a doorbell rings. Whether it slept.
     #[must_use]
     pub fn sleep_as(&self, worker: usize) -> bool {

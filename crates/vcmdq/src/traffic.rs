@@ -66,6 +66,11 @@ impl FrameTraffic {
         told && self.present().backends.iter().all(settled)
     }
 
+    /// Whether the VMM has been told about every change.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed) == self.changes.load(Ordering::Acquire)
+    }
+
     /// Tells the VMM about every stream, if there is anything to tell. Called by one worker.
     #[inline]
     pub(crate) fn tell(&self, streams: &Snapshot<Streams>, host: &dyn StreamHost) {

@@ -101,6 +101,9 @@ pub(crate) struct Desk {
     pub(crate) report: Report,
     /// What the worker's time went into, if that is measured.
     pub(crate) looks: Looks,
+    /// How many more commands may be looked at; counted down at an inline desk only.
+    pub(crate) left: u32,
+    inline: bool,
 }
 
 impl Desk {
@@ -122,6 +125,36 @@ impl Desk {
             batch: Batch::new(),
             report: Report::default(),
             looks: Looks::default(),
+            left: MAX_WINDOW,
+            inline: false,
+        }
+    }
+
+    /// A desk at which a doorbell consumes: with a limit, and no command that has an effect.
+    pub(crate) fn inline() -> Self {
+        Self {
+            inline: true,
+            ..Self::new()
+        }
+    }
+
+    /// Whether it is a doorbell's.
+    #[inline]
+    pub(crate) fn is_inline(&self) -> bool {
+        self.inline
+    }
+
+    /// Whether a command with an effect is left to a worker.
+    #[inline]
+    pub(crate) fn defers(&self, stop: &Stop) -> bool {
+        self.inline && matches!(stop, Stop::Effect(_))
+    }
+
+    /// So many commands have been looked at.
+    #[inline]
+    pub(crate) fn looked_at(&mut self, commands: u32) {
+        if self.inline {
+            self.left = self.left.saturating_sub(commands);
         }
     }
 }

@@ -132,12 +132,22 @@ impl Rig {
     }
 
     pub(crate) fn with(caps: Capabilities, log2size: u8, mode: DoorbellMode, refuse: bool) -> Self {
+        Self::set(Settings::default(), caps, log2size, mode, refuse)
+    }
+
+    pub(crate) fn set(
+        settings: Settings,
+        caps: Capabilities,
+        log2size: u8,
+        mode: DoorbellMode,
+        refuse: bool,
+    ) -> Self {
         let memory = Arc::new(HeapMemory::with_regions(&[(Gpa(0), 0x2_0000)]));
         let outside = Arc::new(Outside {
             refuse_messages: refuse,
             ..Outside::default()
         });
-        let engine = Engine::without_workers(Settings::default()).unwrap();
+        let engine = Engine::without_workers(settings).unwrap();
         let seams = Seams {
             memory: memory.clone(),
             interrupts: outside.clone(),
