@@ -47,6 +47,11 @@ impl Parker {
         *token = false;
     }
 
+    /// Takes the token, if there is one; never sleeps.
+    pub fn take(&self) -> bool {
+        core::mem::take(&mut *self.token.lock().unwrap_or_else(|dead| dead.into_inner()))
+    }
+
     /// Leaves a token and wakes the sleeper.
     pub fn unpark(&self) {
         *self.token.lock().unwrap_or_else(|dead| dead.into_inner()) = true;

@@ -98,7 +98,7 @@ impl Consumer {
     /// Brings what the VMM and the guest have asked for into effect, and says whether to consume.
     #[inline]
     fn may_run(&mut self, ring: &Ring) -> bool {
-        ring.look_at_page();
+        self.look_at_doorbell(ring);
         if !ring.settle(self) || ring.latch.is_active(gerror_bits::CMDQ_ERR) {
             // The SYNC that it belongs to may be another one when the ring goes on.
             self.events_due = None;
@@ -145,11 +145,8 @@ impl Consumer {
         // A SYNC that waited is asked for alone: with new invalidations beside it, new accesses
         // could keep it waiting for ever.
         let covering = self.cover.as_ref().is_some_and(|cover| cover.is_begun());
-        let limit = if self.waiting || covering {
-            1
-        } else {
-            published.min(desk.left)
-        };
+        let alone = self.waiting || covering;
+        let limit = if alone { 1 } else { published.min(desk.left) };
         let stop = self.take_window(desk, limit, watch);
         let fetched = desk.window.len + u32::from(stop.is_some());
         watch.fetched(&self.entries, self.cons, fetched);
@@ -158,8 +155,7 @@ impl Consumer {
         watch.dispatched();
         let invalidations = u64::from(desk.window.invalidations);
         ring.counters.invalidations.add(invalidations);
-        let looked_at = fetched + others;
-        desk.looked_at(looked_at);
+        let looked_at = desk.looked_at(fetched + others);
         let start = self.cons;
         let lost = desk.report.device_timed_out;
         // What another ring's ATC_INV came to is that ring's SYNC's to say.

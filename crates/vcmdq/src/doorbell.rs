@@ -13,14 +13,18 @@
 //!
 //! While a worker is awake a doorbell is three writes to words and no system call.
 
+mod bed;
+#[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+mod events;
+pub(crate) mod guest_prod;
 mod inline;
 
 use crate::ready::ReadySet;
+use bed::Bed;
 use inline::Inline;
 use std::time::Duration;
 use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicU64, Ordering, fence};
-use vcmdq_sync::thread::Parker;
 use vcmdq_sync::weak::{Site, full_fence};
 
 /// The doorbell of an engine.
@@ -29,7 +33,7 @@ pub(crate) struct Bell {
     ready: CachePadded<ReadySet>,
     /// One bit for each worker that sleeps, or is about to.
     sleepers: CachePadded<AtomicU64>,
-    beds: Box<[Parker]>,
+    beds: Box<[Bed]>,
     wake_ups: AtomicU64,
     inline: Option<Inline>,
 }
@@ -39,7 +43,7 @@ impl Bell {
         Self {
             ready: CachePadded::new(ReadySet::new(rings)),
             sleepers: CachePadded::new(AtomicU64::new(0)),
-            beds: (0..workers).map(|_| Parker::new()).collect(),
+            beds: (0..workers).map(|_| Bed::default()).collect(),
             wake_ups: AtomicU64::new(0),
             inline: None,
         }
@@ -99,7 +103,17 @@ impl Bell {
 
     /// Wakes every worker: something other than a ring has changed.
     pub(crate) fn wake_all(&self) {
-        self.beds.iter().for_each(Parker::unpark);
+        self.beds.iter().for_each(Bed::unpark);
+    }
+
+    /// From now on the first worker wakes for this eventfd, and serves the ring.
+    #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+    pub(crate) fn watch(
+        &self,
+        ring: u32,
+        event: &vmm_sys_util::eventfd::EventFd,
+    ) -> std::io::Result<()> {
+        self.beds[0].watch(ring, event)
     }
 
     /// Takes a ring that has work; see [`ReadySet::take`].
@@ -130,7 +144,7 @@ impl Bell {
         let work = !cfg!(break_law5b) && !self.ready.is_empty();
         let slept = !(work || stay_awake());
         if slept {
-            self.beds[worker].park(limit);
+            self.beds[worker].park(limit, |ring| self.ready.mark(ring));
         }
         self.sleepers.fetch_and(!bit, Ordering::AcqRel);
         slept

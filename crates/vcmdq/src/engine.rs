@@ -56,12 +56,28 @@ impl EngineShared {
                 .late_after
                 .map(|limit| Meter::new(self.clock.clone(), limit)),
         ));
+        self.watch(&ring)?;
         rings.push(ring.clone());
         drop(rings);
         // Release pairs with the acquire in `Worker::refresh`.
         self.version.fetch_add(1, Ordering::Release);
         self.bell.wake_all();
         Ok(ring)
+    }
+
+    /// Has the first worker wake for a ring's eventfd, if it has one.
+    fn watch(&self, ring: &Ring) -> Result<(), RingError> {
+        #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+        if let DoorbellMode::EventFd(prod) = &ring.mode {
+            use std::io::ErrorKind;
+            let watched = self.bell.watch(ring.index, &prod.event);
+            return watched.map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => RingError::DoorbellTaken,
+                kind => RingError::EventFd(kind),
+            });
+        }
+        let _ = ring;
+        Ok(())
     }
 
     /// Whether so many more rings can be added, as far as nobody else adds some meanwhile.

@@ -3,7 +3,7 @@
 use crate::cmdqv::CmdqvStateError;
 use crate::events::SinkRestoreError;
 use crate::instance::{InstanceId, Placement};
-use smmu_core::StreamId;
+use smmu_core::{Gpa, StreamId};
 
 /// An engine could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,15 @@ pub enum RingError {
     /// The shared page is too small.
     #[error("the shared page has {0} words; a queue's window has at least 6")]
     PageTooSmall(usize),
+    /// PROD is to lie where no aligned word of guest memory is.
+    #[error("PROD at {0}: choose an address of guest memory that is a multiple of 4")]
+    ProdNotMemory(Gpa),
+    /// Another ring has this doorbell.
+    #[error("another ring has this doorbell: each needs a page, a PROD and an eventfd of its own")]
+    DoorbellTaken,
+    /// The kernel does not let a worker sleep on the eventfd.
+    #[error("a worker cannot sleep on this eventfd: {0}")]
+    EventFd(std::io::ErrorKind),
 }
 
 /// A ring could not be moved.

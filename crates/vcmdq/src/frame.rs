@@ -5,6 +5,8 @@ use crate::cmdqv::group::{Group, Member, Vintf};
 use crate::cmdqv::state as cmdqv;
 use crate::consumer::Consumer;
 use crate::doorbell::Bell;
+#[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+use crate::doorbell::guest_prod;
 use crate::engine::EngineShared;
 use crate::error::{BindError, RestoreError, RingError};
 use crate::events::EventSink;
@@ -167,6 +169,7 @@ impl Frame {
             }
         }
         let mut control = self.control();
+        refuse_taken(&mode, &control)?;
         let mut consumer = Consumer {
             entries: Entries::new(Gpa(0), Geometry::capped(0, 0)),
             cons: Geometry::capped(0, 0).pointer(0),
@@ -336,6 +339,32 @@ const NOTHING: BackendCapabilities = BackendCapabilities {
     may_block: false,
     widen_above: u64::MAX,
 };
+
+/// A doorbell that cannot be this ring's.
+fn refuse_taken(mode: &DoorbellMode, control: &FrameControl) -> Result<(), RingError> {
+    match mode {
+        DoorbellMode::Trap => Ok(()),
+        DoorbellMode::SharedPage(page) => {
+            let first = page.words().as_ptr();
+            let same = |ring: &&Arc<Ring>| ring.page().is_some_and(|page| page.begins_at(first));
+            control.rings.iter().find(same).map_or(Ok(()), taken)
+        }
+        #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+        DoorbellMode::EventFd(prod) => {
+            let readable = guest_prod::load(&*control.memory, prod.at).is_some();
+            if prod.at.0 % 4 != 0 || !readable {
+                return Err(RingError::ProdNotMemory(prod.at));
+            }
+            let same = |ring: &&Arc<Ring>| ring.guest_prod() == Some(prod.at);
+            control.rings.iter().find(same).map_or(Ok(()), taken)
+        }
+    }
+}
+
+fn taken(ring: &Arc<Ring>) -> Result<(), RingError> {
+    tracing::debug!(ring = ring.index, "has this doorbell already");
+    Err(RingError::DoorbellTaken)
+}
 
 fn set_instances(consumer: &mut Consumer, instances: &[Arc<Instance>]) {
     consumer.instances = instances.to_vec();

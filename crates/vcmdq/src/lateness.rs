@@ -137,7 +137,7 @@ impl Timing {
         if self.published.last().is_some_and(|last| last.end == end) {
             return;
         }
-        let rung = meter.take().filter(|_| ring.page().is_none());
+        let rung = meter.take().filter(|_| !ring.is_polled());
         let since = rung.unwrap_or(looked);
         if let Err(full) = self.published.try_push(Published { end, since }) {
             if let Some(last) = self.published.last_mut() {
@@ -174,7 +174,7 @@ impl Ring {
         });
         let found = (0..count).position(|_| {
             vcmdq_sync::hint::spin_loop();
-            self.page_has_news()
+            self.page_has_news() || consumer.guest_prod_has_news(self)
         });
         if let (Some(timing), Some(before)) = (&mut consumer.timing, before) {
             // News at the first look came after the look before, whose time is noted.

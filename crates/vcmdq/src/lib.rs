@@ -97,6 +97,8 @@ mod waits;
 mod window;
 mod worker;
 
+#[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+pub use doorbell::guest_prod::GuestProd;
 pub use engine::Engine;
 pub use error::{BindError, ConfigureError, RestoreError, RingError, StartError};
 pub use frame::Frame;

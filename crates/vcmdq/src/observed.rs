@@ -4,7 +4,7 @@ use crate::consumer::Consumer;
 use crate::fetch::Entries;
 use crate::lateness::Timed;
 use crate::looks::Cause;
-use crate::ring::{DoorbellMode, Ring};
+use crate::ring::Ring;
 use crate::tap::{Watch, Watched};
 use crate::window::{Desk, SyncPoint};
 use smmu_core::queue_index::QueueIndex;
@@ -70,7 +70,7 @@ impl Consumer {
             watched: self.watched.take(),
             timed: Timed::begin(self, ring, desk, published),
         };
-        if let (Some(watched), DoorbellMode::SharedPage(_)) = (&mut observed.watched, &ring.mode) {
+        if let Some(watched) = observed.watched.as_mut().filter(|_| ring.is_polled()) {
             let prod = self.entries.geometry().advance(self.cons, published);
             watched.saw(prod.raw());
         }

@@ -18,9 +18,15 @@ impl Ring {
     #[inline]
     pub(crate) fn page(&self) -> Option<PageView<'_>> {
         match &self.mode {
-            DoorbellMode::Trap => None,
             DoorbellMode::SharedPage(page) => Some(PageView::new(&**page)),
+            _ => None,
         }
+    }
+
+    /// Whether the first worker looks for PROD itself: in a shared page or in guest memory.
+    #[inline]
+    pub(crate) fn is_polled(&self) -> bool {
+        self.page().is_some() || self.guest_prod().is_some()
     }
 
     /// Whether a guest has written something new into the shared page.
@@ -40,9 +46,15 @@ impl Ring {
     /// Takes over what a guest has written into the shared page. Called by the owner of the claim.
     #[inline]
     pub(crate) fn look_at_page(&self) {
-        if self.control.settled.load(Ordering::Relaxed) & PAUSED == 0 {
+        if !self.has_settled_paused() {
             self.take_page();
         }
+    }
+
+    /// Whether the owner has brought a pause about. Called by the owner of the claim.
+    #[inline]
+    pub(crate) fn has_settled_paused(&self) -> bool {
+        self.control.settled.load(Ordering::Relaxed) & PAUSED != 0
     }
 
     /// The same of a ring that may be paused: what nobody has read yet is part of its state.

@@ -32,6 +32,11 @@ pub enum DoorbellMode {
     Trap,
     /// The guest stores into a page that a worker polls. The first worker serves such rings.
     SharedPage(Arc<dyn RingPage>),
+    /// The guest stores PROD into its own memory and signals an eventfd (KVM's ioeventfd), which
+    /// wakes the first worker directly. [`Ring::doorbell`] does the same by a trap; its value does
+    /// not count.
+    #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+    EventFd(crate::doorbell::guest_prod::GuestProd),
 }
 
 impl fmt::Debug for DoorbellMode {
@@ -39,6 +44,8 @@ impl fmt::Debug for DoorbellMode {
         f.write_str(match self {
             Self::Trap => "Trap",
             Self::SharedPage(_) => "SharedPage",
+            #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+            Self::EventFd(_) => "EventFd",
         })
     }
 }
@@ -130,6 +137,9 @@ impl Ring {
     /// been published and call the VMM's interrupts itself.
     #[inline]
     pub fn doorbell(&self, prod: u32) {
+        if self.guest_prod().is_some() {
+            return self.bell.ring(self.index);
+        }
         // A page's PROD is told when its owner sees it.
         if self.page().is_none() {
             self.tap.published(prod);

@@ -71,6 +71,11 @@ impl<'a> PageView<'a> {
         Self(&page.words()[queue * QUEUE_WORDS..][..QUEUE_WORDS])
     }
 
+    /// Whether the page's words begin at this address.
+    pub(crate) fn begins_at(self, first: *const AtomicU32) -> bool {
+        std::ptr::eq(self.0.as_ptr(), first)
+    }
+
     /// Any word, as the guest sees it.
     pub(crate) fn load(self, word: usize) -> u32 {
         u32::from_le(self.0[word].load(Ordering::Acquire))

@@ -74,6 +74,7 @@ impl RingState {
             // law10b: what nobody has read yet is not saved.
             if !cfg!(break_law10b) {
                 ring.take_page();
+                consumer.take_guest_prod(ring);
             }
             Self::of_owned(ring, consumer)
         })

@@ -150,11 +150,12 @@ impl Desk {
         self.inline && matches!(stop, Stop::Effect(_))
     }
 
-    /// So many commands have been looked at.
+    /// So many commands have been looked at; gives the number back.
     #[inline]
-    pub(crate) fn looked_at(&mut self, commands: u32) {
+    pub(crate) fn looked_at(&mut self, commands: u32) -> u32 {
         if self.inline {
             self.left = self.left.saturating_sub(commands);
         }
+        commands
     }
 }

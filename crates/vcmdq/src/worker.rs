@@ -2,7 +2,7 @@
 
 use crate::consumer::Progress;
 use crate::engine::EngineShared;
-use crate::ring::{DoorbellMode, Ring};
+use crate::ring::Ring;
 use crate::waits::Waits;
 use crate::window::Desk;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) struct Worker {
     index: usize,
     shared: Arc<EngineShared>,
     rings: Vec<Arc<Ring>>,
-    /// Those of them whose guest writes into a shared page, which are the first worker's.
+    /// Those of them whose PROD the first worker looks for itself.
     pages: Vec<Arc<Ring>>,
     version: u64,
     desk: Desk,
@@ -125,7 +125,8 @@ impl Worker {
                 vcmdq_sync::thread::yield_now();
             }
         }
-        let polls = !self.pages.is_empty();
+        // An eventfd wakes it; nobody does for a page.
+        let polls = self.pages.iter().any(|ring| ring.page().is_some());
         let doze = polls.then_some(self.shared.settings.doze);
         let told = self.waits.next(self.shared.clock.now());
         let limit = doze.into_iter().chain(told).min();
@@ -155,8 +156,7 @@ impl Worker {
 }
 
 fn polled(worker: usize, rings: &[Arc<Ring>]) -> Vec<Arc<Ring>> {
-    let shared = |ring: &&Arc<Ring>| matches!(ring.mode, DoorbellMode::SharedPage(_));
-    let mine = rings.iter().filter(shared);
+    let mine = rings.iter().filter(|ring| ring.is_polled());
     mine.filter(|_| worker == 0).cloned().collect()
 }
 
