@@ -1,5 +1,7 @@
 //! What the guest asks of the host.
 
+use super::recording::Recording;
+use super::waited::Waited;
 use crate::nvme::{Controller, Dma};
 use crate::vehicle::Smmu;
 use sha2::{Digest, Sha256};
@@ -20,6 +22,10 @@ pub(super) struct Answers<'a> {
     pub(super) dma: Box<dyn Dma>,
     /// The SMMU, if there is one.
     pub(super) smmu: Option<&'a Smmu>,
+    /// The recording to be made.
+    pub(super) recording: Option<Recording>,
+    /// How long the engine's worker had to wait for a processor, where that matters.
+    pub(super) worker: Option<Waited>,
 }
 
 impl Answers<'_> {
@@ -36,6 +42,9 @@ impl Answers<'_> {
                 self.smmu?.corruption().arm();
                 Some("armed".into())
             }
+            ["record", kernel] => Some(self.recording.as_mut()?.begin(self.smmu?, kernel)),
+            ["recorded"] => Some(self.recording.as_mut()?.end()),
+            ["worker"] => Some(self.worker.as_mut().map_or("-".into(), Waited::share)),
             ["corrupted"] => Some(self.smmu?.corruption().done().to_string()),
             ["queues", cpus] => Some(queues(self.smmu?, cpus.parse().ok()?)),
             _ => None,
@@ -121,6 +130,8 @@ mod tests {
             controller: Controller::new(Disk::new(file).expect("a file")),
             dma: Box::new(Flat(ram.memory().clone())),
             smmu: None,
+            recording: None,
+            worker: None,
         }
     }
 

@@ -42,6 +42,17 @@ pub struct BootArgs {
     /// The device interrupts by INTx; without this by MSI, whose messages go through the SMMU.
     #[arg(long)]
     pub intx: bool,
+    /// Puts readers and writers on every CPU instead of the checks, and writes what the guest's queues
+    /// carry meanwhile into a recording. Takes one mode.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["latency", "no_smmu", "boots"])]
+    pub record: Option<PathBuf>,
+    /// Runs Linux's dma_map_benchmark instead of the checks, on QEMU's own SMMU, on the engine's, and on
+    /// its VCMDQs, and shows their latencies beside each other.
+    #[arg(long)]
+    pub latency: bool,
+    /// How often each of those guests is started; the medians are shown.
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "latency", value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub rounds: u32,
     /// Where fetched packages are kept.
     #[arg(long, value_name = "DIR", default_value_os_t = default_directory())]
     pub directory: PathBuf,

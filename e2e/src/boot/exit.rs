@@ -1,6 +1,7 @@
 //! `vcmdq boot`: the run, its verdict on standard output, its exit code.
 
 use super::args::BootArgs;
+use super::latency::latency;
 use super::run::boot;
 use crate::parts::Missing;
 use std::process::ExitCode;
@@ -12,7 +13,12 @@ pub const SKIPPED: u8 = 3;
 /// started, [`SKIPPED`] a part is missing, with a line that says which.
 #[must_use]
 pub fn main(args: &BootArgs) -> ExitCode {
-    match boot(args) {
+    let run = if args.latency {
+        latency(args)
+    } else {
+        boot(args)
+    };
+    match run {
         Ok(verdict) => {
             verdict.print();
             match verdict.holds() {

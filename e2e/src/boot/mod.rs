@@ -6,6 +6,9 @@
 //! | `exit.rs` | what the tool does with it |
 //! | `plan.rs` | which boots there are, and what each checks |
 //! | `run.rs` | one QEMU from its start to its end |
+//! | `latency.rs`, `table.rs` | guests that measure, and what they gave side by side |
+//! | `recording.rs` | takes the queues' streams into a file |
+//! | `waited.rs` | how long a worker waited for a processor |
 //! | `talk.rs` | the conversation with a machine |
 //! | `answers.rs` | what the guest asks of the host |
 //! | `verdict.rs` | what came out of it |
@@ -13,10 +16,14 @@
 mod answers;
 mod args;
 mod exit;
+mod latency;
 mod plan;
+mod recording;
 mod run;
+mod table;
 mod talk;
 mod verdict;
+mod waited;
 
 pub use args::BootArgs;
 pub use exit::{SKIPPED, main};

@@ -49,6 +49,14 @@ pub struct Plan {
 const PLAIN: [&str; 5] = ["probe", "content", "parallel", "rebind", "rescan"];
 /// What needs one that translates: faults, errors of commands.
 const TRANSLATING: [&str; 2] = ["fault", "cmderr"];
+/// One point for each size in KiB.
+const LATENCY: [&str; 5] = [
+    "latency-4",
+    "latency-16",
+    "latency-64",
+    "latency-128",
+    "latency-256",
+];
 /// A boot that shows that the SMMU comes up again after it has been switched off.
 const AGAIN: [&str; 2] = ["probe", "content"];
 
@@ -62,7 +70,20 @@ impl Plan {
             .collect()
     }
 
+    /// A machine that measures.
+    #[must_use]
+    pub fn latency() -> Self {
+        Self {
+            mode: Mode::Strict,
+            boots: vec![vec!["latency"]],
+        }
+    }
+
     fn one(args: &BootArgs, mode: Mode) -> Self {
+        if args.record.is_some() {
+            let boots = vec![vec!["probe", "load"]];
+            return Self { mode, boots };
+        }
         let translating = !args.no_smmu && mode != Mode::Passthrough;
         let mut all = PLAIN.to_vec();
         if translating {
@@ -96,6 +117,8 @@ impl Plan {
                 "rescan" => &["rescan"],
                 "fault" => &["fault-device", "fault-log"],
                 "cmdqv" => &["cmdqv", "cmdqv-traffic"],
+                "latency" => &LATENCY,
+                "load" => &["load"],
                 "cmderr" => &["cmderr", "recovered"],
                 _ => &[],
             };

@@ -2,16 +2,18 @@
 
 use super::answers::Answers;
 use super::args::BootArgs;
+use super::latency::LATE;
 use super::plan::Plan;
+use super::recording::Recording;
 use super::talk::Talk;
 use super::verdict::{Ran, Verdict};
 use crate::devicetree::{Place, with_smmu};
 use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
 use crate::parts::Parts;
-use crate::qemu::{Machine, Process, Qtest, SLOT, devicetree};
+use crate::qemu::{Device, Machine, Process, Qtest, SLOT, devicetree};
 use crate::vehicle::{Bases, RAM_BASE, Ram, Smmu, SmmuSettings};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use smmu_core::{Capabilities, StreamId};
 use std::io::IsTerminal;
@@ -20,9 +22,9 @@ use std::time::Duration;
 use vcmdq::Settings;
 
 /// MiB of guest RAM.
-const RAM_MIB: u64 = 512;
+pub(super) const RAM_MIB: u64 = 512;
 /// Where the registers lie: the last 2 MiB of RAM.
-const PLACE: Place = Place {
+pub(super) const PLACE: Place = Place {
     reserved: RAM_BASE + (RAM_MIB << 20) - (2 << 20),
     bytes: 2 << 20,
     smmu: RAM_BASE + (RAM_MIB << 20) - (2 << 20),
@@ -30,15 +32,15 @@ const PLACE: Place = Place {
     first_spi: 0x60,
 };
 /// Where the registers of a CMDQV lie: behind those of the SMMU, aligned to its pages.
-const CMDQV: u64 = PLACE.smmu + 0x4_0000;
+pub(super) const CMDQV: u64 = PLACE.smmu + 0x4_0000;
 /// The device's stream: its place on the bus.
-const STREAM: StreamId = StreamId(SLOT << 3);
+pub(super) const STREAM: StreamId = StreamId(SLOT << 3);
 /// Bytes of the disk.
 const DISK: u64 = 32 << 20;
 /// Threads that serve the controller.
 const WORKERS: usize = 3;
 /// How long QEMU may take to make its sockets, and to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fetches what is needed, boots every machine of the plan, and says what came out of it.
 ///
@@ -47,23 +49,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// [`Missing`](crate::parts::Missing) if a part is not to be had; anything else if a machine cannot be
 /// started. What fails in a guest is no error: it is in the verdict.
 pub fn boot(args: &BootArgs) -> Result<Verdict> {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    if !args.console && std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::stderr());
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
-    std::fs::create_dir_all(&args.directory)
-        .with_context(|| format!("cannot make {}", args.directory.display()))?;
-    let directory = args.directory.canonicalize()?;
-    let tell = |what: &str| {
-        bar.set_message(what.to_owned());
-        if bar.is_hidden() {
-            println!("{what}");
-        }
-    };
-    let parts = Parts::obtain(&directory, args.cmdqv, &tell)?;
+    ensure!(
+        args.record.is_none() || args.modes.len() == 1,
+        "a recording is of one mode: name it with --modes"
+    );
+    let (bar, directory) = begin(args)?;
+    let parts = Parts::obtain(&directory, args.cmdqv, &teller(&bar))?;
     let scratch = tempfile::tempdir().context("no place for sockets")?;
-    initramfs(&parts, &scratch.path().join("initramfs"))?;
+    initramfs(&parts, &[], &scratch.path().join("initramfs"))?;
     let mut verdict = Verdict::default();
     for plan in Plan::of(args) {
         let place = scratch.path().join(plan.mode.name());
@@ -79,6 +72,28 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
     }
     bar.finish_and_clear();
     Ok(verdict)
+}
+
+/// A line of progress, and the directory of the parts.
+pub(super) fn begin(args: &BootArgs) -> Result<(ProgressBar, PathBuf)> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    if !args.console && std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    std::fs::create_dir_all(&args.directory)
+        .with_context(|| format!("cannot make {}", args.directory.display()))?;
+    Ok((bar, args.directory.canonicalize()?))
+}
+
+/// Says what takes long.
+pub(super) fn teller(bar: &ProgressBar) -> impl Fn(&str) {
+    |what: &str| {
+        bar.set_message(what.to_owned());
+        if bar.is_hidden() {
+            println!("{what}");
+        }
+    }
 }
 
 /// What one machine is made of.
@@ -118,6 +133,8 @@ impl Run<'_> {
             controller: controller.clone(),
             dma: way(0)?,
             smmu: smmu.as_ref(),
+            recording: self.recording(&plan),
+            worker: None,
         };
         let talk = Talk::new(&plan, self.args, self.bar, answers);
         let (boots, stuck) = talk.until_the_end(&mut process);
@@ -140,8 +157,24 @@ impl Run<'_> {
         })
     }
 
+    fn recording(&self, plan: &Plan) -> Option<Recording> {
+        let file = self.args.record.as_ref()?;
+        let queues = if self.args.cmdqv { "VCMDQs" } else { "CMDQ" };
+        let ranges = if self.args.no_ril { "without" } else { "with" };
+        let (mode, cpus) = (plan.mode.name(), self.args.cpus);
+        let what = format!(
+            "readers and writers on {cpus} CPUs; {queues}, {mode}, {ranges} range invalidation"
+        );
+        let machine = format!("{cpus} virtual CPUs, QEMU TCG");
+        Some(Recording::new(file, machine, what))
+    }
+
     fn smmu(&self, ram: &Ram) -> Result<Smmu> {
-        let caps = Capabilities::builder().range_invalidation(!self.args.no_ril);
+        // Range invalidation is part of every version from 3.2 on.
+        let caps = match self.args.no_ril {
+            true => Capabilities::builder().range_invalidation(false).version(1),
+            false => Capabilities::builder(),
+        };
         let queues = u64::from(self.args.cpus.next_power_of_two());
         let bases = Bases {
             smmu: PLACE.smmu,
@@ -153,7 +186,10 @@ impl Run<'_> {
             stream: STREAM,
             drop: self.args.drop_invalidations,
             caps: caps.build()?,
-            engine: Settings::default(),
+            engine: Settings {
+                late_after: Some(LATE),
+                ..Settings::default()
+            },
         };
         Smmu::new(ram, settings)
     }
@@ -174,9 +210,10 @@ impl Run<'_> {
             ram: ram.path(),
             kernel: self.parts.kernel.clone(),
             initramfs: self.initramfs.clone(),
-            devicetree: self.devicetree()?,
+            devicetree: Some(self.devicetree()?),
             append: self.append(plan),
-            device,
+            device: Device::Served(device),
+            own_smmu: false,
             qtest: self.place.join("qtest"),
         })
     }
@@ -205,7 +242,7 @@ impl Run<'_> {
 }
 
 /// An empty disk.
-fn disk() -> Result<Disk> {
+pub(super) fn disk() -> Result<Disk> {
     let file = tempfile::tempfile().context("cannot make the disk")?;
     file.set_len(DISK)?;
     Ok(Disk::new(file)?)

@@ -102,7 +102,8 @@ impl Verdict {
 
     /// The counters of every machine, and what failed.
     pub fn print(&self) {
-        for ran in &self.machines {
+        let counted = |ran: &&Ran| !ran.counters.is_empty();
+        for ran in self.machines.iter().filter(counted) {
             println!("\n{}: counters", ran.plan.mode.name());
             for (name, count) in ran.counters.iter().filter(|(_, count)| *count > 0) {
                 println!("  {name:<28} {count:>12}");

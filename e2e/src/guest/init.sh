@@ -177,6 +177,52 @@ check_content_again() {
     verdict recovered $? "written $want read $have"
 }
 
+# CPU: writes and reads that part of the disk in pieces of many sizes, at the same time.
+load() {
+    cpu=$1
+    at=$((cpu * 3))
+    set -- 4 16 64 128
+    for kib in "$@"; do
+        skip=$((at * 1024 / kib))
+        taskset $((1 << cpu)) dd if=/dev/urandom of=$disk bs=${kib}k seek=$skip count=$((384 / kib)) oflag=direct conv=notrunc 2>/dev/null &
+        taskset $((1 << cpu)) dd if=$disk of=/dev/null bs=${kib}k skip=$skip count=$((768 / kib)) iflag=direct 2>/dev/null &
+        wait
+    done
+}
+# For a recorder.
+check_load() {
+    ask record "$(uname -r)"
+    cpu=0
+    while [ $cpu -lt "$(nproc)" ]; do
+        load $cpu &
+        cpu=$((cpu + 1))
+    done
+    wait
+    ask recorded
+    verdict load $((1 - $(case $answer in *" records"*) echo 1 ;; *) echo 0 ;; esac))) "$answer"
+}
+
+# Linux's own benchmark of mapping and unmapping, a thread for each CPU, on a device that it is given.
+# Details: map and unmap in microseconds, then what the host says of its worker.
+check_latency() {
+    device=$(basename "$(ls -d /sys/bus/pci/devices/*:02.0)")
+    mount -t debugfs debug /sys/kernel/debug
+    echo dma_map_benchmark >"/sys/bus/pci/devices/$device/driver_override"
+    echo "$device" >/sys/bus/pci/drivers_probe
+    wait_for [ -e /sys/kernel/debug/dma_map_benchmark ]
+    # Once for nothing: caches, and translations of QEMU.
+    dma_map_benchmark -t "$(nproc)" -s 1 -g 4 >/tmp/out 2>&1
+    for pages in 1 4 16 32 64; do
+        ask worker
+        dma_map_benchmark -t "$(nproc)" -s 1 -g $pages >/tmp/out 2>&1
+        ask worker
+        map=$(sed -n 's/.*average map latency(us):\([0-9.]*\).*/\1/p' /tmp/out)
+        unmap=$(sed -n 's/.*average unmap latency(us):\([0-9.]*\).*/\1/p' /tmp/out)
+        [ -n "$map" ] && [ -n "$unmap" ]
+        verdict latency-$((4 * pages)) $? "$map $unmap $answer $(head -c 200 /tmp/out | tr '\n' ' ')"
+    done
+}
+
 for module in /modules/*.ko; do
     [ -f "$module" ] && insmod "$module"
 done

@@ -19,28 +19,37 @@ const MODULES: [&str; 1] = ["nvme"];
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
-/// Writes the archive: busybox, `/init`, the modules as `/modules/NN-NAME.ko`.
+/// A program beside busybox: its name, and where it lies.
+pub type Program<'a> = (&'a str, &'a Path);
+
+/// Writes the archive: busybox, other programs, `/init`, the modules as `/modules/NN-NAME.ko`.
 ///
 /// # Errors
 ///
 /// A part cannot be read, or the file not be written.
-pub fn initramfs(parts: &Parts, to: &Path) -> Result<()> {
-    let busybox = fs::read(&parts.busybox)
-        .with_context(|| format!("cannot read {}", parts.busybox.display()))?;
+pub fn initramfs(parts: &Parts, programs: &[Program<'_>], to: &Path) -> Result<()> {
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut all = vec![("busybox", read(&parts.busybox)?)];
+    for (name, path) in programs {
+        all.push((name, read(path)?));
+    }
     let modules = load_order(&parts.modules, &MODULES)?;
     let file = fs::File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
     // The guest unpacks under emulation: small matters less than fast.
     let mut out = GzEncoder::new(file, Compression::fast());
-    write(&mut out, &busybox, &modules)?;
+    write(&mut out, &all, &modules)?;
     out.finish()?;
     Ok(())
 }
 
-fn write(out: &mut impl Write, busybox: &[u8], modules: &[Module]) -> Result<()> {
+fn write(out: &mut impl Write, programs: &[(&str, Vec<u8>)], modules: &[Module]) -> Result<()> {
     for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
         entry(out, directory, DIRECTORY, &[])?;
     }
-    entry(out, "bin/busybox", PROGRAM, busybox)?;
+    for (name, bytes) in programs {
+        entry(out, &format!("bin/{name}"), PROGRAM, bytes)?;
+    }
     entry(out, "init", PROGRAM, INIT.as_bytes())?;
     for (index, module) in modules.iter().enumerate() {
         let name = format!("modules/{index:02}-{}.ko", module.name);
@@ -71,7 +80,8 @@ mod tests {
             bytes: b"object".to_vec(),
         }];
         let mut archive = Vec::new();
-        write(&mut archive, b"busybox", &modules).expect("a vector takes all");
+        write(&mut archive, &[("busybox", b"busybox".to_vec())], &modules)
+            .expect("a vector takes all");
         let mut found = Vec::new();
         let mut rest = &*archive;
         loop {

@@ -3,4 +3,4 @@
 mod initramfs;
 mod modules;
 
-pub use initramfs::initramfs;
+pub use initramfs::{Program, initramfs};

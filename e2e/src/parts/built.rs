@@ -1,5 +1,5 @@
-//! A kernel that was built for the purpose: by `cargo xtask kernel` below the build directory, or by
-//! somebody else in a folder beside the checkout.
+//! A kernel that was built for the purpose, and Linux's `dma_map_benchmark`: by `cargo xtask kernel`
+//! below the build directory, or by somebody else in a folder beside the checkout.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,11 @@ const BESIDE: &str = "../shared/e2e";
 /// The kernel.
 pub(super) fn kernel(directory: &Path) -> Option<PathBuf> {
     one(directory, "Image", "guest-Image.gz")
+}
+
+/// The program, for arm64 and static.
+pub(super) fn benchmark(directory: &Path) -> Option<PathBuf> {
+    one(directory, "dma_map_benchmark", "dma_map_benchmark-arm64")
 }
 
 fn one(directory: &Path, built: &str, beside: &str) -> Option<PathBuf> {
@@ -32,7 +37,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let place = directory.path().join(BUILT);
         fs::create_dir(&place).expect("a directory");
-        fs::write(place.join("Image"), "").expect("a file");
+        for name in ["Image", "dma_map_benchmark"] {
+            fs::write(place.join(name), "").expect("a file");
+        }
         assert_eq!(kernel(directory.path()), Some(place.join("Image")));
+        let program = place.join("dma_map_benchmark");
+        assert_eq!(benchmark(directory.path()), Some(program));
     }
 }

@@ -7,6 +7,7 @@
 //! | `VCMDQ_KERNEL` | an arm64 kernel image |
 //! | `VCMDQ_MODULES` | the directory of its modules, or of nothing if all is built in |
 //! | `VCMDQ_CMDQV_KERNEL` | an arm64 kernel with `tegra241-cmdqv` and everything built in |
+//! | `VCMDQ_DMA_MAP_BENCHMARK` | Linux's program of that name, for arm64 and static |
 //! | `VCMDQ_BUSYBOX` | a static busybox for arm64 |
 
 mod apt;
@@ -95,11 +96,6 @@ impl Parts {
     ///
     /// [`Missing`] if a part is not to be had.
     pub fn obtain(directory: &Path, cmdqv: bool, tell: &dyn Fn(&str)) -> Result<Self, Missing> {
-        let named = |name: &str| match env::var_os(name).map(PathBuf::from) {
-            Some(path) if path.exists() => Ok(Some(path)),
-            Some(path) => Err(Missing(format!("{name}: {} is not there", path.display()))),
-            None => Ok(None),
-        };
         let qemu = match named("VCMDQ_QEMU")? {
             Some(path) => Some(Qemu::installed(path)),
             None => Some(Qemu::installed("qemu-system-aarch64")).filter(Qemu::serves),
@@ -132,6 +128,29 @@ impl Parts {
                 None => packages.busybox().map_err(|e| missing_busybox(&e))?,
             },
         })
+    }
+}
+
+/// Linux's `dma_map_benchmark`.
+///
+/// # Errors
+///
+/// It is not to be had.
+pub fn benchmark(directory: &Path) -> Result<PathBuf, Missing> {
+    let program = named("VCMDQ_DMA_MAP_BENCHMARK")?.or_else(|| built::benchmark(directory));
+    program.ok_or_else(|| {
+        let what = "no dma_map_benchmark: run `cargo xtask kernel`, or name a static one for arm64 \
+                    in VCMDQ_DMA_MAP_BENCHMARK";
+        Missing(what.into())
+    })
+}
+
+/// The path in a variable, which must be there.
+fn named(name: &str) -> Result<Option<PathBuf>, Missing> {
+    match env::var_os(name).map(PathBuf::from) {
+        Some(path) if path.exists() => Ok(Some(path)),
+        Some(path) => Err(Missing(format!("{name}: {} is not there", path.display()))),
+        None => Ok(None),
     }
 }
 

@@ -19,17 +19,42 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// The first file system.
     pub initramfs: PathBuf,
-    /// The devicetree.
-    pub devicetree: PathBuf,
+    /// The devicetree; QEMU's own without one.
+    pub devicetree: Option<PathBuf>,
     /// The kernel's command line.
     pub append: String,
-    /// The socket of the device model.
-    pub device: PathBuf,
+    /// The device in [`SLOT`].
+    pub device: Device,
+    /// The devices are behind QEMU's own SMMU.
+    pub own_smmu: bool,
     /// The socket for interrupts, made by QEMU.
     pub qtest: PathBuf,
 }
 
-/// Slot of the device model on bus 0; function 0.
+/// A PCI device.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// A device model that is served at this socket.
+    Served(PathBuf),
+    /// A device that does nothing, for a driver that only maps and unmaps.
+    Idle,
+}
+
+impl Device {
+    fn argument(&self) -> String {
+        match self {
+            Self::Served(socket) => {
+                let socket = socket.display();
+                format!(
+                    r#"{{"driver":"vfio-user-pci","addr":"{SLOT}","socket":{{"type":"unix","path":"{socket}"}}}}"#
+                )
+            }
+            Self::Idle => format!("pci-testdev,addr={SLOT}"),
+        }
+    }
+}
+
+/// Slot of the device on bus 0; function 0.
 pub const SLOT: u32 = 2;
 
 /// What both runs of QEMU must agree on.
@@ -47,12 +72,9 @@ impl Machine {
             self.ram_mib,
             text(&self.ram)
         );
-        let device = format!(
-            r#"{{"driver":"vfio-user-pci","addr":"{SLOT}","socket":{{"type":"unix","path":"{}"}}}}"#,
-            text(&self.device)
-        );
+        let iommu = if self.own_smmu { ",iommu=smmuv3" } else { "" };
         command
-            .args(["-machine", &format!("{BOARD},memory-backend=ram")])
+            .args(["-machine", &format!("{BOARD},memory-backend=ram{iommu}")])
             .args(["-object", &memory])
             .args(["-m", &format!("{}M", self.ram_mib)])
             .args(["-smp", &self.cpus.to_string(), "-cpu", CPU])
@@ -61,9 +83,8 @@ impl Machine {
             .args(["-serial", "stdio", "-monitor", "none"])
             .args(["-kernel", &text(&self.kernel)])
             .args(["-initrd", &text(&self.initramfs)])
-            .args(["-dtb", &text(&self.devicetree)])
             .args(["-append", &self.append])
-            .args(["-device", &device])
+            .args(["-device", &self.device.argument()])
             .args([
                 "-qtest",
                 &format!("unix:{},server=on,wait=off", text(&self.qtest)),
@@ -72,6 +93,9 @@ impl Machine {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(devicetree) = &self.devicetree {
+            command.args(["-dtb", &text(devicetree)]);
+        }
         command
     }
 }

@@ -1,0 +1,187 @@
+//! Guests that measure how long they map and unmap: on QEMU's own SMMU, on the engine's through the
+//! SMMU's queue, and through VCMDQs. One after the other on the same machine, round by round, so that what
+//! else goes on meets all of them.
+
+use super::answers::Answers;
+use super::args::BootArgs;
+use super::plan::Plan;
+use super::run::{CMDQV, PATIENCE, PLACE, RAM_MIB, STREAM, begin, disk, teller};
+use super::table::{Sample, Table, Way};
+use super::talk::Talk;
+use super::verdict::{Ran, Verdict};
+use super::waited::Waited;
+use crate::devicetree::{Place, with_smmu};
+use crate::guest::initramfs;
+use crate::nvme::{Controller, Flat};
+use crate::parts::{Parts, benchmark};
+use crate::qemu::{Device, Machine, Process, Qtest, devicetree};
+use crate::vehicle::{Bases, Ram, Smmu, SmmuSettings};
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use smmu_core::Capabilities;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use vcmdq::Settings;
+
+/// Virtual CPUs of the guests, each with a thread that maps and unmaps.
+const CPUS: [u32; 2] = [1, 2];
+
+/// How long a worker looks for work: longer than a guest needs from one unmap to the next.
+const SPIN: Duration = Duration::from_millis(5);
+
+/// A SYNC that completes later than that after its PROD is counted, with its cause.
+pub(super) const LATE: Duration = Duration::from_micros(20);
+
+/// What all guests have in common.
+struct Guests<'a> {
+    args: &'a BootArgs,
+    parts: Parts,
+    initramfs: PathBuf,
+    /// A directory for sockets.
+    place: &'a Path,
+    bar: &'a ProgressBar,
+}
+
+/// Measures, prints the table, and says what failed.
+///
+/// # Errors
+///
+/// As for [`boot`](super::boot).
+pub(super) fn latency(args: &BootArgs) -> Result<Verdict> {
+    let (bar, directory) = begin(args)?;
+    let parts = Parts::obtain(&directory, true, &teller(&bar))?;
+    let program = benchmark(&directory)?;
+    let scratch = tempfile::tempdir().context("no place for sockets")?;
+    let archive = scratch.path().join("initramfs");
+    initramfs(&parts, &[("dma_map_benchmark", &program)], &archive)?;
+    let guests = Guests {
+        args,
+        parts,
+        initramfs: archive,
+        place: scratch.path(),
+        bar: &bar,
+    };
+    let (mut table, mut verdict) = (Table::default(), Verdict::default());
+    for _ in 0..args.rounds {
+        for cpus in CPUS {
+            for way in Way::ALL {
+                let ran = guests.measure(cpus, way)?;
+                for check in ran.boots.iter().flat_map(|booted| &booted.checks) {
+                    let kib = check.name.strip_prefix("latency-");
+                    let kib = kib.and_then(|kib| kib.parse().ok());
+                    if let (Some(kib), Some(sample)) = (kib, Sample::parse(&check.detail)) {
+                        table.add(cpus, kib, way, sample);
+                    }
+                }
+                verdict.machines.push(ran);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    println!("\n{}", table.render(cores()));
+    Ok(verdict)
+}
+
+impl Guests<'_> {
+    fn measure(&self, cpus: u32, way: Way) -> Result<Ran> {
+        let ram = Ram::new(RAM_MIB)?;
+        let smmu = match way {
+            Way::Qemu => None,
+            Way::Own | Way::Vcmdq => Some(Smmu::new(&ram, settings(cpus, way)?)?),
+        };
+        let machine = Machine {
+            cpus,
+            ram_mib: RAM_MIB,
+            ram: ram.path(),
+            kernel: self.parts.kernel.clone(),
+            initramfs: self.initramfs.clone(),
+            devicetree: self.devicetree(cpus, way)?,
+            append: append(),
+            device: Device::Idle,
+            own_smmu: way == Way::Qemu,
+            qtest: self.place.join("qtest"),
+        };
+        let mut process = Process::start(&mut machine.command(&self.parts.qemu))?;
+        if let Some(smmu) = &smmu {
+            let qtest = Qtest::connect(&machine.qtest, PATIENCE)?;
+            smmu.messages().connect(qtest);
+        }
+        let answers = Answers {
+            controller: Controller::new(disk()?),
+            dma: Box::new(Flat(ram.memory().clone())),
+            smmu: smmu.as_ref(),
+            recording: None,
+            worker: smmu.as_ref().map(|_| Waited::of("vcmdq-0")),
+        };
+        let plan = Plan::latency();
+        println!("{} with {cpus} vCPU", way.name());
+        let talk = Talk::new(&plan, self.args, self.bar, answers);
+        let (boots, stuck) = talk.until_the_end(&mut process);
+        let patience = if stuck.is_some() {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
+        let ended = process.finish(patience);
+        let stuck = stuck.or_else(|| ended.is_none().then(|| "QEMU did not end".into()));
+        Ok(Ran {
+            plan,
+            boots,
+            stuck,
+            counters: Vec::new(),
+        })
+    }
+
+    /// QEMU's own, with the engine's SMMU in it if the guest is to have that.
+    fn devicetree(&self, cpus: u32, way: Way) -> Result<Option<PathBuf>> {
+        if way == Way::Qemu {
+            return Ok(None);
+        }
+        let mut tree = devicetree(&self.parts.qemu, cpus, RAM_MIB, self.place)?;
+        let place = Place {
+            cmdqv: (way == Way::Vcmdq).then_some(CMDQV),
+            ..PLACE
+        };
+        with_smmu(&mut tree, &place, true)?;
+        let blob = self.place.join("edited.dtb");
+        std::fs::write(&blob, tree.write()?)?;
+        Ok(Some(blob))
+    }
+}
+
+fn settings(cpus: u32, way: Way) -> Result<SmmuSettings> {
+    let queues = u64::from(cpus.next_power_of_two());
+    Ok(SmmuSettings {
+        bases: Bases {
+            smmu: PLACE.smmu,
+            cmdqv: (way == Way::Vcmdq).then_some((CMDQV, queues)),
+        },
+        cmdqv_spi: PLACE.first_spi + 4,
+        stream: STREAM,
+        drop: None,
+        caps: Capabilities::builder().build()?,
+        engine: engine(cpus, way),
+    })
+}
+
+/// A worker that has a processor to itself need not look whether somebody else wants it. The
+/// SMMU's own queue has two threads to a command: who polls the registers, and the worker.
+fn engine(cpus: u32, way: Way) -> Settings {
+    let roomy = way == Way::Vcmdq && (cpus as usize) < cores();
+    let ordinary = Settings::default();
+    Settings {
+        spin: SPIN,
+        late_after: Some(LATE),
+        yield_after: if roomy { SPIN } else { ordinary.yield_after },
+        ..ordinary
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn append() -> String {
+    let mode = super::Mode::Strict.options();
+    format!("console=ttyAMA0 loglevel=4 panic=-1 {mode} vcmdq.checks=ask")
+}
