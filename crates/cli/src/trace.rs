@@ -13,7 +13,7 @@ use vcmdq_trace::{Recording, RingStream, TraceError};
 const RECORD: usize = RawCommand::BYTES as usize;
 
 /// The streams of the workspace, each with its name.
-const BUNDLED: [(&str, &[u8]); 2] = [
+const BUNDLED: [(&str, &[u8]); 6] = [
     (
         "linux-7.2-boot-nvme-strict",
         include_bytes!("../../../traces/linux-7.2-boot-nvme-strict.cmdq"),
@@ -21,6 +21,22 @@ const BUNDLED: [(&str, &[u8]); 2] = [
     (
         "linux-7.2-boot-nvme-lazy",
         include_bytes!("../../../traces/linux-7.2-boot-nvme-lazy.cmdq"),
+    ),
+    (
+        "linux-7.2-nvme-strict-4cpu-cmdq",
+        include_bytes!("../../../traces/linux-7.2-nvme-strict-4cpu-cmdq.vcq"),
+    ),
+    (
+        "linux-7.2-nvme-strict-8cpu-cmdq-noril",
+        include_bytes!("../../../traces/linux-7.2-nvme-strict-8cpu-cmdq-noril.vcq"),
+    ),
+    (
+        "linux-7.2-nvme-strict-4cpu-vcmdq-noril",
+        include_bytes!("../../../traces/linux-7.2-nvme-strict-4cpu-vcmdq-noril.vcq"),
+    ),
+    (
+        "linux-7.2-nvme-strict-8cpu-vcmdq",
+        include_bytes!("../../../traces/linux-7.2-nvme-strict-8cpu-vcmdq.vcq"),
     ),
 ];
 
@@ -204,6 +220,31 @@ mod tests {
         let count = |trace: &Trace| (trace.commands.len(), trace.submissions().count());
         assert_eq!(count(&traces[0]), (26_985, 13_490));
         assert_eq!(count(&traces[1]), (323, 160));
+        let recordings: Vec<_> = traces[2..].iter().map(count).collect();
+        let expected = [(3096, 1548), (12_312, 3096), (6156, 1548), (6192, 3096)];
+        assert_eq!(recordings, expected);
+    }
+
+    #[test]
+    fn the_bundled_recordings_are_whole_and_of_many_rings() {
+        let rings = |name: &str, bytes| {
+            let Ok(Contents::Recording(recording)) = Contents::of(name, bytes) else {
+                panic!("{name} is no recording");
+            };
+            assert!(
+                recording
+                    .totals
+                    .is_some_and(|totals| totals.dropped_events == 0),
+                "{name}"
+            );
+            let busy = recording
+                .rings
+                .iter()
+                .filter(|ring| !ring.commands.is_empty());
+            busy.count()
+        };
+        let recordings = BUNDLED[2..].iter().map(|(name, bytes)| rings(name, bytes));
+        assert_eq!(recordings.collect::<Vec<_>>(), [1, 1, 4, 7]);
     }
 
     fn command(op: u8) -> RawCommand {

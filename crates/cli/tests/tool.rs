@@ -64,6 +64,7 @@ fn the_main_job_is_done_and_told() {
     for expected in [
         "linux-7.2-boot-nvme-strict: 13490 submissions by 2 producers",
         "linux-7.2-boot-nvme-lazy: 160 submissions",
+        "linux-7.2-nvme-strict-8cpu-vcmdq: 3096 submissions",
         "vSVA storm with RIL",
         "vSVA storm without RIL",
         "commands/s",

@@ -74,3 +74,52 @@ impl Recording {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vehicle::{Bases, RAM_BASE, Ram, SmmuSettings};
+    use smmu_core::{Capabilities, StreamId};
+    use vcmdq::Settings;
+    use vcmdq_trace::{Recording as Read, RingKind};
+
+    fn smmu() -> Smmu {
+        let bases = Bases {
+            smmu: RAM_BASE,
+            cmdqv: Some((RAM_BASE + 0x4_0000, 2)),
+        };
+        let settings = SmmuSettings {
+            bases,
+            cmdqv_spi: 0,
+            stream: StreamId(8),
+            drop: None,
+            caps: Capabilities::default(),
+            engine: Settings::default(),
+        };
+        Smmu::new(&Ram::new(2).expect("two MiB"), settings).expect("threads")
+    }
+
+    #[test]
+    fn a_recording_names_the_rings_and_who_drove_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("recording");
+        let mut recording = Recording::new(&file, "a machine".into(), "a load".into());
+        assert_eq!(recording.end(), "nothing was recorded");
+        let smmu = smmu();
+        assert_eq!(recording.begin(&smmu, "7.2"), "begun");
+        assert!(recording.end().starts_with("0 records"));
+        let bytes = std::fs::read(&file).expect("written");
+        let read = Read::read(&bytes).expect("a recording");
+        assert_eq!(read.header.kernel, "Linux 7.2");
+        assert_eq!(read.header.comment, "a load");
+        let rings = [RingKind::Cmdq, RingKind::Vcmdq(0), RingKind::Vcmdq(1)];
+        assert_eq!(read.header.rings, rings);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_told() {
+        let mut recording =
+            Recording::new(Path::new("/no/such/file"), String::new(), String::new());
+        assert_ne!(recording.begin(&smmu(), "7.2"), "begun");
+    }
+}
