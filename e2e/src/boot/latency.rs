@@ -15,13 +15,14 @@ use crate::guest::initramfs;
 use crate::nvme::{Controller, Flat};
 use crate::parts::{Parts, benchmark};
 use crate::qemu::{Device, Machine, Process, Qtest, devicetree};
-use crate::vehicle::{Bases, Ram, Smmu, SmmuSettings};
+use crate::vehicle::{Bases, Polling, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use smmu_core::Capabilities;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vcmdq::Settings;
+use vcmdq::metrics::Lateness;
 
 /// Virtual CPUs of the guests, each with a thread that maps and unmaps.
 const CPUS: [u32; 2] = [1, 2];
@@ -106,17 +107,25 @@ impl Guests<'_> {
             let qtest = Qtest::connect(&machine.qtest, PATIENCE)?;
             smmu.messages().connect(qtest);
         }
+        let thread = if is_served(cpus, way) {
+            "registers"
+        } else {
+            "vcmdq-0"
+        };
         let answers = Answers {
             controller: Controller::new(disk()?),
             dma: Box::new(Flat(ram.memory().clone())),
             smmu: smmu.as_ref(),
             recording: None,
-            worker: smmu.as_ref().map(|_| Waited::of("vcmdq-0")),
+            worker: smmu.as_ref().map(|_| Waited::of(thread)),
         };
         let plan = Plan::latency();
         println!("{} with {cpus} vCPU", way.name());
         let talk = Talk::new(&plan, self.args, self.bar, answers);
         let (boots, stuck) = talk.until_the_end(&mut process);
+        if let Some(smmu) = &smmu {
+            tell_late(&smmu.lateness());
+        }
         let patience = if stuck.is_some() {
             Duration::ZERO
         } else {
@@ -149,6 +158,15 @@ impl Guests<'_> {
     }
 }
 
+fn tell_late(late: &Lateness) {
+    let share = late.share().unwrap_or_default() * 100.0;
+    println!(
+        "  SYNCs later than {LATE:?}: {} of {} ({share:.2} %): asleep {}, preempted {}, \
+         backend {}, guard {}, other {}",
+        late.late, late.measured, late.asleep, late.preempted, late.backend, late.guard, late.other
+    );
+}
+
 fn settings(cpus: u32, way: Way) -> Result<SmmuSettings> {
     let queues = u64::from(cpus.next_power_of_two());
     Ok(SmmuSettings {
@@ -161,11 +179,21 @@ fn settings(cpus: u32, way: Way) -> Result<SmmuSettings> {
         drop: None,
         caps: Capabilities::builder().build()?,
         engine: engine(cpus, way),
+        polling: match way {
+            Way::Own if is_served(cpus, way) => Polling::Serving,
+            Way::Vcmdq => Polling::Seldom,
+            Way::Own | Way::Qemu => Polling::Beside,
+        },
     })
 }
 
-/// A worker that has a processor to itself need not look whether somebody else wants it. The
-/// SMMU's own queue has two threads to a command: who polls the registers, and the worker.
+/// Whether who polls the registers serves the SMMU's queue, too: the detour through a second thread
+/// is none that a VMM takes.
+fn is_served(cpus: u32, way: Way) -> bool {
+    way == Way::Own && (cpus as usize) < cores()
+}
+
+/// A worker that has a processor to itself need not look whether somebody else wants it.
 fn engine(cpus: u32, way: Way) -> Settings {
     let roomy = way == Way::Vcmdq && (cpus as usize) < cores();
     let ordinary = Settings::default();

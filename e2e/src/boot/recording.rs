@@ -78,7 +78,7 @@ impl Recording {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vehicle::{Bases, RAM_BASE, Ram, SmmuSettings};
+    use crate::vehicle::{Bases, Polling, RAM_BASE, Ram, SmmuSettings};
     use smmu_core::{Capabilities, StreamId};
     use vcmdq::Settings;
     use vcmdq_trace::{Recording as Read, RingKind};
@@ -95,6 +95,7 @@ mod tests {
             drop: None,
             caps: Capabilities::default(),
             engine: Settings::default(),
+            polling: Polling::default(),
         };
         Smmu::new(&Ram::new(2).expect("two MiB"), settings).expect("threads")
     }

@@ -12,7 +12,7 @@ use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
 use crate::parts::Parts;
 use crate::qemu::{Device, Machine, Process, Qtest, SLOT, devicetree};
-use crate::vehicle::{Bases, RAM_BASE, Ram, Smmu, SmmuSettings};
+use crate::vehicle::{Bases, Polling, RAM_BASE, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use smmu_core::{Capabilities, StreamId};
@@ -190,6 +190,7 @@ impl Run<'_> {
                 late_after: Some(LATE),
                 ..Settings::default()
             },
+            polling: Polling::default(),
         };
         Smmu::new(ram, settings)
     }

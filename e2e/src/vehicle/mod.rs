@@ -28,4 +28,4 @@ pub use dropping::Dropping;
 pub use messages::Messages;
 pub use polled::Polled;
 pub use ram::{RAM_BASE, Ram};
-pub use smmu::{Bases, Smmu, SmmuSettings};
+pub use smmu::{Bases, Polling, Smmu, SmmuSettings};

@@ -15,21 +15,47 @@ use super::corrupt::Corruption;
 use super::messages::Messages;
 use super::window::{Register, Window, Writer};
 use anyhow::{Context, Result};
-use smmu_core::spec::register::offset::{CMDQ_BASE, CMDQ_PROD};
+use smmu_core::spec::register::Cr0;
+use smmu_core::spec::register::offset::{CMDQ_BASE, CMDQ_PROD, CR0ACK};
 use smmu_core::{Gpa, GuestMemory};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use vcmdq::registers::RegisterFrame;
+use vcmdq::stepping::Stepper;
+use vcmdq::{Engine, Ring};
 
 /// How long it looks without a break after something has changed. Then it rests between two looks:
 /// vCPUs, workers and this thread share few processors.
 const ALERT: Duration = Duration::from_micros(300);
 const REST: Duration = Duration::from_micros(50);
-/// With a CMDQV, what a guest often waits for does not pass here: the rest grows up to this, so that
-/// who does wait for a VCMDQ has the processors.
-const LONG_REST: Duration = Duration::from_millis(1);
+/// Looks at PROD between two rounds of a thread that serves the rings, too.
+const LOOKS: u32 = 16;
+
+/// How the thread spends its time.
+pub(super) struct Pace {
+    /// How long it looks without a break after something has changed.
+    pub(super) alert: Duration,
+    /// How long it rests at most between two looks when nothing changes. What a guest with a CMDQV
+    /// often waits for does not pass here: who does wait for a VCMDQ is to have the processors.
+    pub(super) most_rest: Duration,
+    /// It offers its processor between two looks.
+    pub(super) yields: bool,
+    /// It serves these rings of an engine without workers: one thread to a command instead of two.
+    pub(super) served: Option<(Arc<Engine>, Vec<Arc<Ring>>)>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            alert: ALERT,
+            most_rest: REST,
+            yields: true,
+            served: None,
+        }
+    }
+}
 
 /// A frame as a VMM's handler of exits knows it.
 pub(super) trait Frame: Send + Sync {
@@ -88,6 +114,7 @@ impl Polled {
         pages: Vec<Pages>,
         memory: Arc<dyn GuestMemory>,
         messages: Messages,
+        pace: Pace,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             memory,
@@ -99,7 +126,7 @@ impl Polled {
         let pages: Vec<_> = pages.collect();
         let inside = shared.clone();
         let thread = std::thread::Builder::new().name("registers".into());
-        let thread = thread.spawn(move || poll(pages, &inside));
+        let thread = thread.spawn(move || poll(pages, &inside, &pace));
         Ok(Self {
             thread: Some(thread.context("cannot start a thread")?),
             shared,
@@ -122,29 +149,45 @@ impl Drop for Polled {
     }
 }
 
-fn poll(mut pages: Vec<Poller>, shared: &Shared) {
-    let most = if pages.len() > 1 { LONG_REST } else { REST };
+fn poll(mut pages: Vec<Poller>, shared: &Shared, pace: &Pace) {
     let (mut last, mut rest) = (Instant::now(), REST);
+    let mut stepper = Stepper::default();
     while !shared.stop.load(Ordering::Acquire) {
         let mut changed = false;
-        for pages in &mut pages {
-            changed |= pages.take(shared);
+        if let Some((engine, rings)) = &pace.served {
+            for _ in 0..LOOKS {
+                changed |= pages.first_mut().is_some_and(|own| own.take_prod(shared));
+                while let Some(ring) = engine.take_ready() {
+                    changed |= stepper.serve(&rings[ring as usize]);
+                }
+                std::hint::spin_loop();
+            }
         }
-        // Those that are there now were sent for what is about to be shown.
-        let messages = shared.messages.take();
-        for pages in &mut pages {
-            changed |= pages.show(shared);
-        }
-        shared.messages.deliver(messages);
+        changed |= round(&mut pages, shared);
         if changed {
             (last, rest) = (Instant::now(), REST);
-        } else if last.elapsed() < ALERT {
-            std::thread::yield_now();
-        } else {
+        } else if last.elapsed() >= pace.alert {
             std::thread::sleep(rest);
-            rest = (2 * rest).min(most);
+            rest = (2 * rest).min(pace.most_rest);
+        } else if pace.yields {
+            std::thread::yield_now();
         }
     }
+}
+
+/// Looks once in both directions; whether anything has changed.
+fn round(pages: &mut [Poller], shared: &Shared) -> bool {
+    let mut changed = false;
+    for pages in &mut *pages {
+        changed |= pages.take(shared);
+    }
+    // Those that are there now were sent for what is about to be shown.
+    let messages = shared.messages.take();
+    for pages in pages {
+        changed |= pages.show(shared);
+    }
+    shared.messages.deliver(messages);
+    changed
 }
 
 /// Pages, and what they showed last.
@@ -162,6 +205,24 @@ impl Poller {
             window(shared, &pages).store(*register, *value);
         }
         Self { pages, shown }
+    }
+
+    /// Takes over PROD of a queue that is enabled, where nothing else can have changed that PROD
+    /// depends on. Whether it has moved.
+    fn take_prod(&mut self, shared: &Shared) -> bool {
+        let place = |at| self.pages.registers.iter().position(|one| one.at == at);
+        let (Some(prod), Some(ack)) = (place(CMDQ_PROD), place(CR0ACK)) else {
+            return false;
+        };
+        let enabled = Cr0::from_bits(self.shown[ack] as u32).cmdqen();
+        let register = self.pages.registers[prod];
+        let (old, new) = (self.shown[prod], window(shared, &self.pages).load(register));
+        if !enabled || new == old {
+            return false;
+        }
+        pass_on(shared, &self.pages, register, (old, new));
+        self.shown[prod] = new;
+        true
     }
 
     /// Takes over what the guest has written; whether it has.

@@ -4,7 +4,7 @@ use super::cmdqv::{Placed, SharedPage};
 use super::corrupt::Corruption;
 use super::dropping::Dropping;
 use super::messages::Messages;
-use super::polled::{Pages, Polled};
+use super::polled::{Pace, Pages, Polled};
 use super::ram::Ram;
 use super::window;
 use crate::nvme::{Behind, Dma, Fault};
@@ -12,10 +12,11 @@ use anyhow::{Context, Result};
 use dispatch::backend::{Software, SoftwareSettings};
 use smmu_core::{Capabilities, Gpa, GuestMemory, StreamId};
 use std::sync::Arc;
+use std::time::Duration;
 use vcmdq::cmdqv::{CmdqvFrame, CmdqvSettings};
 use vcmdq::dma::{DeviceSeams, FaultSink};
 use vcmdq::events::{Answer, EventSink};
-use vcmdq::metrics::RingMetrics;
+use vcmdq::metrics::{Lateness, RingMetrics};
 use vcmdq::registers::RegisterFrame;
 use vcmdq::seams::PassiveStreams;
 use vcmdq::{Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings, StdThreads};
@@ -23,12 +24,19 @@ use vcmdq::{Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings, S
 /// A transfer holds a guard for each of its pages.
 const GUARDS: usize = 1024;
 
+/// How long a guest with VCMDQs may wait for other registers at first.
+const LONG_REST: Duration = Duration::from_millis(1);
+/// The same, where that hardly happens.
+const LONGEST_REST: Duration = Duration::from_millis(20);
+/// How long a thread that serves goes on looking.
+const SERVING: Duration = Duration::from_millis(5);
+
 /// Everything that belongs to one frame. Ends with it.
 #[derive(Debug)]
 pub struct Smmu {
     // Before the engine: it passes on what the guest writes.
     page: Polled,
-    engine: Engine,
+    engine: Arc<Engine>,
     frame: Arc<Frame>,
     registers: Arc<RegisterFrame>,
     core: Arc<Software>,
@@ -54,6 +62,21 @@ pub struct SmmuSettings {
     pub caps: Capabilities,
     /// The engine's workers.
     pub engine: Settings,
+    /// How the registers are polled.
+    pub polling: Polling,
+}
+
+/// How the registers are polled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Polling {
+    /// By a thread beside the workers, which makes room for them and for the guest.
+    #[default]
+    Beside,
+    /// The same, and where only VCMDQs are busy it stays away for long: each time that it looks, somebody
+    /// else does not run.
+    Seldom,
+    /// By the thread that serves the rings, instead of workers; it keeps its processor to itself.
+    Serving,
 }
 
 /// Where the pages lie in guest RAM.
@@ -83,7 +106,12 @@ impl Smmu {
     pub fn new(ram: &Ram, settings: SmmuSettings) -> Result<Self> {
         let SmmuSettings { bases, caps, .. } = settings;
         let messages = Messages::default();
-        let engine = Engine::start(settings.engine, Arc::new(StdThreads))?;
+        let engine = Arc::new(match settings.polling {
+            Polling::Serving => Engine::without_workers(settings.engine)?,
+            Polling::Beside | Polling::Seldom => {
+                Engine::start(settings.engine, Arc::new(StdThreads))?
+            }
+        });
         let memory: Arc<dyn GuestMemory> = ram.memory().clone();
         let seams = Seams {
             memory: memory.clone(),
@@ -95,18 +123,7 @@ impl Smmu {
             ..FrameSettings::default()
         };
         let frame = Arc::new(engine.add_frame(advertised, seams));
-        let core = Arc::new(Software::with_settings(SoftwareSettings {
-            guards: GUARDS,
-            ..SoftwareSettings::default()
-        }));
-        let backend = Arc::new(Dropping::new(core.clone(), settings.drop));
-        let placement = Placement::default();
-        let instance = frame.add_instance(backend.clone(), placement);
-        let binding = Binding {
-            instance,
-            placement,
-        };
-        frame.bind(settings.stream, binding)?;
+        let (core, backend) = add_core(&frame, settings.stream, settings.drop)?;
         let registers = Arc::new(RegisterFrame::new(frame.clone())?);
         let corruption = Arc::new(Corruption::default());
         let mut pages = vec![Pages {
@@ -118,16 +135,12 @@ impl Smmu {
         let mut cmdqv = None;
         if let Some((base, queues)) = bases.cmdqv {
             messages.wire_cmdqv(settings.cmdqv_spi);
-            let added = add_cmdqv(&frame, &memory, Gpa(base), queues)?;
-            pages.push(Pages {
-                frame: Arc::new(Placed::new(added.clone())),
-                base: Gpa(base),
-                registers: window::cmdqv(queues),
-                corruption: None,
-            });
+            let (added, more) = add_cmdqv(&frame, &memory, Gpa(base), queues)?;
+            pages.push(more);
             cmdqv = Some(added);
         }
-        let page = Polled::start(pages, memory, messages.clone());
+        let pace = pace(settings.polling, cmdqv.is_some(), &engine, &frame);
+        let page = Polled::start(pages, memory, messages.clone(), pace);
         Ok(Self {
             page: page.context("cannot poll the registers")?,
             engine,
@@ -187,6 +200,17 @@ impl Smmu {
         (self.registers.ring().metrics(), queues)
     }
 
+    /// How late the SYNCs of all queues were, if the engine measures it.
+    #[must_use]
+    pub fn lateness(&self) -> Lateness {
+        let (own, queues) = self.rings();
+        let mut all = own.lateness();
+        for queue in &queues {
+            all.add(&queue.lateness());
+        }
+        all
+    }
+
     /// What loses invalidations, when it is told to.
     #[must_use]
     pub fn dropping(&self) -> &Dropping {
@@ -229,18 +253,67 @@ impl Smmu {
     }
 }
 
+/// Adds a translation core for one stream, and what loses its invalidations.
+fn add_core(
+    frame: &Frame,
+    stream: StreamId,
+    drop: Option<u64>,
+) -> Result<(Arc<Software>, Arc<Dropping>)> {
+    let core = Arc::new(Software::with_settings(SoftwareSettings {
+        guards: GUARDS,
+        ..SoftwareSettings::default()
+    }));
+    let backend = Arc::new(Dropping::new(core.clone(), drop));
+    let placement = Placement::default();
+    let instance = frame.add_instance(backend.clone(), placement);
+    let binding = Binding {
+        instance,
+        placement,
+    };
+    frame.bind(stream, binding)?;
+    Ok((core, backend))
+}
+
 /// Adds a CMDQV whose page 0 is a page of guest RAM.
 fn add_cmdqv(
     frame: &Frame,
     memory: &Arc<dyn GuestMemory>,
     base: Gpa,
     queues: u64,
-) -> Result<Arc<CmdqvFrame>> {
+) -> Result<(Arc<CmdqvFrame>, Pages)> {
     let settings = CmdqvSettings {
         log2_queues: queues.ilog2() as u8,
         page: Some(Arc::new(SharedPage::new(memory.clone(), base))),
     };
-    Ok(Arc::new(frame.add_cmdqv(settings)?))
+    let added = Arc::new(frame.add_cmdqv(settings)?);
+    let pages = Pages {
+        frame: Arc::new(Placed::new(added.clone())),
+        base,
+        registers: window::cmdqv(queues),
+        corruption: None,
+    };
+    Ok((added, pages))
+}
+
+fn pace(polling: Polling, cmdqv: bool, engine: &Arc<Engine>, frame: &Frame) -> Pace {
+    let ordinary = Pace::default();
+    match polling {
+        Polling::Beside if !cmdqv => ordinary,
+        Polling::Beside => Pace {
+            most_rest: LONG_REST,
+            ..ordinary
+        },
+        Polling::Seldom => Pace {
+            most_rest: LONGEST_REST,
+            ..ordinary
+        },
+        Polling::Serving => Pace {
+            alert: SERVING,
+            most_rest: LONG_REST,
+            yields: false,
+            served: Some((engine.clone(), frame.rings())),
+        },
+    }
 }
 
 impl Drop for Smmu {
