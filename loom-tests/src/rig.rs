@@ -89,6 +89,16 @@ impl Rig {
     /// The same with settings of the model's own.
     #[must_use]
     pub fn with(log2size: u8, settings: Settings) -> (LoomArc<Self>, Flag) {
+        Self::set(log2size, settings, DoorbellMode::Trap)
+    }
+
+    /// The same with another doorbell.
+    #[must_use]
+    pub fn behind(log2size: u8, mode: DoorbellMode) -> (LoomArc<Self>, Flag) {
+        Self::set(log2size, Settings::default(), mode)
+    }
+
+    fn set(log2size: u8, settings: Settings, mode: DoorbellMode) -> (LoomArc<Self>, Flag) {
         let removed = LoomArc::new(AtomicU64::new(0));
         let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 16 << log2size)]));
         let settings = Settings {
@@ -98,7 +108,7 @@ impl Rig {
         let engine = Engine::without_workers(settings).expect("settings");
         let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
         frame.add_instance(Arc::new(Noting(removed.clone())), Placement::default());
-        let ring = frame.add_ring(DoorbellMode::Trap).expect("room");
+        let ring = frame.add_ring(mode).expect("room");
         ring.configure(RingSettings {
             base: BASE,
             log2size,

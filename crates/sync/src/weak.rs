@@ -13,6 +13,12 @@ pub enum Site {
     BellFence,
     /// What an inline doorbell leaves is a worker's, for whom the bell rings.
     InlineRest,
+    /// A gate's rings are looked at once more when it has been flipped.
+    GateRings,
+    /// A zone is drained when it has been closed.
+    ZoneDrain,
+    /// A PROD that comes late does not undo a newer one.
+    ProdForward,
     /// The release of PROD in a doorbell.
     ProdPublish,
     /// The release of CONS.

@@ -14,10 +14,16 @@
 //! While a worker is awake a doorbell is three writes to words and no system call.
 
 mod bed;
+pub(crate) mod check;
 #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
 mod events;
+pub(crate) mod flipper;
+mod forward;
+pub(crate) mod gate;
 pub(crate) mod guest_prod;
 mod inline;
+pub(crate) mod pace;
+pub(crate) mod zones;
 
 use crate::ready::ReadySet;
 use bed::Bed;

@@ -3,6 +3,7 @@
 use crate::cmdqv::group::Member;
 use crate::consumer::Consumer;
 use crate::doorbell::Bell;
+use crate::doorbell::flipper::Flipper;
 use crate::error::{RingError, StartError};
 use crate::frame::Frame;
 use crate::lateness::Meter;
@@ -14,6 +15,7 @@ use crate::worker::Worker;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What workers share.
@@ -21,6 +23,8 @@ pub(crate) struct EngineShared {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) bell: Arc<Bell>,
+    pub(crate) flipper: Arc<Flipper>,
+    threads: Option<Arc<dyn Threads>>,
     rings: Mutex<Vec<Arc<Ring>>>,
     /// Counts changes of `rings`.
     pub(crate) version: AtomicU64,
@@ -46,7 +50,7 @@ impl EngineShared {
         if rings.len() >= self.settings.max_rings {
             return Err(RingError::Full(self.settings.max_rings));
         }
-        let ring = Arc::new(Ring::new(
+        let mut ring = Ring::new(
             rings.len() as u32,
             mode,
             self.bell.clone(),
@@ -55,8 +59,13 @@ impl EngineShared {
             self.settings
                 .late_after
                 .map(|limit| Meter::new(self.clock.clone(), limit)),
-        ));
+        );
         self.watch(&ring)?;
+        if let Some(way) = ring.mode.way() {
+            let threads = self.threads.as_deref();
+            ring.gate = Some(self.flipper.gate(way, ring.index, threads)?);
+        }
+        let ring = Arc::new(ring);
         rings.push(ring.clone());
         drop(rings);
         // Release pairs with the acquire in `Worker::refresh`.
@@ -123,16 +132,13 @@ impl Engine {
     }
 
     /// The same with the VMM's clock.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "spawning more workers later needs it; the signature is to stay"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "the signature is to stay")]
     pub fn start_with_clock(
         settings: Settings,
         threads: Arc<dyn Threads>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let engine = Self::prepare(settings, clock)?;
+        let engine = Self::prepare(settings, clock, Some(threads.clone()))?;
         let shared = &engine.shared;
         for index in 0..shared.settings.workers {
             let worker = Worker::new(index, shared.clone());
@@ -152,13 +158,19 @@ impl Engine {
     }
 
     /// Everything but the threads.
-    pub(crate) fn prepare(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub(crate) fn prepare(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        threads: Option<Arc<dyn Threads>>,
+    ) -> Result<Self, StartError> {
         settings.validate()?;
+        let bell = Bell::new(settings.max_rings, settings.workers).consuming(settings.inline);
+        let bell = Arc::new(bell);
         let shared = EngineShared {
-            bell: Arc::new(
-                Bell::new(settings.max_rings, settings.workers).consuming(settings.inline),
-            ),
+            flipper: Arc::new(Flipper::new(bell.clone(), clock.clone())),
+            bell,
             clock,
+            threads,
             rings: Mutex::default(),
             version: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -191,6 +203,7 @@ impl Engine {
     /// What the workers have done so far. Goes through all rings.
     #[must_use]
     pub fn metrics(&self) -> EngineMetrics {
+        let flips = &self.shared.flipper.counters;
         let mut lateness = Lateness::default();
         for ring in self.shared.rings() {
             lateness.add(&ring.metrics().lateness());
@@ -200,6 +213,10 @@ impl Engine {
             wake_ups: self.shared.bell.wake_ups(),
             sleeps: self.shared.sleeps.load(Ordering::Relaxed),
             idle_looks: self.shared.idle_looks.load(Ordering::Relaxed),
+            flips: flips.flips.load(Ordering::Relaxed),
+            failed_flips: flips.failed.load(Ordering::Relaxed),
+            flip_time: Duration::from_nanos(flips.nanos.load(Ordering::Relaxed)),
+            longest_flip: Duration::from_nanos(flips.longest.load(Ordering::Relaxed)),
         }
     }
 
@@ -208,6 +225,7 @@ impl Engine {
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.bell.wake_all();
+        self.shared.flipper.stop();
         let workers =
             std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for worker in workers {

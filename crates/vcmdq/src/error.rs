@@ -18,6 +18,17 @@ pub enum StartError {
     /// A worker that may take no command.
     #[error("a slice of 0 commands: a worker must be allowed to take at least one")]
     Slice,
+    /// Workers that spin without ever giving way, on fewer cores.
+    #[error(
+        "{workers} workers spin without yielding on {cores} cores: choose fewer, or a \
+         Settings::yield_after below Settings::spin"
+    )]
+    Spinning {
+        /// Settings::workers.
+        workers: usize,
+        /// What the host offers.
+        cores: usize,
+    },
     /// A doorbell that consumes nothing, or more than a window.
     #[error("inline doorbells of {0} commands: choose 1 to 256, or None for none")]
     Inline(u32),
@@ -42,6 +53,18 @@ pub enum RingError {
     /// The shared page is too small.
     #[error("the shared page has {0} words; a queue's window has at least 6")]
     PageTooSmall(usize),
+    /// The page cannot be mapped into the guest.
+    #[error("the shared page is at {0:#x} in this process: choose a multiple of 4096")]
+    PageMisaligned(usize),
+    /// Guest and engine would not see each other's stores.
+    #[error(
+        "the shared page is not coherent on this host: an Arm host needs FEAT_S2FWB, and \
+         RingPage::is_coherent has to say so; trap doorbells instead"
+    )]
+    PageNotCoherent,
+    /// The VMM's thread seam failed.
+    #[error("the thread that opens and closes doorbells' ways could not be spawned: {0}")]
+    ControlThread(std::io::ErrorKind),
     /// PROD is to lie where no aligned word of guest memory is.
     #[error("PROD at {0}: choose an address of guest memory that is a multiple of 4")]
     ProdNotMemory(Gpa),

@@ -5,8 +5,8 @@ use crate::cmdqv::group::{Group, Member, Vintf};
 use crate::cmdqv::state as cmdqv;
 use crate::consumer::Consumer;
 use crate::doorbell::Bell;
-#[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
-use crate::doorbell::guest_prod;
+use crate::doorbell::check::check;
+use crate::doorbell::zones::Zones;
 use crate::engine::EngineShared;
 use crate::error::{BindError, RestoreError, RingError};
 use crate::events::EventSink;
@@ -14,7 +14,6 @@ use crate::fetch::Entries;
 use crate::instance::{Instance, InstanceId, Placement};
 use crate::registers::gate::IrqGate;
 use crate::ring::{DoorbellMode, Ring};
-use crate::ring_page;
 use crate::seams::{Interrupts, Seams, StreamHost};
 use crate::settings::FrameSettings;
 use crate::snapshot::{FrameState, RingState};
@@ -38,6 +37,8 @@ pub(crate) struct FrameShared {
     pub(crate) events: EventSink,
     pub(crate) streams: Snapshot<Streams>,
     pub(crate) vintf: Vintf,
+    /// What rings have queued outside of the engine.
+    pub(crate) zones: Zones,
 }
 
 /// What control calls change; workers never look here.
@@ -91,6 +92,7 @@ impl Frame {
             host: seams.streams,
             streams: Snapshot::new(Streams::default()),
             vintf: Vintf::default(),
+            zones: Zones::default(),
         };
         let wake = Arc::new(WakeRing(engine.bell.clone(), shared.vintf.clone()));
         shared.events.queue().attach(wake);
@@ -162,14 +164,11 @@ impl Frame {
         mode: DoorbellMode,
         member: Option<Member>,
     ) -> Result<Arc<Ring>, RingError> {
-        if let DoorbellMode::SharedPage(page) = &mode {
-            let words = page.words().len();
-            if words < ring_page::WORDS {
-                return Err(RingError::PageTooSmall(words));
-            }
-        }
         let mut control = self.control();
-        refuse_taken(&mode, &control)?;
+        check(&mode, &control.rings, &*control.memory, member.is_some())?;
+        if let DoorbellMode::Coalesced(zone) = &mode {
+            self.shared.zones.add(zone);
+        }
         let mut consumer = Consumer {
             entries: Entries::new(Gpa(0), Geometry::capped(0, 0)),
             cons: Geometry::capped(0, 0).pointer(0),
@@ -339,32 +338,6 @@ const NOTHING: BackendCapabilities = BackendCapabilities {
     may_block: false,
     widen_above: u64::MAX,
 };
-
-/// A doorbell that cannot be this ring's.
-fn refuse_taken(mode: &DoorbellMode, control: &FrameControl) -> Result<(), RingError> {
-    match mode {
-        DoorbellMode::Trap => Ok(()),
-        DoorbellMode::SharedPage(page) => {
-            let first = page.words().as_ptr();
-            let same = |ring: &&Arc<Ring>| ring.page().is_some_and(|page| page.begins_at(first));
-            control.rings.iter().find(same).map_or(Ok(()), taken)
-        }
-        #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
-        DoorbellMode::EventFd(prod) => {
-            let readable = guest_prod::load(&*control.memory, prod.at).is_some();
-            if prod.at.0 % 4 != 0 || !readable {
-                return Err(RingError::ProdNotMemory(prod.at));
-            }
-            let same = |ring: &&Arc<Ring>| ring.guest_prod() == Some(prod.at);
-            control.rings.iter().find(same).map_or(Ok(()), taken)
-        }
-    }
-}
-
-fn taken(ring: &Arc<Ring>) -> Result<(), RingError> {
-    tracing::debug!(ring = ring.index, "has this doorbell already");
-    Err(RingError::DoorbellTaken)
-}
 
 fn set_instances(consumer: &mut Consumer, instances: &[Arc<Instance>]) {
     consumer.instances = instances.to_vec();

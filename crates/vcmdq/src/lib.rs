@@ -106,7 +106,7 @@ pub use gerror::{CommandError, ErrorLatch, gerror_bits};
 pub use instance::{Instance, InstanceId, Placement};
 pub use ring::{DoorbellMode, Ring};
 pub use ring_page::{HeapPage, RingPage};
-pub use seams::{Interrupts, Line, Seams, StdThreads, StreamHost, Threads};
+pub use seams::{CoalescedZone, Interrupts, Line, Passage, Seams, StdThreads, StreamHost, Threads};
 pub use settings::{FrameSettings, RingSettings, Settings};
 pub use streams::Binding;
 pub use tap::Tap;

@@ -1,5 +1,6 @@
 //! Counters, by stage. Written by the one worker that owns a ring, read by anybody.
 
+use std::time::Duration;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
 /// Buckets of the window-size histogram: 1, 2, 3 to 4, 5 to 8, … 129 to 256 commands.
@@ -86,6 +87,8 @@ counters! {
     atc_timeouts,
     /// Messages of SYNCs that went nowhere.
     lost_messages,
+    /// PRODs that came late, behind newer ones; dropped. Of rings with a way around the exit only.
+    stale_prods,
     /// Doorbells that consumed on the vCPU's thread ([`Settings::inline`](crate::Settings::inline)).
     inline_doorbells,
     /// Commands that they consumed.
@@ -184,6 +187,11 @@ impl Counter {
         }
     }
 
+    /// The same for a counter that several threads write, and only so.
+    pub(crate) fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -214,4 +222,12 @@ pub struct EngineMetrics {
     pub idle_looks: u64,
     /// How late the SYNCs of all rings were, and why.
     pub lateness: Lateness,
+    /// Times the VMM was asked to open or close a way around the exit.
+    pub flips: u64,
+    /// Those that failed.
+    pub failed_flips: u64,
+    /// The time that all of them took.
+    pub flip_time: Duration,
+    /// The longest.
+    pub longest_flip: Duration,
 }

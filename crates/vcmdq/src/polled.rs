@@ -18,15 +18,18 @@ impl Ring {
     #[inline]
     pub(crate) fn page(&self) -> Option<PageView<'_>> {
         match &self.mode {
-            DoorbellMode::SharedPage(page) => Some(PageView::new(&**page)),
+            DoorbellMode::SharedPage(page) | DoorbellMode::Adaptive { page, .. } => {
+                Some(PageView::new(&**page))
+            }
             _ => None,
         }
     }
 
-    /// Whether the first worker looks for PROD itself: in a shared page or in guest memory.
+    /// Whether the first worker looks for PROD itself: in a shared page, in guest memory or in a
+    /// zone's queue.
     #[inline]
     pub(crate) fn is_polled(&self) -> bool {
-        self.page().is_some() || self.guest_prod().is_some()
+        self.page().is_some() || self.guest_prod().is_some() || self.gate.is_some()
     }
 
     /// Whether a guest has written something new into the shared page.

@@ -3,6 +3,7 @@
 use crate::cmdqv::group::Member;
 use crate::consumer::Consumer;
 use crate::doorbell::Bell;
+use crate::doorbell::gate::{Gate, Way};
 use crate::error::ConfigureError;
 use crate::fetch::Entries;
 use crate::gerror::{CommandError, ErrorLatch};
@@ -12,7 +13,7 @@ use crate::metrics::{Counters, RingMetrics};
 use crate::polled::Seen;
 use crate::ring_control::{Control, GATED};
 use crate::ring_page::RingPage;
-use crate::seams::{Interrupts, Line};
+use crate::seams::{CoalescedZone, Interrupts, Line, Passage};
 use crate::settings::RingSettings;
 use crate::staged::Staged;
 use crate::tap::TapSlot;
@@ -21,7 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vcmdq_sync::CachePadded;
-use vcmdq_sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use vcmdq_sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use vcmdq_sync::claim::{Claim, ClaimCell};
 use vcmdq_sync::weak::{Site, order};
 
@@ -32,6 +33,18 @@ pub enum DoorbellMode {
     Trap,
     /// The guest stores into a page that a worker polls. The first worker serves such rings.
     SharedPage(Arc<dyn RingPage>),
+    /// The same, but the VMM maps the page only while the guest is busy: then a doorbell costs no
+    /// exit; otherwise it traps, and the worker sleeps. Rings can share a passage. The page's words
+    /// are the only home of what the guest writes there.
+    Adaptive {
+        /// As of [`SharedPage`](Self::SharedPage); begins at a multiple of 4096.
+        page: Arc<dyn RingPage>,
+        /// Maps it and takes it away.
+        passage: Arc<dyn Passage>,
+    },
+    /// The hypervisor queues writes of PROD while the guest is busy, and the first worker polls
+    /// the queue; otherwise they trap.
+    Coalesced(Arc<dyn CoalescedZone>),
     /// The guest stores PROD into its own memory and signals an eventfd (KVM's ioeventfd), which
     /// wakes the first worker directly. [`Ring::doorbell`] does the same by a trap; its value does
     /// not count.
@@ -44,9 +57,22 @@ impl fmt::Debug for DoorbellMode {
         f.write_str(match self {
             Self::Trap => "Trap",
             Self::SharedPage(_) => "SharedPage",
+            Self::Adaptive { .. } => "Adaptive",
+            Self::Coalesced(_) => "Coalesced",
             #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
             Self::EventFd(_) => "EventFd",
         })
+    }
+}
+
+impl DoorbellMode {
+    /// The way around the exit that the VMM opens and closes, if there is one.
+    pub(crate) fn way(&self) -> Option<Way> {
+        match self {
+            Self::Adaptive { passage, .. } => Some(Way::Page(passage.clone())),
+            Self::Coalesced(zone) => Some(Way::Zone(zone.clone())),
+            _ => None,
+        }
     }
 }
 
@@ -54,6 +80,10 @@ impl fmt::Debug for DoorbellMode {
 pub struct Ring {
     pub(crate) index: u32,
     pub(crate) mode: DoorbellMode,
+    /// Of the way around the exit, if the mode has one.
+    pub(crate) gate: Option<Arc<Gate>>,
+    /// Of the ring as it is enabled now: for who compares PRODs without owning it.
+    pub(crate) log2size: AtomicU8,
     /// Its place in a VINTF, if it is a VCMDQ.
     pub(crate) member: Option<Member>,
     /// PROD as last published by a trap.
@@ -112,6 +142,8 @@ impl Ring {
         Self {
             index,
             mode,
+            gate: None,
+            log2size: AtomicU8::new(0),
             member,
             prod: CachePadded::new(AtomicU32::new(0)),
             cons: CachePadded::new(AtomicU32::new(0)),
@@ -139,6 +171,9 @@ impl Ring {
     pub fn doorbell(&self, prod: u32) {
         if self.guest_prod().is_some() {
             return self.bell.ring(self.index);
+        }
+        if self.gate.is_some() && self.doorbell_beside_a_way(prod) {
+            return;
         }
         // A page's PROD is told when its owner sees it.
         if self.page().is_none() {

@@ -160,6 +160,8 @@ impl Ring {
         if let Some(page) = self.page().filter(|_| wanted & PAUSED == 0) {
             page.publish_status(consumer.armed);
         }
+        let log2size = consumer.entries.geometry().log2size();
+        self.log2size.store(log2size, Ordering::Release);
         let armed = if consumer.armed { ARMED } else { 0 };
         // Release: whoever sees the ring settled sees its last CONS.
         self.control

@@ -31,10 +31,18 @@ pub(crate) const GERRORN: usize = 5;
 pub trait RingPage: Send + Sync {
     /// The 32-bit words of the queue's window; at least 6.
     fn words(&self) -> &[AtomicU32];
+
+    /// Whether guest and engine see each other's stores on this host; a page for which that is not
+    /// true is refused. An Arm host needs FEAT_S2FWB for that, which only the VMM can find out: so
+    /// there the default is no.
+    fn is_coherent(&self) -> bool {
+        !cfg!(any(target_arch = "aarch64", target_arch = "arm"))
+    }
 }
 
 /// A page on the heap, for tests and for guests in the same process.
 #[derive(Debug)]
+#[repr(align(4096))]
 pub struct HeapPage([AtomicU32; 32]);
 
 impl Default for HeapPage {
@@ -46,6 +54,10 @@ impl Default for HeapPage {
 impl RingPage for HeapPage {
     fn words(&self) -> &[AtomicU32] {
         &self.0
+    }
+
+    fn is_coherent(&self) -> bool {
+        true
     }
 }
 
@@ -69,6 +81,11 @@ impl<'a> PageView<'a> {
     /// One queue of a VINTF's page 0.
     pub(crate) fn of_queue(page: &'a dyn RingPage, queue: usize) -> Self {
         Self(&page.words()[queue * QUEUE_WORDS..][..QUEUE_WORDS])
+    }
+
+    /// The word that holds PROD.
+    pub(crate) fn prod_word(self) -> &'a AtomicU32 {
+        &self.0[PROD]
     }
 
     /// Whether the page's words begin at this address.

@@ -7,6 +7,8 @@
 //! | [`Threads`] | the thread that starts the engine | yes | no |
 //! | [`Clock`] | workers, and doorbells while lateness is measured | no | no |
 //! | [`GuestMemory`] | workers | no | no |
+//! | [`Passage`], [`CoalescedZone`] `open`, `close` | the engine's thread for gates | yes | no |
+//! | [`CoalescedZone::drain`] | that thread, worker 0, vCPUs in register accesses, control calls | for a lock of the VMM's | [`Ring::coalesced`](crate::Ring::coalesced) only |
 
 use dispatch::{Cause, Traffic};
 use smmu_core::command::{Cfgi, Msi, PriResponse, ResumeAction};
@@ -114,6 +116,40 @@ impl Threads for StdThreads {
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         std::thread::Builder::new().name(name).spawn(body)
     }
+}
+
+/// A shared page that the VMM maps into the guest, or lets trap.
+///
+/// The engine calls these from one thread of its own, at most 20 times a second for each passage.
+pub trait Passage: Send + Sync {
+    /// The guest's accesses reach the page from now on. If it fails they trap as before.
+    fn open(&self) -> std::io::Result<()>;
+
+    /// Makes the guest's accesses trap. When it returns, each store that went to the page has
+    /// happened and is seen by the caller, and each later one leads to
+    /// [`Ring::doorbell`](crate::Ring::doorbell) or a register write. If it fails, the page is open
+    /// as before.
+    fn close(&self) -> std::io::Result<()>;
+}
+
+/// KVM's coalesced MMIO over the PROD register of one ring.
+///
+/// The ring of queued writes is one for each VM and the VMM's. Whoever drains it hands each entry
+/// to the ring that its address stands for ([`Ring::coalesced`](crate::Ring::coalesced)), in their
+/// order and under one lock, from which nothing else of the engine is called. The ring owns its
+/// zone, so what finds the ring for an address should not own it.
+pub trait CoalescedZone: Send + Sync {
+    /// Has the hypervisor queue writes of PROD from now on (KVM_REGISTER_COALESCED_MMIO). It may
+    /// still let one exit, when its queue is full. If it fails, all of them exit as before.
+    fn open(&self) -> std::io::Result<()>;
+
+    /// Has each write of PROD exit (KVM_UNREGISTER_COALESCED_MMIO). When it returns, each write
+    /// is in the queue or exits. If it fails, the zone is open as before.
+    fn close(&self) -> std::io::Result<()>;
+
+    /// Hands over what is queued. When it returns, every entry of this zone that was queued before
+    /// the call has been handed over. Called often: an empty queue should cost a look at it.
+    fn drain(&self);
 }
 
 /// A monotonic clock. Only differences count.

@@ -68,6 +68,12 @@ impl Settings {
         if self.slice == 0 {
             return Err(StartError::Slice);
         }
+        let spins = !self.spin.is_zero() && self.yield_after >= self.spin;
+        let cores = vcmdq_sync::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        if spins && self.workers > cores {
+            let workers = self.workers;
+            return Err(StartError::Spinning { workers, cores });
+        }
         if let Some(limit) = self.inline {
             if !(1..=MAX_WINDOW).contains(&limit) {
                 return Err(StartError::Inline(limit));

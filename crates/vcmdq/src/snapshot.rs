@@ -70,6 +70,7 @@ pub struct RingState {
 
 impl RingState {
     pub(crate) fn of(ring: &Ring) -> Self {
+        ring.drain();
         ring.with_consumer(|consumer| {
             // law10b: what nobody has read yet is not saved.
             if !cfg!(break_law10b) {

@@ -9,7 +9,7 @@ use crate::seams::Clock;
 use crate::settings::Settings;
 use crate::testing::QueueRegisters;
 use crate::window::Desk;
-use crate::worker::{Worker, serve};
+use crate::worker::{Worker, poll, serve};
 use std::sync::Arc;
 use vcmdq_sync::atomic::Ordering;
 
@@ -60,12 +60,18 @@ impl Stepper {
     pub fn serve(&mut self, ring: &Ring) -> bool {
         serve(ring, &mut self.desk, self.slice)
     }
+
+    /// Looks for what a guest has published where nobody rings, as the first worker does; consumes
+    /// it. Whether anything was consumed.
+    pub fn look(&mut self, ring: &Ring) -> bool {
+        poll(ring, &mut self.desk, self.slice, 1)
+    }
 }
 
 impl Engine {
     /// An engine whose rings are served by [`Stepper`]s only.
     pub fn without_workers(settings: Settings) -> Result<Self, StartError> {
-        Self::prepare(settings, Arc::new(crate::seams::StdClock::default()))
+        Self::prepare(settings, Arc::new(crate::seams::StdClock::default()), None)
     }
 
     /// The same with a clock of the test's.
@@ -73,7 +79,7 @@ impl Engine {
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        Self::prepare(settings, clock)
+        Self::prepare(settings, clock, None)
     }
 
     /// The worker that a thread of its own would run.
@@ -86,6 +92,11 @@ impl Engine {
     #[must_use]
     pub fn take_ready(&self) -> Option<u32> {
         self.bell().take(0)
+    }
+
+    /// Opens and closes ways as the thread for it would, once.
+    pub fn flip_gates(&self) {
+        let _next = self.shared().flipper.turn();
     }
 
     /// Whether a worker sleeps, or is about to.
@@ -102,6 +113,25 @@ impl Engine {
 }
 
 impl Ring {
+    /// Whether a worker has to look by itself for what comes on the ring's way around the exit.
+    #[must_use]
+    pub fn has_open_way(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.is_open())
+    }
+
+    /// Has the VMM open or close that way now, as the thread for it does. Whether it could.
+    pub fn flip_way(&self, open: bool) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|gate| gate.flip(open, &self.bell).is_ok())
+    }
+
+    /// Says whether that way should be open, as a worker does that is busy, or idle.
+    pub fn want_way(&self, open: bool) {
+        if let Some(gate) = &self.gate {
+            gate.want(open);
+        }
+    }
+
     /// Makes the entry at slot zero the only published one, whatever was consumed before: CONS to
     /// the `lap`th time round, PROD one further.
     pub fn set_pointers_for_test(&self, lap: u32) {

@@ -1,6 +1,7 @@
 //! The loop of a worker: take a ring, serve it, spin, sleep.
 
 use crate::consumer::Progress;
+use crate::doorbell::pace::Pace;
 use crate::engine::EngineShared;
 use crate::ring::Ring;
 use crate::waits::Waits;
@@ -24,6 +25,7 @@ pub(crate) struct Worker {
     version: u64,
     desk: Desk,
     waits: Waits,
+    pace: Pace,
     last: u32,
 }
 
@@ -31,10 +33,14 @@ impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<EngineShared>) -> Self {
         let version = shared.version.load(Ordering::Acquire);
         let rings = shared.rings();
+        let pages = polled(index, &rings);
+        let mut pace = Pace::default();
+        pace.follow(&pages);
         Self {
             index,
             shared,
-            pages: polled(index, &rings),
+            pages,
+            pace,
             rings,
             version,
             desk: Desk::new(),
@@ -55,6 +61,8 @@ impl Worker {
         self.refresh();
         if !(self.serve_ready() | self.serve_pages()) {
             self.rest();
+        } else if self.pace.has_worked() {
+            self.pace.rests(self.shared.clock.now());
         }
     }
 
@@ -65,6 +73,7 @@ impl Worker {
             self.version = version;
             self.rings = self.shared.rings();
             self.pages = polled(self.index, &self.rings);
+            self.pace.follow(&self.pages);
         }
     }
 
@@ -105,19 +114,22 @@ impl Worker {
         let start = self.shared.clock.now();
         self.looked(start, false);
         self.waits.check(start);
+        self.pace.rests(start);
+        let spin = self.pace.spin(self.shared.settings.spin, start);
         let mut looks = 0;
         loop {
             for _ in 0..ROUNDS {
                 looks += 1;
                 hint::spin_loop();
                 if self.has_work() || self.serve_pages() {
+                    self.pace.has_worked();
                     return self.shared.count_idle(looks, false);
                 }
             }
             let now = self.shared.clock.now();
             self.looked(now, false);
             let idle = now.saturating_sub(start);
-            if idle >= self.shared.settings.spin {
+            if idle >= spin {
                 break;
             }
             // Whoever is going to ring may be waiting for this very processor.
@@ -126,10 +138,12 @@ impl Worker {
             }
         }
         // An eventfd wakes it; nobody does for a page.
-        let polls = self.pages.iter().any(|ring| ring.page().is_some());
-        let doze = polls.then_some(self.shared.settings.doze);
-        let told = self.waits.next(self.shared.clock.now());
-        let limit = doze.into_iter().chain(told).min();
+        let polls = |ring: &Arc<Ring>| ring.page().is_some() && ring.gate.is_none();
+        let doze = self.shared.settings.doze;
+        let now = self.shared.clock.now();
+        let dozes = self.pages.iter().any(polls).then_some(doze);
+        let dozes = dozes.into_iter().chain(self.pace.doze(doze, now));
+        let limit = dozes.chain(self.waits.next(now)).min();
         let slept = limit != Some(Duration::ZERO)
             && self.shared.bell.sleep(self.index, limit, || self.changed());
         self.shared.count_idle(looks, slept);
@@ -183,7 +197,17 @@ pub(crate) fn serve(ring: &Ring, desk: &mut Desk, slice: u32) -> bool {
 }
 
 /// Looks at a shared page a few times; serves the ring as soon as there is news.
-fn poll(ring: &Ring, desk: &mut Desk, slice: u32, looks: u32) -> bool {
+pub(crate) fn poll(ring: &Ring, desk: &mut Desk, slice: u32, looks: u32) -> bool {
+    if let Some(gate) = &ring.gate {
+        // Behind a closed gate nothing comes without a doorbell.
+        if !gate.is_open() {
+            return false;
+        }
+        ring.drain();
+        if ring.page().is_none() {
+            return false;
+        }
+    }
     let Some(mut claim) = ring.consumer.enter() else {
         return false;
     };

@@ -36,6 +36,11 @@ impl RingPage for SharedPage {
         let words = self.memory.words32(self.at, VINTF_PAGE_WORDS);
         words.unwrap_or_default()
     }
+
+    /// The guest's processors are threads of QEMU, on this host's memory.
+    fn is_coherent(&self) -> bool {
+        true
+    }
 }
 
 /// A CMDQV whose queues run only where the guest has placed them. Written by one thread.

@@ -26,16 +26,24 @@ impl RingPage for PageWindow {
     fn words(&self) -> &[AtomicU32] {
         &self.page.words()[self.queue * QUEUE_WORDS..][..QUEUE_WORDS]
     }
+
+    fn is_coherent(&self) -> bool {
+        self.page.is_coherent()
+    }
 }
 
 /// A VINTF's page 0 on the heap, for tests and for guests in the same process. It holds the windows
 /// of [`MAX_QUEUES`] queues; the rest of a real page's 64 KiB is never looked at.
-pub struct HeapVintfPage(Box<[AtomicU32]>);
+pub struct HeapVintfPage(Box<Words>);
+
+/// Aligned as a page that can be mapped alone.
+#[repr(align(4096))]
+struct Words([AtomicU32; MAX_QUEUES * QUEUE_WORDS]);
 
 impl Default for HeapVintfPage {
     fn default() -> Self {
-        let words = MAX_QUEUES * QUEUE_WORDS;
-        Self((0..words).map(|_| AtomicU32::new(0)).collect())
+        let words = std::array::from_fn(|_| AtomicU32::new(0));
+        Self(Box::new(Words(words)))
     }
 }
 
@@ -47,6 +55,10 @@ impl fmt::Debug for HeapVintfPage {
 
 impl RingPage for HeapVintfPage {
     fn words(&self) -> &[AtomicU32] {
-        &self.0
+        &self.0.0
+    }
+
+    fn is_coherent(&self) -> bool {
+        true
     }
 }

@@ -2,11 +2,12 @@
 
 use super::group::{Group, MAX_QUEUES, Member};
 use super::page::PageWindow;
+use crate::doorbell::check::check_alignment;
 use crate::error::RingError;
-use crate::frame::Frame;
+use crate::frame::{Frame, FrameShared};
 use crate::ring::{DoorbellMode, Ring};
 use crate::ring_page::{QUEUE_WORDS, RingPage};
-use crate::seams::Interrupts;
+use crate::seams::{Interrupts, Passage};
 use smmu_core::spec::vcmdq::{CmdqAlloc, Config, VintfConfig, offset};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +67,9 @@ pub enum CmdqvError {
         /// Queues.
         queues: usize,
     },
+    /// A passage to a page that is not there.
+    #[error("an adaptive doorbell needs CmdqvSettings::page")]
+    NoPage,
     /// A ring could not be added.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -97,6 +101,7 @@ impl Registers {
 pub(crate) struct Shared {
     pub(super) rings: Vec<Arc<Ring>>,
     pub(super) group: Arc<Group>,
+    pub(super) frame: Arc<FrameShared>,
     pub(super) interrupts: Arc<dyn Interrupts>,
     pub(super) control: Mutex<Registers>,
     ignored: AtomicU64,
@@ -149,6 +154,26 @@ impl Frame {
     /// Puts a CMDQV beside the SMMU's own queue: adds its rings to the frame, disabled. One for
     /// each frame.
     pub fn add_cmdqv(&self, settings: CmdqvSettings) -> Result<CmdqvFrame, CmdqvError> {
+        self.add_cmdqv_behind(settings, None)
+    }
+
+    /// The same with a page 0 that the VMM maps into the guest only while the guest is busy
+    /// ([`DoorbellMode::Adaptive`]). It begins at a multiple of 4096 in this process.
+    pub fn add_adaptive_cmdqv(
+        &self,
+        settings: CmdqvSettings,
+        passage: &Arc<dyn Passage>,
+    ) -> Result<CmdqvFrame, CmdqvError> {
+        let page = settings.page.as_ref().ok_or(CmdqvError::NoPage)?;
+        check_alignment(&**page)?;
+        self.add_cmdqv_behind(settings, Some(passage))
+    }
+
+    fn add_cmdqv_behind(
+        &self,
+        settings: CmdqvSettings,
+        passage: Option<&Arc<dyn Passage>>,
+    ) -> Result<CmdqvFrame, CmdqvError> {
         let CmdqvSettings { log2_queues, page } = settings;
         let queues = 1usize
             .checked_shl(u32::from(log2_queues))
@@ -169,7 +194,14 @@ impl Frame {
             let mode = match &page {
                 None => DoorbellMode::Trap,
                 Some(page) => {
-                    DoorbellMode::SharedPage(Arc::new(PageWindow::new(page.clone(), index)))
+                    let page = Arc::new(PageWindow::new(page.clone(), index));
+                    match passage {
+                        None => DoorbellMode::SharedPage(page),
+                        Some(passage) => DoorbellMode::Adaptive {
+                            page,
+                            passage: passage.clone(),
+                        },
+                    }
                 }
             };
             let group = group.clone();
@@ -179,6 +211,7 @@ impl Frame {
         let shared = Arc::new(Shared {
             rings,
             group,
+            frame: self.shared().clone(),
             interrupts: self.interrupts(),
             control: Mutex::default(),
             ignored: AtomicU64::new(0),
@@ -205,6 +238,7 @@ impl CmdqvFrame {
     /// are for registers of 64 bits; each of their halves can be read alone.
     #[must_use]
     pub fn read(&self, at: u64, width: u8) -> u64 {
+        self.shared.frame.zones.drain();
         match (width, at % 4) {
             (4, 0) => u64::from(self.read32(at)),
             (8, 0) if is_wide(at) => {
@@ -220,6 +254,7 @@ impl CmdqvFrame {
     /// A guest writes; conditions as for [`read`](Self::read). Returns before what it starts is
     /// done: STATUS follows.
     pub fn write(&self, at: u64, width: u8, value: u64) {
+        self.shared.frame.zones.drain();
         match (width, at % 4) {
             (4, 0) => self.write32(at, value as u32),
             (8, 0) if is_wide(at) => self.write64(at, value),

@@ -20,6 +20,9 @@ pub enum RegisterFrameError {
     /// Of what the frame advertises.
     #[error("the frame cannot advertise this: {0}")]
     Capabilities(#[from] CapabilitiesError),
+    /// A doorbell that an SMMU's own page cannot have.
+    #[error("an SMMU's own command queue is trapped or coalesced: its page 0 holds CR0 and more")]
+    Doorbell,
     /// The command queue could not be added.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -57,8 +60,21 @@ impl RegisterFrame {
     /// the engine has no more room for rings; and if the frame's capabilities are such as no SMMU
     /// has. A frame has one. Control path.
     pub fn new(frame: Arc<Frame>) -> Result<Self, RegisterFrameError> {
+        Self::with_doorbell(frame, DoorbellMode::Trap)
+    }
+
+    /// The same; CMDQ_PROD reaches the engine as [`Coalesced`](DoorbellMode::Coalesced) has it, or
+    /// by a trap. Other modes are refused: page 0 of an SMMU always traps, as it holds more than
+    /// the queue.
+    pub fn with_doorbell(
+        frame: Arc<Frame>,
+        mode: DoorbellMode,
+    ) -> Result<Self, RegisterFrameError> {
+        if !matches!(mode, DoorbellMode::Trap | DoorbellMode::Coalesced(_)) {
+            return Err(RegisterFrameError::Doorbell);
+        }
         frame.shared().settings.caps.check()?;
-        let ring = frame.add_ring(DoorbellMode::Trap)?;
+        let ring = frame.add_ring(mode)?;
         ring.with_consumer(|consumer| consumer.tells_traffic = true);
         let shared = frame.shared().clone();
         let registers = Self {
@@ -99,6 +115,7 @@ impl RegisterFrame {
     /// no register, or no legal access, reads as zero. From any thread, never waits for a worker.
     #[must_use]
     pub fn read(&self, at: u64, width: u8) -> u64 {
+        self.shared.zones.drain();
         let Some(access) = Access::new(at, width) else {
             self.counters.count(Ignored::Shape);
             return 0;
@@ -110,6 +127,7 @@ impl RegisterFrame {
     /// 0. Whatever is no writable register, or no legal access, is ignored. From any thread, never
     /// waits for a worker; wakes one if there is something to do.
     pub fn write(&self, at: u64, width: u8, value: u64) {
+        self.shared.zones.drain();
         let written = match Access::new(at, width) {
             Some(access) => self.write_register(access, value),
             None => Err(Ignored::Shape),

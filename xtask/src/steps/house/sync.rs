@@ -15,6 +15,10 @@ const STD_THREADS: &[(&str, &str)] = &[
         "crates/vcmdq/src/engine.rs",
         "it joins the threads that the VMM started",
     ),
+    (
+        "crates/vcmdq/src/doorbell/flipper.rs",
+        "it joins a thread that the VMM started",
+    ),
 ];
 
 /// Only `crates/sync` names atomics and threads: what goes past it, loom does not see.
