@@ -30,9 +30,6 @@ impl Ring {
             meter.rung();
         }
         if self.forward(&self.prod, prod, |word| word) {
-            if let Some(member) = &self.member {
-                member.lane().show_prod(self.prod.load(Ordering::Acquire));
-            }
             self.bell.ring(self.index);
         }
     }

@@ -57,7 +57,8 @@ impl Pace {
             return;
         }
         if let Some(before) = self.arrived.replace(now) {
-            let gap = now.saturating_sub(before) / rounds;
+            // A long pause counts as a few gaps that are too long: a burst behind it is one again.
+            let gap = (now.saturating_sub(before) / rounds).min(BUSY * 8);
             self.gap = Some(
                 self.gap
                     .map_or(gap, |average| average - average / 4 + gap / 4),
@@ -166,6 +167,18 @@ mod tests {
         let now = arrivals(&mut pace, us(0), us(5000), 20);
         assert_eq!((pace.spin(MOST, now), gate.wish()), (Duration::ZERO, None));
         assert_eq!(pace.doze(DOZE, now), None, "asleep until a doorbell rings");
+    }
+
+    #[test]
+    fn a_burst_behind_a_long_pause_is_soon_one_again() {
+        let (mut pace, gate) = pace();
+        let before = arrivals(&mut pace, us(0), us(5), 20);
+        gate.want(false);
+        let now = arrivals(&mut pace, before + us(10_000_000), us(5), 8);
+        assert_eq!(
+            (gate.wish(), pace.spin(MOST, now)),
+            (Some(true), Duration::ZERO)
+        );
     }
 
     #[test]
