@@ -1,5 +1,6 @@
 //! One TLBI and its SYNC, polled: from the store to PROD in a shared page to the SYNC's word in
-//! the guest's own slot. Beside an rtrb ping-pong and one of two bare cache lines.
+//! the guest's own slot; and to CONS in the mapped page of a VCMDQ. Beside an rtrb ping-pong and one
+//! of two bare cache lines.
 
 use criterion::Criterion;
 use dispatch::backend::Software;
@@ -8,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use vcmdq_benches::ping_pong::{self, Pins, Trips};
 use vcmdq_benches::rig::guest_memory;
-use vcmdq_benches::{is_quick, plants, streams, table};
+use vcmdq_benches::{is_quick, plants, streams, table, vcmdq_trip};
 
-const NAMES: [&str; 3] = ["engine", "rtrb", "two lines"];
+const NAMES: [&str; 5] = ["engine", "rtrb", "two lines", "1 VCMDQ", "8 VCMDQs"];
 
 /// At most so many times the rtrb ping-pong, in the median.
 const GOAL: f64 = 1.5;
@@ -50,8 +51,16 @@ impl Sides {
                 ping_pong::engine(pins, &self.memory, backend, count, clock_cost, trips);
             }
             1 => ping_pong::rtrb(pins, count, clock_cost, trips),
-            _ => ping_pong::bare(pins, count, clock_cost, trips),
+            2 => ping_pong::bare(pins, count, clock_cost, trips),
+            3 => self.vcmdq(0, count, trips),
+            _ => self.vcmdq(3, count, trips),
         }
+    }
+
+    fn vcmdq(&self, log2_queues: u8, count: u64, trips: &mut Trips) {
+        let backend = self.software.clone();
+        let trip = (count, self.clock_cost);
+        vcmdq_trip::vcmdq(self.pins, &self.memory, backend, log2_queues, trip, trips);
     }
 }
 

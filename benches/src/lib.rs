@@ -9,6 +9,7 @@
 //! | [`baseline`] | the same work done synchronously under a mutex, command by command |
 //! | [`rounds`] | contenders in turn, medians over many rounds |
 //! | [`ping_pong`] | round trips between two cores, one time each |
+//! | [`vcmdq_trip`] | the same through a VCMDQ's mapped page |
 //! | [`translate`] | tables, baselines and threads for what is translated |
 //! | [`quick`] | whether only to show that everything works |
 //! | [`table`] | results for a person |
@@ -24,5 +25,6 @@ pub mod rounds;
 pub mod streams;
 pub mod table;
 pub mod translate;
+pub mod vcmdq_trip;
 
 pub use quick::is_quick;

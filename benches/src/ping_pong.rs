@@ -86,7 +86,7 @@ pub fn clock_cost() -> u64 {
 }
 
 /// Makes `count` trips and records each.
-fn time(trips: &mut Trips, count: u64, clock_cost: u64, mut trip: impl FnMut(u64)) {
+pub(crate) fn time(trips: &mut Trips, count: u64, clock_cost: u64, mut trip: impl FnMut(u64)) {
     let mut before = Instant::now();
     for number in 0..count {
         trip(number);
