@@ -172,8 +172,10 @@ impl Ring {
             looks.note(now, meter.limit, Cause::Preempted);
             now
         });
-        let found = (0..count).position(|_| {
-            vcmdq_sync::hint::spin_loop();
+        let found = (0..count).position(|look| {
+            if look != 0 {
+                vcmdq_sync::hint::spin_loop();
+            }
             self.page_has_news() || consumer.guest_prod_has_news(self)
         });
         if let (Some(timing), Some(before)) = (&mut consumer.timing, before) {

@@ -22,6 +22,8 @@ pub(crate) struct Worker {
     rings: Vec<Arc<Ring>>,
     /// Those of them whose PROD the first worker looks for itself.
     pages: Vec<Arc<Ring>>,
+    /// Which of them had news last.
+    busy: usize,
     version: u64,
     desk: Desk,
     waits: Waits,
@@ -40,6 +42,7 @@ impl Worker {
             index,
             shared,
             pages,
+            busy: 0,
             pace,
             rings,
             version,
@@ -97,14 +100,29 @@ impl Worker {
 
     /// Looks at the shared pages, which belong to the first worker. Whether any had news.
     fn serve_pages(&mut self) -> bool {
+        if self.pages.len() == 1 {
+            return self.look_at(0, LOOKS);
+        }
         let mut worked = false;
-        // One page may be looked at for a while; with many, the next one may be the one with news.
-        let looks = (LOOKS / self.pages.len().max(1) as u32).max(1);
-        for ring in &self.pages {
-            worked |= poll(ring, &mut self.desk, self.shared.settings.slice, looks);
-            if ring.is_waiting() {
-                self.waits.note(ring, self.shared.clock.now());
+        for page in 0..self.pages.len() {
+            worked |= self.look_at(page, 1);
+            // Who has just had a SYNC done will have another one: looked at between any two others,
+            // its guest does not wait until all the idle ones have been looked at.
+            if self.busy != page && self.busy < self.pages.len() {
+                worked |= self.look_at(self.busy, 1);
             }
+        }
+        worked
+    }
+
+    fn look_at(&mut self, page: usize, looks: u32) -> bool {
+        let ring = &self.pages[page];
+        let worked = poll(ring, &mut self.desk, self.shared.settings.slice, looks);
+        if worked {
+            self.busy = page;
+        }
+        if ring.is_waiting() {
+            self.waits.note(ring, self.shared.clock.now());
         }
         worked
     }

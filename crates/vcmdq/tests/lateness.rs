@@ -265,7 +265,7 @@ impl RingPage for Interrupted {
 #[test]
 fn late_because_the_worker_was_preempted_between_two_looks() {
     // Not the first: the worker slept before that one.
-    for looks in [2, 5, 8, 9, 17, 100] {
+    for looks in [2, 5, 8, 9, 17, 30] {
         let clock = Arc::new(OnceLock::new());
         let page = Arc::new(Interrupted {
             page: HeapPage::default(),
