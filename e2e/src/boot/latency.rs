@@ -91,13 +91,13 @@ impl Guests<'_> {
             Way::Own | Way::Vcmdq => Some(Smmu::new(&ram, settings(cpus, way)?)?),
         };
         let machine = Machine {
-            cpus,
+            cpus: present(cpus),
             ram_mib: RAM_MIB,
             ram: ram.path(),
             kernel: self.parts.kernel.clone(),
             initramfs: self.initramfs.clone(),
             devicetree: self.devicetree(cpus, way)?,
-            append: append(),
+            append: append(cpus),
             device: Device::Idle,
             own_smmu: way == Way::Qemu,
             qtest: self.place.join("qtest"),
@@ -146,7 +146,7 @@ impl Guests<'_> {
         if way == Way::Qemu {
             return Ok(None);
         }
-        let mut tree = devicetree(&self.parts.qemu, cpus, RAM_MIB, self.place)?;
+        let mut tree = devicetree(&self.parts.qemu, present(cpus), RAM_MIB, self.place)?;
         let place = Place {
             cmdqv: (way == Way::Vcmdq).then_some(CMDQV),
             ..PLACE
@@ -209,7 +209,13 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn append() -> String {
+/// CPUs of the machine, of which the guest starts `cpus`. In a machine of one, TCG leaves its loop at
+/// every `yield` and WFE of a guest that waits, some microseconds each that no SMMU takes.
+fn present(cpus: u32) -> u32 {
+    cpus.max(2)
+}
+
+fn append(cpus: u32) -> String {
     let mode = super::Mode::Strict.options();
-    format!("console=ttyAMA0 loglevel=4 panic=-1 {mode} vcmdq.checks=ask")
+    format!("console=ttyAMA0 loglevel=4 panic=-1 maxcpus={cpus} {mode} vcmdq.checks=ask")
 }
