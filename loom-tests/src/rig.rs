@@ -98,13 +98,10 @@ impl Rig {
         Self::set(log2size, Settings::default(), mode)
     }
 
-    fn set(log2size: u8, settings: Settings, mode: DoorbellMode) -> (LoomArc<Self>, Flag) {
+    fn set(log2size: u8, mut settings: Settings, mode: DoorbellMode) -> (LoomArc<Self>, Flag) {
         let removed = LoomArc::new(AtomicU64::new(0));
         let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 16 << log2size)]));
-        let settings = Settings {
-            max_rings: 1,
-            ..settings
-        };
+        settings.max_rings = 1;
         let engine = Engine::without_workers(settings).expect("settings");
         let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
         frame.add_instance(Arc::new(Noting(removed.clone())), Placement::default());
