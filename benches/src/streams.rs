@@ -51,7 +51,7 @@ pub fn with_goals(entries: usize) -> Vec<Stream> {
 /// What Linux 7.2 sent while it booted from an NVMe disk with strict invalidation.
 #[must_use]
 pub fn recorded() -> Vec<RawCommand> {
-    include_bytes!("../../traces/linux-7.2-boot-nvme-strict.cmdq")
+    include_bytes!("../../crates/smmu-core/tests/vectors/linux-7.2-boot-nvme-strict.cmdq")
         .chunks_exact(16)
         .map(|bytes| RawCommand::from_le_bytes(std::array::from_fn(|at| bytes[at])))
         .collect()

@@ -27,12 +27,12 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("one JSON document")
 }
 
-fn traces() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../traces")
+fn dumps() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../smmu-core/tests/vectors")
 }
 
 fn lazy() -> String {
-    traces()
+    dumps()
         .join("linux-7.2-boot-nvme-lazy.cmdq")
         .display()
         .to_string()
@@ -62,8 +62,7 @@ fn the_main_job_is_done_and_told() {
     assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
     let text = stdout(&output);
     for expected in [
-        "linux-7.2-boot-nvme-strict: 13490 submissions by 2 producers",
-        "linux-7.2-boot-nvme-lazy: 160 submissions",
+        "linux-7.2-nvme-strict-4cpu-cmdq: 1548 submissions by 2 producers",
         "linux-7.2-nvme-strict-8cpu-vcmdq: 3096 submissions",
         "vSVA storm with RIL",
         "vSVA storm without RIL",
@@ -317,7 +316,7 @@ fn tiny_queues_do_the_job() {
 
 #[test]
 fn a_reader_who_leaves_is_no_error() {
-    let strict = traces().join("linux-7.2-boot-nvme-strict.cmdq");
+    let strict = dumps().join("linux-7.2-boot-nvme-strict.cmdq");
     let mut child = Command::new(env!("CARGO_BIN_EXE_vcmdq"))
         .arg("decode")
         .arg(strict)

@@ -277,7 +277,7 @@ struct Census {
 
 fn replay(name: &str) -> Census {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../traces")
+        .join("tests/vectors")
         .join(name);
     let bytes = std::fs::read(&path).expect("the trace is part of the repository");
     assert_eq!(bytes.len() % 16, 0);

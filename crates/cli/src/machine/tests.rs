@@ -51,14 +51,14 @@ fn law3_and_law7_hold_in_a_storm() {
 
 #[test]
 fn law3_and_law7_hold_in_recorded_streams() {
-    let lazy = &trace::bundled().expect("whole")[1];
+    let recorded = &trace::bundled().expect("whole")[0];
     for kind in BOTH {
-        let streams = replay::streams(lazy, &Capabilities::default());
+        let streams = replay::streams(recorded, &Capabilities::default());
         let settings = settings(BackendKind::Software, true, streams);
-        let outcome = run(kind, &settings, &replay::workload(lazy, 3, 2));
+        let outcome = run(kind, &settings, &replay::workload(recorded, 3, 2));
         assert!(outcome.checks.holds(), "{outcome:?}");
-        assert_eq!(outcome.all.count, 320);
-        assert_eq!(outcome.commands, 646);
+        assert_eq!(outcome.all.count, 2 * 1548);
+        assert_eq!(outcome.commands, 2 * 3096);
         assert_eq!(outcome.figures.errors, 0);
     }
 }

@@ -82,21 +82,27 @@ fn named(command: &Command) -> Option<StreamId> {
 mod tests {
     use super::*;
     use crate::trace::bundled;
+    use std::path::Path;
 
     #[test]
     fn every_submission_is_dealt_once() {
         let traces = bundled().expect("whole");
         for vcpus in [1, 2, 7, 64] {
-            let workload = workload(&traces[1], vcpus, 1);
+            let workload = workload(&traces[0], vcpus, 1);
             assert_eq!(workload.scripts.len(), vcpus as usize);
-            assert_eq!(workload.scripts.iter().map(Script::len).sum::<usize>(), 160);
+            assert_eq!(
+                workload.scripts.iter().map(Script::len).sum::<usize>(),
+                1548
+            );
         }
     }
 
     #[test]
     fn the_recorded_guest_has_its_three_devices() {
-        let traces = bundled().expect("whole");
-        let streams = streams(&traces[0], &Capabilities::default());
+        let boot = "../smmu-core/tests/vectors/linux-7.2-boot-nvme-strict.cmdq";
+        let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join(boot);
+        let trace = crate::trace::read(&boot).expect("whole");
+        let streams = streams(&trace, &Capabilities::default());
         assert!(
             streams
                 .into_iter()
