@@ -78,7 +78,8 @@ impl Workspace {
             let kind = entry.file_type()?;
             if kind.is_dir() && is_ours(&entry.file_name().to_string_lossy()) {
                 self.collect(&path, sources)?;
-            } else if kind.is_file() {
+            // In a linked worktree `.git` is a file that holds a path.
+            } else if kind.is_file() && entry.file_name() != ".git" {
                 let bytes =
                     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
                 if let Ok(text) = String::from_utf8(bytes) {
