@@ -10,7 +10,7 @@ use crate::gerror::{CommandError, gerror_bits};
 use crate::instance::waiter;
 use crate::ring::Ring;
 use crate::seams::Line;
-use crate::window::{SyncPoint, Window};
+use crate::window::SyncPoint;
 use dispatch::Barrier;
 use smmu_core::command::{Msi, Signal};
 use smmu_core::{Gpa, decode};
@@ -30,20 +30,21 @@ pub(crate) enum Completed {
     Failed,
 }
 
-/// Completes the SYNCs of a window that begins at CONS. `device_timed_out` is the place of the
+/// Completes the SYNCs of a window of `len` commands that begins at CONS. `device_timed_out` is the place of the
 /// earliest ATC_INV that a device did not answer.
 #[inline]
 pub(crate) fn complete(
     consumer: &mut Consumer,
     ring: &Ring,
-    window: &Window,
+    syncs: &[SyncPoint],
+    len: u32,
     device_timed_out: Option<u32>,
 ) -> Completed {
     let start = consumer.cons;
-    if !window.syncs.is_empty() {
+    if !syncs.is_empty() {
         if !quiesced(consumer, ring) {
             ring.counters.sync_waits.add(1);
-            hold(consumer, ring, window, device_timed_out);
+            hold(consumer, ring, syncs, device_timed_out);
             return Completed::Waiting;
         }
         if let Some(cover) = &mut consumer.cover {
@@ -54,11 +55,11 @@ pub(crate) fn complete(
     }
     let lost_at = device_timed_out.or(std::mem::take(&mut consumer.lost_atc_inv).then_some(0));
     let at_once = if lost_at.is_none() {
-        in_ring_messages(consumer, window)
+        in_ring_messages(consumer, syncs)
     } else {
         0
     };
-    for (done, sync) in window.syncs.iter().enumerate().skip(at_once) {
+    for (done, sync) in syncs.iter().enumerate().skip(at_once) {
         let entries = consumer.entries;
         if lost_at.is_some_and(|lost| lost <= sync.at) {
             consumer.publish(ring, entries.geometry().advance(start, sync.at));
@@ -70,10 +71,10 @@ pub(crate) fn complete(
         let behind = entries.geometry().advance(start, sync.at + 1);
         signal(consumer, ring, sync, behind);
     }
-    ring.counters.syncs.add(window.syncs.len() as u64);
+    ring.counters.syncs.add(syncs.len() as u64);
     // An unanswered ATC_INV that no SYNC of this window covers is charged to the next one.
     consumer.lost_atc_inv = lost_at.is_some();
-    let behind = consumer.entries.geometry().advance(start, window.len);
+    let behind = consumer.entries.geometry().advance(start, len);
     consumer.publish(ring, behind);
     Completed::All
 }
@@ -82,10 +83,10 @@ pub(crate) fn complete(
 pub(crate) fn hold(
     consumer: &mut Consumer,
     ring: &Ring,
-    window: &Window,
+    syncs: &[SyncPoint],
     device_timed_out: Option<u32>,
 ) -> Completed {
-    if let Some(first) = window.syncs.first() {
+    if let Some(first) = syncs.first() {
         // What lies before the SYNC is not consumed again, so its failure must be kept.
         consumer.lost_atc_inv |= device_timed_out.is_some_and(|lost| lost < first.at);
         let at = consumer.entries.geometry().advance(consumer.cons, first.at);
@@ -132,9 +133,9 @@ fn events_visible(consumer: &mut Consumer, ring: &Ring) -> bool {
 /// Linux's way: a message into the ring itself for every SYNC. The ring is looked up once, not once
 /// for each. Returns how many SYNCs of the window's beginning are done so.
 #[inline]
-fn in_ring_messages(consumer: &Consumer, window: &Window) -> usize {
+fn in_ring_messages(consumer: &Consumer, syncs: &[SyncPoint]) -> usize {
     // law4d: the word in the ring comes after CONS, like any other message.
-    if cfg!(break_law4d) || window.syncs.is_empty() {
+    if cfg!(break_law4d) || syncs.is_empty() {
         return 0;
     }
     let (base, caps) = (consumer.entries.base(), &consumer.frame.settings.caps);
@@ -143,7 +144,7 @@ fn in_ring_messages(consumer: &Consumer, window: &Window) -> usize {
         return 0;
     };
     let (mut done, mut low, mut high) = (0, u64::MAX, 0);
-    for sync in &window.syncs {
+    for sync in syncs {
         let Some(Signal::Irq { msi: Some(msi) }) = decode::signal(sync.raw, caps) else {
             break;
         };

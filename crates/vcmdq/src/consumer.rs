@@ -4,7 +4,6 @@
 //! the private truth about CONS and errors; registers and shared pages show copies.
 
 use crate::cmdqv::cover::Cover;
-use crate::complete::{Completed, complete, hold};
 use crate::events::Mark;
 use crate::fetch::Entries;
 use crate::first_pass::first_pass;
@@ -13,9 +12,8 @@ use crate::gerror::{CommandError, gerror_bits};
 use crate::instance::{Instance, waiter};
 use crate::lateness::Timing;
 use crate::ring::Ring;
-use crate::tap::{Unwatched, Watch, Watched};
+use crate::tap::Watched;
 use crate::window::{Desk, Effect, Stop};
-use dispatch::dispatch::dispatch;
 use dispatch::{BackendCapabilities, Invalidation};
 use smmu_core::GuestMemory;
 use smmu_core::command::Cfgi;
@@ -84,7 +82,7 @@ impl Consumer {
                 return (Progress::More, true);
             }
             let (goes_on, commands) = match (&self.watched, &self.timing) {
-                (None, None) => self.window(ring, desk, published, &mut Unwatched),
+                (None, None) => self.window::<false>(ring, desk, published),
                 _ => self.observed_window(ring, desk, published),
             };
             used += commands;
@@ -132,66 +130,25 @@ impl Consumer {
         }
     }
 
-    /// One window: fetch, decode and first pass; then dispatch; then complete; then the command
-    /// that ended it. Whether the ring can go on for now, and how many commands it took.
-    #[inline]
-    pub(crate) fn window(
-        &mut self,
-        ring: &Ring,
-        desk: &mut Desk,
-        published: u32,
-        watch: &mut impl Watch,
-    ) -> (bool, u32) {
-        // A SYNC that waited is asked for alone: with new invalidations beside it, new accesses
-        // could keep it waiting for ever.
-        let covering = self.cover.as_ref().is_some_and(|cover| cover.is_begun());
-        let alone = self.waiting || covering;
-        let limit = if alone { 1 } else { published.min(desk.left) };
-        let stop = self.take_window(desk, limit, watch);
-        let fetched = desk.window.len + u32::from(stop.is_some());
-        watch.fetched(&self.entries, self.cons, fetched);
-        let others = self.cover_others(ring, desk);
-        self.dispatch_window(ring, desk);
-        watch.dispatched();
-        let invalidations = u64::from(desk.window.invalidations);
-        ring.counters.invalidations.add(invalidations);
-        let looked_at = desk.looked_at(fetched + others);
-        let start = self.cons;
-        let lost = desk.report.device_timed_out;
-        // What another ring's ATC_INV came to is that ring's SYNC's to say.
-        let lost = lost.filter(|at| *at < desk.window.len);
-        let completed = if self.cover.as_ref().is_none_or(|cover| cover.is_done()) {
-            complete(self, ring, &desk.window, lost)
-        } else {
-            hold(self, ring, &desk.window, lost)
-        };
-        watch.completed(&self.entries, start, self.cons, &desk.window.syncs);
-        if self.waiting != (completed == Completed::Waiting) {
-            self.waiting = !self.waiting;
-            ring.set_waiting(self.waiting);
-        }
-        let goes_on = match (completed, stop) {
-            (Completed::All, None) => true,
-            (Completed::All, Some(stop)) if desk.defers(&stop) => false,
-            (Completed::All, Some(stop)) => self.end_window(ring, desk, stop),
-            (Completed::Covering, _) => true,
-            _ => false,
-        };
-        let consumed = self.entries.geometry().published(start, self.cons);
-        ring.counters.window(consumed.unwrap_or(0));
-        (goes_on, looked_at)
-    }
-
     /// Fetch, decode, first pass.
     #[inline]
-    fn take_window(&self, desk: &mut Desk, limit: u32, watch: &mut impl Watch) -> Option<Stop> {
+    pub(crate) fn take_window<const SEEN: bool>(
+        &mut self,
+        desk: &mut Desk,
+        base: u32,
+        limit: u32,
+    ) -> Option<Stop> {
         let window = &mut desk.window;
-        window.restart(&self.capabilities);
-        while window.len < limit {
-            let at = self.entries.geometry().advance(self.cons, window.len);
-            let words = match self.entries.words(&*self.memory, at, limit - window.len) {
-                Ok(words) => watch.copy(window.len, words),
+        while window.len - base < limit {
+            let done = window.len - base;
+            let at = self.entries.geometry().advance(self.cons, done);
+            let words = match self.entries.words(&*self.memory, at, limit - done) {
+                Ok(words) => words,
                 Err(_) => return Some(Stop::Unreadable),
+            };
+            let words = match &mut self.watched {
+                Some(watched) if SEEN => watched.copy(done, words),
+                _ => words,
             };
             let caps = &self.frame.settings.caps;
             if let Some(stop) = first_pass(window, words, caps, self.cover.is_some()) {
@@ -199,35 +156,6 @@ impl Consumer {
             }
         }
         None
-    }
-
-    /// Adds what other rings of the VINTF have published to a window with a SYNC, as far as there is
-    /// room. How many entries that were.
-    #[inline]
-    fn cover_others(&mut self, ring: &Ring, desk: &mut Desk) -> u32 {
-        let Some(cover) = &mut self.cover else {
-            return 0;
-        };
-        let window = &mut desk.window;
-        if window.invalidations != 0 {
-            cover.lane().set_unsynced(true);
-        }
-        if window.syncs.is_empty() {
-            cover.forget();
-            return 0;
-        }
-        // A SYNC that waits for accesses has all of it behind it.
-        if self.waiting {
-            return 0;
-        }
-        if !cover.is_begun() {
-            cover.begin();
-        }
-        let room = desk.left.saturating_sub(window.len);
-        let (caps, memory) = (&self.frame.settings.caps, &*self.memory);
-        let others = cover.gather(&mut window.coalescer, memory, caps, window.len, room);
-        ring.counters.covered.add(u64::from(others));
-        others
     }
 
     /// The ring comes on at `cons`: nothing is left of what was before.
@@ -249,65 +177,9 @@ impl Consumer {
         self.publish(ring, cons);
     }
 
-    /// Coalesce, batch, dispatch: when it returns, every invalidation of the window has taken
-    /// effect in every instance that it concerns, or the streams concerned abort.
-    #[inline]
-    fn dispatch_window(&self, ring: &Ring, desk: &mut Desk) {
-        let Desk {
-            window,
-            batch,
-            report,
-            ..
-        } = desk;
-        report.clear();
-        batch.set_waiter(waiter(ring.index));
-        if window.coalescer.is_empty() {
-            return;
-        }
-        let coalescer = &mut window.coalescer;
-        coalescer.finish();
-        // Held until the last call has returned: `unbind` waits for it.
-        let streams = coalescer.names_streams().then(|| self.frame.streams.read());
-        for instance in &self.instances {
-            coalescer.rewind();
-            while coalescer.next_batch(batch) {
-                dispatch(&*instance.backend, batch, report);
-            }
-            if let Some(streams) = &streams {
-                if coalescer.device_batch(batch, |stream| streams.belongs(stream, instance.id)) {
-                    dispatch(&*instance.backend, batch, report);
-                }
-            }
-        }
-        if let Some(streams) = &streams {
-            let unbound = coalescer
-                .named_streams()
-                .filter(|s| !streams.is_bound(*s))
-                .count();
-            ring.counters.unbound.add(unbound as u64);
-        }
-        self.account(ring, desk);
-    }
-
-    #[inline]
-    fn account(&self, ring: &Ring, desk: &Desk) {
-        let report = &desk.report;
-        ring.counters.calls.add(report.calls);
-        ring.counters.requests.add(report.requests);
-        ring.counters.retries.add(report.retries);
-        ring.counters.widened.add(report.widened);
-        ring.counters
-            .failed_closed
-            .add(report.failed_closed.len() as u64);
-        for (stream, cause) in &report.failed_closed {
-            tracing::warn!(ring = ring.index, ?stream, %cause, "invalidation failed closed");
-            self.frame.host.failed_closed(*stream, *cause);
-        }
-    }
-
     /// What the window ended at: an error, which stops the ring there, or an effect, which takes
     /// place now.
-    fn end_window(&mut self, ring: &Ring, desk: &mut Desk, stop: Stop) -> bool {
+    pub(crate) fn end_window(&mut self, ring: &Ring, desk: &mut Desk, stop: Stop) -> bool {
         match stop {
             Stop::Illegal(reason) => {
                 tracing::debug!(ring = ring.index, cons = self.cons.raw(), %reason, "CERROR_ILL");

@@ -27,7 +27,7 @@ use crate::consumer::Consumer;
 use crate::looks::{Cause, Looks, Nanos, Span, nanos};
 use crate::ring::Ring;
 use crate::seams::Clock;
-use crate::window::{Desk, SyncPoint};
+use crate::window::SyncPoint;
 use arrayvec::ArrayVec;
 use smmu_core::queue_index::{Geometry, QueueIndex};
 use std::sync::Arc;
@@ -124,14 +124,8 @@ impl Timing {
     }
 
     /// A look has found `count` entries behind `cons`.
-    fn found(
-        &mut self,
-        ring: &Ring,
-        meter: &Meter,
-        geometry: Geometry,
-        cons: QueueIndex,
-        count: u32,
-    ) {
+    pub(crate) fn found(&mut self, ring: &Ring, geometry: Geometry, cons: QueueIndex, count: u32) {
+        let Some(meter) = &ring.meter else { return };
         let end = geometry.advance(cons, count);
         let looked = self.looked.replace(self.before).unwrap_or(self.before);
         if self.published.last().is_some_and(|last| last.end == end) {
@@ -188,77 +182,51 @@ impl Ring {
     }
 }
 
-/// Measures one window.
-pub(crate) struct Timed<'a> {
-    ring: &'a Ring,
-    meter: &'a Meter,
-    timing: Box<Timing>,
-    looks: Looks,
-    effects: u64,
-}
-
-impl<'a> Timed<'a> {
-    /// A window begins, of which `count` entries behind `cons` are published. `None` if the ring is
-    /// not measured.
-    pub(crate) fn begin(
-        consumer: &mut Consumer,
-        ring: &'a Ring,
-        desk: &mut Desk,
-        count: u32,
-    ) -> Option<Self> {
-        let meter = ring.meter.as_ref()?;
-        let mut timing = consumer.timing.take()?;
-        let geometry = consumer.entries.geometry();
-        timing.found(ring, meter, geometry, consumer.cons, count);
-        Some(Self {
-            ring,
-            meter,
-            timing,
-            looks: std::mem::take(&mut desk.looks),
-            effects: ring.counters.effects.get(),
-        })
-    }
-
+impl Timing {
     /// The time since the last reading went into `cause`.
-    pub(crate) fn spent_in(&mut self, cause: Cause) {
-        self.looks.note(self.meter.now(), self.meter.limit, cause);
+    pub(crate) fn spent_in(ring: &Ring, looks: &mut Looks, cause: Cause) {
+        if let Some(meter) = &ring.meter {
+            looks.note(meter.now(), meter.limit, cause);
+        }
     }
 
     /// CONS has moved from `first` to `cons`, over those of `syncs` that are done.
     pub(crate) fn completed(
         &mut self,
+        ring: &Ring,
+        looks: &mut Looks,
         geometry: Geometry,
-        first: QueueIndex,
-        cons: QueueIndex,
+        (first, cons): (QueueIndex, QueueIndex),
         syncs: &[SyncPoint],
     ) {
-        let now = self.meter.now();
-        self.looks.pass(now);
-        self.timing.before = now;
+        let Some(meter) = &ring.meter else { return };
+        let now = meter.now();
+        looks.pass(now);
+        self.before = now;
         let consumed = geometry.published(first, cons).unwrap_or(0);
         let done = syncs.iter().take_while(|sync| sync.at < consumed);
         let mut measured = 0;
         for sync in done {
             measured += 1;
-            if let Some(from) = self.timing.waiting_since.take() {
-                self.timing.guard = Span { from, to: now };
+            if let Some(from) = self.waiting_since.take() {
+                self.guard = Span { from, to: now };
             }
-            if let Some(from) = self.timing.since(geometry, first, sync.at) {
-                self.count(Span { from, to: now });
+            if let Some(from) = self.since(geometry, first, sync.at) {
+                self.count(ring, meter, looks, Span { from, to: now });
             }
         }
-        self.ring.counters.syncs_measured.add(measured);
+        ring.counters.syncs_measured.add(measured);
         let ahead = |end| geometry.published(first, end).is_ok_and(|n| n > consumed);
-        self.timing.published.retain(|p| ahead(p.end));
+        self.published.retain(|p| ahead(p.end));
     }
 
-    fn count(&self, span: Span) {
-        if span.len() <= self.meter.limit {
+    fn count(&self, ring: &Ring, meter: &Meter, looks: &Looks, span: Span) {
+        if span.len() <= meter.limit {
             return;
         }
-        let counters = &self.ring.counters;
+        let counters = &ring.counters;
         counters.syncs_late.add(1);
-        let cause = self.looks.blame(span, self.timing.guard);
+        let cause = looks.blame(span, self.guard);
         match cause {
             Cause::Asleep => counters.late_asleep.add(1),
             Cause::Preempted => counters.late_preempted.add(1),
@@ -266,21 +234,19 @@ impl<'a> Timed<'a> {
             Cause::Guard => counters.late_guard.add(1),
             Cause::Other => counters.late_other.add(1),
         }
-        tracing::trace!(ring = self.ring.index, nanos = span.len(), ?cause, "late");
+        tracing::trace!(ring = ring.index, nanos = span.len(), ?cause, "late");
     }
 
-    /// The window has ended, its effect included.
-    pub(crate) fn end(mut self, consumer: &mut Consumer, desk: &mut Desk) {
-        if self.ring.counters.effects.get() != self.effects {
-            // Callbacks, which may take their time.
-            self.timing.before = self.meter.now();
-            self.looks.pass(self.timing.before);
+    /// The window has ended; callbacks for its effect may have taken their time.
+    pub(crate) fn ended(&mut self, ring: &Ring, looks: &mut Looks, effect: bool, waiting: bool) {
+        let Some(meter) = &ring.meter else { return };
+        if effect {
+            self.before = meter.now();
+            looks.pass(self.before);
         }
-        if consumer.waiting {
-            let since = self.timing.before;
-            self.timing.waiting_since.get_or_insert(since);
+        if waiting {
+            let since = self.before;
+            self.waiting_since.get_or_insert(since);
         }
-        desk.looks = self.looks;
-        consumer.timing = Some(self.timing);
     }
 }

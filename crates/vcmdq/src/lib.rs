@@ -84,9 +84,11 @@ pub mod seams;
 mod settings;
 pub mod snapshot;
 mod staged;
+mod stages;
 #[cfg(any(test, feature = "testing"))]
 pub mod stepping;
 mod streams;
+mod submit;
 pub mod tap;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

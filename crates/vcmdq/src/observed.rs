@@ -1,60 +1,13 @@
-//! A window of a ring that somebody watches or measures: the same stages, with hooks between them.
+//! A window of a ring that somebody watches or measures: what its stages tell.
+//!
+//! Tap and times stay where they are, with the consumer: a window that ends by unwinding takes
+//! nothing away.
 
 use crate::consumer::Consumer;
-use crate::fetch::Entries;
-use crate::lateness::Timed;
+use crate::lateness::Timing;
 use crate::looks::Cause;
 use crate::ring::Ring;
-use crate::tap::{Watch, Watched};
-use crate::window::{Desk, SyncPoint};
-use smmu_core::queue_index::QueueIndex;
-use vcmdq_sync::atomic::AtomicU64;
-
-/// Passes on what happens to whoever is there.
-struct Observed<'a> {
-    watched: Option<Box<Watched>>,
-    timed: Option<Timed<'a>>,
-}
-
-impl Watch for Observed<'_> {
-    fn copy<'a>(&'a mut self, at: u32, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
-        match &mut self.watched {
-            Some(watched) => watched.copy(at, words),
-            None => words,
-        }
-    }
-
-    fn fetched(&mut self, entries: &Entries, first: QueueIndex, count: u32) {
-        if let Some(watched) = &mut self.watched {
-            watched.fetched(entries, first, count);
-        }
-        // Fetch and first pass are bounded and short: a long time was not theirs.
-        if let Some(timed) = &mut self.timed {
-            timed.spent_in(Cause::Preempted);
-        }
-    }
-
-    fn dispatched(&mut self) {
-        if let Some(timed) = &mut self.timed {
-            timed.spent_in(Cause::Backend);
-        }
-    }
-
-    fn completed(
-        &mut self,
-        entries: &Entries,
-        first: QueueIndex,
-        cons: QueueIndex,
-        syncs: &[SyncPoint],
-    ) {
-        if let Some(timed) = &mut self.timed {
-            timed.completed(entries.geometry(), first, cons, syncs);
-        }
-        if let Some(watched) = &mut self.watched {
-            watched.completed(entries, first, cons, syncs);
-        }
-    }
-}
+use crate::window::{Desk, Part};
 
 impl Consumer {
     /// [`window`](Self::window) of a ring that somebody watches or measures.
@@ -66,23 +19,60 @@ impl Consumer {
         desk: &mut Desk,
         published: u32,
     ) -> (bool, u32) {
-        let mut observed = Observed {
-            watched: self.watched.take(),
-            timed: Timed::begin(self, ring, desk, published),
-        };
-        if let Some(watched) = observed.watched.as_mut().filter(|_| ring.is_polled()) {
-            let prod = self.entries.geometry().advance(self.cons, published);
-            watched.saw(prod.raw());
+        self.window::<true>(ring, desk, published)
+    }
+
+    /// A window begins, of which `published` entries behind CONS are there.
+    #[cold]
+    pub(crate) fn saw_published(&mut self, ring: &Ring, published: u32) {
+        let geometry = self.entries.geometry();
+        if let Some(timing) = &mut self.timing {
+            timing.found(ring, geometry, self.cons, published);
         }
-        let result = self.window(ring, desk, published, &mut observed);
-        if let Some(timed) = observed.timed {
-            timed.end(self, desk);
+        if let Some(watched) = self.watched.as_mut().filter(|_| ring.is_polled()) {
+            watched.saw(geometry.advance(self.cons, published).raw());
         }
-        if let Some(watched) = &observed.watched {
+    }
+
+    /// So many commands have been looked at.
+    #[cold]
+    pub(crate) fn saw_fetched(&mut self, ring: &Ring, desk: &mut Desk, fetched: u32) {
+        if let Some(watched) = &mut self.watched {
+            watched.fetched(&self.entries, self.cons, fetched);
+        }
+        // Fetch and first pass are bounded and short: a long time was not theirs.
+        Timing::spent_in(ring, &mut desk.looks, Cause::Preempted);
+    }
+
+    /// The window's invalidations have been executed.
+    #[cold]
+    pub(crate) fn saw_dispatched(&mut self, ring: &Ring, desk: &mut Desk) {
+        Timing::spent_in(ring, &mut desk.looks, Cause::Backend);
+    }
+
+    /// CONS has moved over those of the part's SYNCs that are done.
+    #[cold]
+    pub(crate) fn saw_completed(&mut self, ring: &Ring, desk: &mut Desk, part: &Part) {
+        let (moved, syncs) = ((part.start, self.cons), desk.window.syncs_of(part));
+        if let Some(timing) = &mut self.timing {
+            let geometry = self.entries.geometry();
+            timing.completed(ring, &mut desk.looks, geometry, moved, syncs);
+        }
+        if let Some(watched) = &self.watched {
+            watched.completed(&self.entries, moved.0, moved.1, syncs);
+        }
+    }
+
+    /// The window has ended; `effects` is how many there had been before.
+    #[cold]
+    pub(crate) fn saw_end(&mut self, ring: &Ring, desk: &mut Desk, effects: u64) {
+        let effect = ring.counters.effects.get() != effects;
+        if let Some(timing) = &mut self.timing {
+            timing.ended(ring, &mut desk.looks, effect, self.waiting);
+        }
+        if let Some(watched) = &self.watched {
             watched.consumed(ring.cons());
         }
-        self.watched = observed.watched;
-        result
     }
 
     /// A slice begins.

@@ -106,50 +106,6 @@ impl Ring {
     }
 }
 
-/// What a window is shown to.
-pub(crate) trait Watch {
-    /// The entries to work on instead of `words`, which lie `at` entries behind CONS.
-    fn copy<'a>(&'a mut self, at: u32, words: &'a [AtomicU64]) -> &'a [AtomicU64];
-    /// So many commands have been looked at, `first` among them.
-    fn fetched(&mut self, entries: &Entries, first: QueueIndex, count: u32);
-    /// The window's invalidations have been executed.
-    fn dispatched(&mut self);
-    /// CONS has moved from `first` to `cons`, over those of `syncs` that are done.
-    fn completed(
-        &mut self,
-        entries: &Entries,
-        first: QueueIndex,
-        cons: QueueIndex,
-        syncs: &[SyncPoint],
-    );
-}
-
-/// Nobody looks: nothing is left of it in the code.
-pub(crate) struct Unwatched;
-
-impl Watch for Unwatched {
-    #[inline(always)]
-    fn copy<'a>(&'a mut self, _at: u32, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
-        words
-    }
-
-    #[inline(always)]
-    fn fetched(&mut self, _entries: &Entries, _first: QueueIndex, _count: u32) {}
-
-    #[inline(always)]
-    fn dispatched(&mut self) {}
-
-    #[inline(always)]
-    fn completed(
-        &mut self,
-        _entries: &Entries,
-        _first: QueueIndex,
-        _cons: QueueIndex,
-        _syncs: &[SyncPoint],
-    ) {
-    }
-}
-
 /// A tap and the window that it is shown, allocated once.
 pub(crate) struct Watched {
     tap: Arc<dyn Tap>,
@@ -184,10 +140,9 @@ impl Watched {
     pub(crate) fn consumed(&self, cons: u32) {
         self.tap.consumed(cons);
     }
-}
 
-impl Watch for Watched {
-    fn copy<'a>(&'a mut self, at: u32, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
+    /// The entries to work on instead of `words`, which lie `at` entries behind CONS.
+    pub(crate) fn copy<'a>(&'a mut self, at: u32, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
         let at = at as usize;
         self.commands.truncate(at);
         let copies = &mut self.words[2 * at..];
@@ -202,7 +157,8 @@ impl Watch for Watched {
         &copies[..count]
     }
 
-    fn fetched(&mut self, entries: &Entries, first: QueueIndex, count: u32) {
+    /// So many commands have been looked at, `first` among them.
+    pub(crate) fn fetched(&mut self, entries: &Entries, first: QueueIndex, count: u32) {
         let count = self.commands.len().min(count as usize);
         if count > 0 {
             self.tap.fetched(&Fetched {
@@ -215,10 +171,9 @@ impl Watch for Watched {
         self.commands.clear();
     }
 
-    fn dispatched(&mut self) {}
-
-    fn completed(
-        &mut self,
+    /// CONS has moved from `first` to `cons`, over those of `syncs` that are done.
+    pub(crate) fn completed(
+        &self,
         entries: &Entries,
         first: QueueIndex,
         cons: QueueIndex,

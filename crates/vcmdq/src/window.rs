@@ -7,13 +7,15 @@ use dispatch::dispatch::Report;
 use dispatch::{BackendCapabilities, Batch, MAX_BATCH};
 use smmu_core::command::{Cfgi, Command, PriResponse, ResumeAction};
 use smmu_core::decode::Illegal;
+use smmu_core::queue_index::QueueIndex;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::{Stag, StreamId, SubstreamId};
+use std::ops::Range;
 
 /// The most commands in a window.
 pub(crate) const MAX_WINDOW: u32 = MAX_BATCH as u32;
 
-/// A SYNC and its place in the window.
+/// A SYNC and its place in its ring's part of the window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SyncPoint {
     pub(crate) at: u32,
@@ -71,13 +73,43 @@ pub(crate) struct Stride {
     pub(crate) step: u64,
 }
 
+/// One ring's part of a window.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// CONS when it was opened.
+    pub(crate) start: QueueIndex,
+    /// Its first command's place in the window: zero unless several rings share it.
+    pub(crate) base: u32,
+    /// Commands of its own, invalidations among them.
+    pub(crate) len: u32,
+    pub(crate) invalidations: u32,
+    /// Entries of other rings behind them, which are executed for its SYNCs.
+    pub(crate) others: u32,
+    /// Its SYNCs among those of the window.
+    syncs: Range<u32>,
+    pub(crate) stop: Option<Stop>,
+}
+
+impl Part {
+    /// Entries of its own that have been looked at.
+    #[inline]
+    pub(crate) fn fetched(&self) -> u32 {
+        self.len + u32::from(self.stop.is_some())
+    }
+
+    #[inline]
+    pub(crate) fn has_no_sync(&self) -> bool {
+        self.syncs.is_empty()
+    }
+}
+
 /// Commands up to the first that is neither an invalidation nor a SYNC.
 #[derive(Debug)]
 pub(crate) struct Window {
     pub(crate) coalescer: Coalescer,
     pub(crate) syncs: ArrayVec<SyncPoint, MAX_BATCH>,
     pub(crate) stride: Stride,
-    /// Commands looked at, invalidations among them.
+    /// Commands looked at, of all parts, and what was added to them of other rings.
     pub(crate) len: u32,
     pub(crate) invalidations: u32,
 }
@@ -90,6 +122,42 @@ impl Window {
         self.stride = Stride::default();
         self.len = 0;
         self.invalidations = 0;
+    }
+
+    /// A ring that stands at `cons` adds its commands from here on.
+    #[inline]
+    pub(crate) fn part(&mut self, cons: QueueIndex) -> Part {
+        // The next command does not continue another ring's.
+        self.stride = Stride::default();
+        let syncs = self.syncs.len() as u32;
+        Part {
+            start: cons,
+            base: self.len,
+            len: 0,
+            invalidations: self.invalidations,
+            others: 0,
+            syncs: syncs..syncs,
+            stop: None,
+        }
+    }
+
+    /// The part has all of its own commands.
+    #[inline]
+    pub(crate) fn fetched(&mut self, part: &mut Part) {
+        part.len = self.len - part.base;
+        part.invalidations = self.invalidations - part.invalidations;
+        part.syncs.end = self.syncs.len() as u32;
+        if part.base != 0 {
+            for sync in &mut self.syncs[part.syncs.start as usize..] {
+                sync.at -= part.base;
+            }
+        }
+    }
+
+    /// A part's SYNCs, with their places in the part.
+    #[inline]
+    pub(crate) fn syncs_of(&self, part: &Part) -> &[SyncPoint] {
+        &self.syncs[part.syncs.start as usize..part.syncs.end as usize]
     }
 }
 
