@@ -1,35 +1,27 @@
 //! The baseline: what a VMM does that consumes synchronously.
 //!
-//! In the producer's thread, under a mutex, entry by entry: read 16 bytes of guest memory,
-//! decode, execute on the same backend as a batch of one. CONS is published at the end. Memory,
-//! decoder and backend are the engine's own; what differs is the way of working.
+//! PROD's write handler takes a lock and consumes until the queue is empty, [one command after the
+//! other](crate::one_by_one), in the thread of the producer that wrote PROD. Memory, decoder and
+//! backend are the engine's own; what differs is the way of working.
 
-use crate::rig::{BASE, LOG2SIZE, write};
-use dispatch::{Backend, Batch, Invalidation};
-use smmu_core::command::{Command, Signal};
-use smmu_core::decode::decode;
-use smmu_core::guest_memory::{GuestMemory, load_le};
-use smmu_core::queue_index::{Geometry, MAX_LOG2SIZE, QueueIndex};
-use smmu_core::spec::command::RawCommand;
-use smmu_core::{Capabilities, Gpa};
+use crate::one_by_one::{Counts, OneByOne, Place};
+use dispatch::Backend;
+use smmu_core::{Capabilities, GuestMemory};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vcmdq::testing::QueueRegisters;
 
-struct State {
-    cons: QueueIndex,
-    batch: Batch,
-}
+/// GERROR.CMDQ_ERR.
+const CMDQ_ERR: u32 = 1;
 
 /// See the [module](self).
 pub struct Baseline {
-    memory: Arc<dyn GuestMemory>,
-    backend: Arc<dyn Backend>,
-    caps: Capabilities,
-    geometry: Geometry,
-    state: Mutex<State>,
-    cons: AtomicU32,
+    /// CONS with ERR, as a read of the register sees it.
+    shown: AtomicU32,
+    gerror: AtomicU32,
+    gerrorn: AtomicU32,
+    consumer: Mutex<OneByOne>,
 }
 
 impl fmt::Debug for Baseline {
@@ -39,85 +31,82 @@ impl fmt::Debug for Baseline {
 }
 
 impl Baseline {
-    /// Over the same ring, memory and backend as an engine.
+    /// Over an empty queue in the same memory and with the same backend as an engine.
     #[must_use]
-    pub fn new(memory: Arc<dyn GuestMemory>, backend: Arc<dyn Backend>) -> Self {
-        let geometry = Geometry::capped(LOG2SIZE, MAX_LOG2SIZE);
-        let state = State {
-            cons: geometry.pointer(0),
-            batch: Batch::new(),
-        };
+    pub fn new(
+        place: Place,
+        caps: Capabilities,
+        memory: Arc<dyn GuestMemory>,
+        backend: Arc<dyn Backend>,
+    ) -> Self {
         Self {
-            memory,
-            backend,
-            caps: crate::rig::capabilities(),
-            geometry,
-            state: Mutex::new(state),
-            cons: AtomicU32::new(0),
+            shown: AtomicU32::new(0),
+            gerror: AtomicU32::new(0),
+            gerrorn: AtomicU32::new(0),
+            consumer: Mutex::new(OneByOne::new(place, caps, memory, backend)),
         }
     }
 
-    /// Puts commands into the ring, from its first slot on.
-    ///
-    /// # Panics
-    ///
-    /// If another thread has died in [`consume`](Self::consume).
-    pub fn fill(&self, commands: &[RawCommand]) {
-        self.state.lock().expect("nobody has died").cons = self.geometry.pointer(0);
-        write(&*self.memory, commands);
-    }
-
-    /// A write of PROD: consumes `count` commands. Returns how long that took.
-    ///
-    /// # Panics
-    ///
-    /// If a command is illegal: streams to measure with have none.
-    pub fn consume(&self, count: usize) -> Duration {
-        let start = Instant::now();
-        let mut state = self.state.lock().expect("nobody has died");
-        let State { cons, batch } = &mut *state;
-        let prod = self.geometry.advance(*cons, count as u32);
-        while *cons != prod {
-            self.execute(self.slot(*cons), batch);
-            *cons = self.geometry.advance(*cons, 1);
-        }
-        self.cons.store(cons.raw(), Ordering::Release);
-        drop(state);
-        start.elapsed()
-    }
-
-    /// CONS as a guest sees it.
+    /// What it has done.
     #[must_use]
-    pub fn cons(&self) -> u32 {
-        self.cons.load(Ordering::Acquire)
+    pub fn counts(&self) -> Counts {
+        self.lock().counts()
     }
 
-    fn slot(&self, at: QueueIndex) -> Gpa {
-        Gpa(BASE.0 + u64::from(self.geometry.slot(at)) * RawCommand::BYTES)
+    /// The queue is empty and begins at its first slot again.
+    pub fn rewind(&self) {
+        let mut consumer = self.lock();
+        consumer.rewind();
+        self.shown.store(consumer.cons(), Ordering::Release);
     }
 
-    fn execute(&self, slot: Gpa, batch: &mut Batch) {
-        let words = self.memory.words(slot, 2).expect("the ring is RAM");
-        let raw = RawCommand {
-            dw0: load_le(&words[0], Ordering::Relaxed),
-            dw1: load_le(&words[1], Ordering::Relaxed),
-        };
-        match decode(raw, &self.caps).expect("the stream is legal") {
-            Command::Tlbi(tlbi) => self.submit(Invalidation::from_tlbi(tlbi), batch),
-            Command::AtcInv(inv) => self.submit(Invalidation::from_atc_inv(&inv), batch),
-            Command::Sync(Signal::Irq { msi: Some(msi) }) => self
-                .memory
-                .store_u32(msi.addr, msi.data, Ordering::Release)
-                .expect("the message goes into RAM"),
-            _ => {}
+    fn lock(&self) -> MutexGuard<'_, OneByOne> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopped(&self) -> bool {
+        let difference = self.gerror.load(Ordering::Acquire) ^ self.gerrorn.load(Ordering::Acquire);
+        difference & CMDQ_ERR != 0
+    }
+
+    /// Consumes until the queue is empty or stops with an error, then shows CONS.
+    fn drain(&self, consumer: &mut OneByOne) {
+        if self.is_stopped() {
+            return;
+        }
+        let error = consumer.drain().err();
+        let shown = consumer.cons() | u32::from(error.unwrap_or(0)) << 24;
+        // Release: whoever sees CONS sees what the commands before it did.
+        self.shown.store(shown, Ordering::Release);
+        if error.is_some() {
+            self.gerror.fetch_xor(CMDQ_ERR, Ordering::Release);
+        }
+    }
+}
+
+impl QueueRegisters for Baseline {
+    fn write_prod(&self, raw: u32) {
+        let mut consumer = self.lock();
+        if consumer.publish(raw) {
+            self.drain(&mut consumer);
         }
     }
 
-    fn submit(&self, request: Invalidation, batch: &mut Batch) {
-        batch.restart(request.vmid);
-        batch.push(request, 0);
-        self.backend
-            .submit(batch)
-            .expect("the software backend takes everything");
+    fn read_cons(&self) -> u32 {
+        self.shown.load(Ordering::Acquire)
+    }
+
+    fn read_gerror(&self) -> u32 {
+        self.gerror.load(Ordering::Acquire)
+    }
+
+    fn read_gerrorn(&self) -> u32 {
+        self.gerrorn.load(Ordering::Acquire)
+    }
+
+    fn write_gerrorn(&self, raw: u32) {
+        let mut consumer = self.lock();
+        self.gerrorn.store(raw, Ordering::Release);
+        self.drain(&mut consumer);
     }
 }

@@ -3,24 +3,17 @@
 //! One look at the clock between two trips ends one and begins the next; what the look itself
 //! costs is measured first and taken off every trip.
 
-use crate::rig::{BASE, LOG2SIZE, frame_of};
-use crate::streams::{at_slot, sync, tlbi};
 use core_affinity::CoreId;
-use dispatch::Backend;
+use crossbeam_queue::ArrayQueue;
 use hdrhistogram::Histogram;
 use rtrb::RingBuffer;
-use smmu_core::guest_memory::GuestMemory;
-use smmu_core::spec::command::RawCommand;
-use smmu_core::{Asid, Gpa};
-use std::hint::spin_loop;
+use std::hint::{black_box, spin_loop};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-use vcmdq::stepping::PageRegisters;
-use vcmdq::testing::QueueRegisters;
-use vcmdq::{DoorbellMode, Engine, HeapPage, Settings, Threads};
+use std::time::Instant;
+use vcmdq::Threads;
 
 /// A cache line, and the one that a prefetcher fetches with it.
 #[derive(Debug, Default)]
@@ -45,7 +38,12 @@ impl Pins {
         core_affinity::set_for_current(asks).then_some(Self { asks, answers })
     }
 
-    fn answer<R: Send + 'static>(
+    /// Starts a thread on the answering side's core.
+    ///
+    /// # Errors
+    ///
+    /// As [`thread::Builder::spawn`].
+    pub fn answer<R: Send + 'static>(
         self,
         name: String,
         body: impl FnOnce() -> R + Send + 'static,
@@ -122,6 +120,105 @@ pub fn bare(pins: Pins, count: u64, clock_cost: u64, trips: &mut Trips) {
     other.expect("a thread").join().expect("alive");
 }
 
+/// Trips over one cache line, which both sides write.
+///
+/// # Panics
+///
+/// If a thread cannot be started.
+pub fn one_line(pins: Pins, count: u64, clock_cost: u64, trips: &mut Trips) {
+    let line = Arc::new(Line::default());
+    let shared = line.clone();
+    let other = pins.answer("one line".into(), move || {
+        for number in 0..count {
+            while shared.0.load(Ordering::Acquire) != 2 * number + 1 {
+                spin_loop();
+            }
+            shared.0.store(2 * number + 2, Ordering::Release);
+        }
+    });
+    time(trips, count, clock_cost, |number| {
+        line.0.store(2 * number + 1, Ordering::Release);
+        while line.0.load(Ordering::Acquire) != 2 * number + 2 {
+            spin_loop();
+        }
+    });
+    other.expect("a thread").join().expect("alive");
+}
+
+/// Trips over two of crossbeam's `ArrayQueue`s.
+///
+/// # Panics
+///
+/// If a thread cannot be started.
+pub fn array_queue(pins: Pins, count: u64, clock_cost: u64, trips: &mut Trips) {
+    let queues = Arc::new((ArrayQueue::<u64>::new(64), ArrayQueue::<u64>::new(64)));
+    let shared = queues.clone();
+    let pop = |queue: &ArrayQueue<u64>| loop {
+        match queue.pop() {
+            Some(number) => return number,
+            None => spin_loop(),
+        }
+    };
+    let other = pins.answer("ArrayQueue".into(), move || {
+        for _ in 0..count {
+            let number = pop(&shared.0);
+            shared.1.push(number).expect("one at a time fits");
+        }
+    });
+    time(trips, count, clock_cost, |number| {
+        queues.0.push(number).expect("one at a time fits");
+        assert_eq!(pop(&queues.1), number, "the answer to what was asked");
+    });
+    other.expect("a thread").join().expect("alive");
+}
+
+/// Reads records of two 64-bit words that the other core has just written, `rounds` times.
+/// Returns what each round took for one record, in nanoseconds: the least that fetching can cost.
+///
+/// # Panics
+///
+/// If a thread cannot be started, or what was read is not what was written.
+#[must_use]
+pub fn read_records(pins: Pins, records: usize, rounds: u64, clock_cost: u64) -> Vec<f64> {
+    let shared = Arc::new((
+        Line::default(),
+        (0..2 * records)
+            .map(|_| AtomicU64::new(0))
+            .collect::<Vec<_>>(),
+    ));
+    let written = shared.clone();
+    let other = pins.answer("records".into(), move || {
+        for round in 0..rounds {
+            for word in &written.1 {
+                word.store(round, Ordering::Relaxed);
+            }
+            written.0.0.store(2 * round + 1, Ordering::Release);
+            while written.0.0.load(Ordering::Acquire) != 2 * round + 2 {
+                spin_loop();
+            }
+        }
+    });
+    let read = |round: u64| {
+        while shared.0.0.load(Ordering::Acquire) != 2 * round + 1 {
+            spin_loop();
+        }
+        let start = Instant::now();
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let both = shared
+            .1
+            .chunks_exact(2)
+            .map(|record| load(&record[0]) + load(&record[1]));
+        let sum = black_box(both.sum::<u64>());
+        let took = (start.elapsed().as_nanos() as u64).saturating_sub(clock_cost);
+        assert_eq!(sum, 2 * records as u64 * round, "every word was read");
+        shared.0.0.store(2 * round + 2, Ordering::Release);
+        took as f64 / records as f64
+    };
+    let took = (0..rounds).map(read).collect();
+    other.expect("a thread").join().expect("alive");
+    took
+}
+
 /// Trips over two rtrb queues.
 ///
 /// # Panics
@@ -148,61 +245,4 @@ pub fn rtrb(pins: Pins, count: u64, clock_cost: u64, trips: &mut Trips) {
         }
     });
     other.expect("a thread").join().expect("alive");
-}
-
-/// Trips through the engine: a TLBI and a SYNC into the ring, PROD into a shared page, until the
-/// SYNC's word changes in its own slot. Its worker runs as long as the trips.
-///
-/// # Panics
-///
-/// If the engine cannot be started.
-pub fn engine(
-    pins: Pins,
-    memory: &Arc<dyn GuestMemory>,
-    backend: Arc<dyn Backend>,
-    count: u64,
-    clock_cost: u64,
-    trips: &mut Trips,
-) {
-    let settings = Settings {
-        doze: Duration::ZERO,
-        ..Settings::default()
-    };
-    let engine = Engine::start(settings, Arc::new(pins)).expect("one thread");
-    let page = Arc::new(HeapPage::default());
-    let mode = DoorbellMode::SharedPage(page.clone());
-    let (_frame, ring) = frame_of(&engine, memory.clone(), backend, mode);
-    let guest = Guest {
-        page: PageRegisters(page),
-        memory: &**memory,
-    };
-    guest.page.enable();
-    time(trips, count, clock_cost, |number| guest.trip(number));
-    engine.stop();
-    assert_eq!(ring.metrics().syncs, count, "every trip had its SYNC");
-}
-
-struct Guest<'m> {
-    page: PageRegisters,
-    memory: &'m dyn GuestMemory,
-}
-
-impl Guest<'_> {
-    #[inline]
-    fn trip(&self, number: u64) {
-        let first = number * 2 % (1 << LOG2SIZE);
-        let at = Gpa(BASE.0 + first * RawCommand::BYTES);
-        let slots = self.memory.words(at, 4).expect("the ring is RAM");
-        let sync = at_slot(sync(), Gpa(at.0 + RawCommand::BYTES));
-        let tlbi = tlbi(Asid(1), number % (1 << 20));
-        let words = [tlbi.dw0, tlbi.dw1, sync.dw0, sync.dw1];
-        for (slot, word) in slots.iter().zip(words) {
-            slot.store(word.to_le(), Ordering::Relaxed);
-        }
-        let prod = (number + 1) * 2 % (2 << LOG2SIZE);
-        self.page.write_prod(prod as u32);
-        while u64::from_le(slots[2].load(Ordering::Acquire)) as u32 != 0 {
-            spin_loop();
-        }
-    }
 }

@@ -116,7 +116,9 @@ impl Rig {
         Self::new(memory, Arc::new(Nothing(software.capabilities())))
     }
 
-    fn new(memory: Arc<dyn GuestMemory>, backend: Arc<dyn Backend>) -> Self {
+    /// With any backend behind it.
+    #[must_use]
+    pub fn new(memory: Arc<dyn GuestMemory>, backend: Arc<dyn Backend>) -> Self {
         let engine = Engine::without_workers(Settings::default()).expect("legal settings");
         let (frame, ring) = frame_of(&engine, memory.clone(), backend, DoorbellMode::Trap);
         ring.enable();

@@ -13,9 +13,12 @@ pub struct Stream {
     pub name: &'static str,
     /// At most so many nanoseconds per command, through to the software backend. Without the
     /// backend half of it.
-    pub goal_ns: f64,
+    pub goal_ns: Option<f64>,
     /// At least so many times as fast as the baseline.
     pub goal_ratio: Option<f64>,
+    /// What OpenVMM's SMMU emulator needs per command without a host backend, in nanoseconds, as
+    /// published (summer 2026, AMD EPYC, Zen 5).
+    pub published_ns: Option<f64>,
     /// The commands, in ring order.
     pub commands: Vec<RawCommand>,
 }
@@ -26,25 +29,43 @@ pub const PIECE: usize = 64;
 /// All that have a goal. The made-up ones fill `entries` slots.
 #[must_use]
 pub fn with_goals(entries: usize) -> Vec<Stream> {
+    let stream = |name, goal_ns, commands| Stream {
+        name,
+        goal_ns: Some(goal_ns),
+        goal_ratio: None,
+        published_ns: None,
+        commands,
+    };
     vec![
         Stream {
-            name: "neighbours",
-            goal_ns: 4.0,
             goal_ratio: Some(4.0),
-            commands: neighbours(entries / PIECE),
+            ..stream("neighbours", 4.0, neighbours(entries / PIECE))
         },
-        Stream {
-            name: "recorded",
-            goal_ns: 8.0,
-            goal_ratio: None,
-            commands: recorded(),
-        },
-        Stream {
-            name: "random",
-            goal_ns: 12.0,
-            goal_ratio: None,
-            commands: random(entries / PIECE),
-        },
+        stream("recorded", 8.0, recorded()),
+        stream("random", 12.0, random(entries / PIECE)),
+    ]
+}
+
+/// Streams that somebody else has published figures for: 256 neighbouring pages, some of the
+/// places taken by SYNCs that signal nothing.
+#[must_use]
+pub fn published() -> Vec<Stream> {
+    let stream = |name, sync_every: usize, ns| Stream {
+        name,
+        goal_ns: None,
+        goal_ratio: None,
+        published_ns: Some(ns),
+        commands: (0..256)
+            .map(|n| match n % sync_every {
+                last if last + 1 == sync_every => encode(&Command::Sync(Signal::None)),
+                _ => tlbi(Asid(1), 0x5_5000_0000 + n as u64),
+            })
+            .collect(),
+    };
+    vec![
+        stream("no SYNC", usize::MAX, 12.4),
+        stream("SYNC/16", 16, 14.1),
+        stream("SYNC/2", 2, 18.7),
     ]
 }
 
@@ -144,13 +165,19 @@ pub fn sync() -> RawCommand {
     encode(&Command::Sync(Signal::Irq { msi: None }))
 }
 
-/// The command as a driver writes it into the slot at `slot`: a SYNC's message goes to its own
-/// first word, and is zero.
+/// The command as a driver writes it into the slot at `slot`: a SYNC's message, if it asks for
+/// one, goes to its own first word, and is zero.
 #[must_use]
 pub fn at_slot(raw: RawCommand, slot: Gpa) -> RawCommand {
-    if raw.opcode() != opcode::SYNC {
+    if raw.opcode() != opcode::SYNC || raw == encode(&Command::Sync(Signal::None)) {
         return raw;
     }
+    sync_to(slot)
+}
+
+/// A SYNC whose message, zero, goes to `slot`.
+#[must_use]
+pub fn sync_to(slot: Gpa) -> RawCommand {
     let msi = Some(Msi {
         addr: slot,
         data: 0,

@@ -3,6 +3,7 @@
 use super::goals::{Goals, ns};
 use super::partner::{Partner, Wanted};
 use super::world::{World, one_page, only, read, translate};
+use crate::engine_trip::{self, Way};
 use crate::ping_pong::{self, Pins, Trips, no_trips};
 use dispatch::backend::software::Port;
 use dispatch::backend::{Backend, Software};
@@ -200,7 +201,8 @@ fn engine_round(pins: Pins, work: u64, clock_cost: u64) -> Trips {
     });
     let mut trips = no_trips();
     let backend = world.software.clone();
-    ping_pong::engine(pins, &world.memory, backend, 20_000, clock_cost, &mut trips);
+    let (how, count) = ((pins, Way::SharedPage), (20_000, clock_cost));
+    engine_trip::engine(how, &world.memory, backend, count, &mut trips);
     stop.store(true, Ordering::Relaxed);
     device.join().expect("alive");
     trips

@@ -1,7 +1,8 @@
 //! Who may import whom, as data.
 
 /// What one of our crates under `crates/` may use. Whatever lies elsewhere (benches, models,
-/// examples) may use all of them and is used by nobody, but the harness by the tool that starts it.
+/// examples) may use all of them and is used by nobody, but by the tool what it starts: the harness,
+/// the measurements.
 #[derive(Debug)]
 pub(super) struct Rule {
     /// Name of the package.
@@ -86,8 +87,13 @@ pub(super) const RULES: &[Rule] = &[
             "vcmdq",
             "vcmdq-trace",
             "vcmdq-e2e",
+            "vcmdq-benches",
+            "vcmdq-measure",
         ],
         must_not_use: &[EVENT_LOOPS],
         only_optional: &[],
     },
 ];
+
+/// Packages outside of `crates/` that others there may use: what several measurements share.
+pub(super) const LENT: &[&str] = &["vcmdq-benches"];

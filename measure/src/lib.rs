@@ -1,0 +1,25 @@
+//! What the engine does inside one process, measured beside its baselines: plain data for whoever
+//! shows it. Nothing here prints or judges.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`trips`] | one TLBI and a SYNC between two cores, beside bare queues and cache lines |
+//! | [`drains`] | full rings: nanoseconds per command, beside synchronous consumption |
+//! | [`data`] | distributions, costs, placements |
+//! | [`options`] | what is to be measured, and how far it has come |
+//! | [`cores`] | where threads run |
+//! | [`run`] | everything in one run |
+//!
+//! Contenders of a row take turns in many short rounds, so that what disturbs the machine
+//! disturbs all of them alike, and medians over the rounds are compared.
+#![forbid(unsafe_code)]
+
+pub mod cores;
+pub mod data;
+pub mod drains;
+pub mod options;
+pub mod run;
+pub mod trips;
+
+pub use options::{Options, Part, Progress};
+pub use run::{InProcess, measure};

@@ -1,0 +1,75 @@
+//! Each part runs, and its counts add up. What it measures is no test's matter.
+
+use vcmdq_measure::data::{Latencies, Section};
+use vcmdq_measure::{InProcess, Options, Part, drains, measure, trips};
+
+fn quick(part: Part) -> InProcess {
+    let options = Options {
+        quick: true,
+        only: Some(vec![part]),
+    };
+    measure(&options, &())
+}
+
+/// `None` on a machine on which two threads cannot be pinned to two CPUs.
+fn measured<T: Clone>(section: &Section<T>) -> Option<T> {
+    match section {
+        Section::Measured(measured) => Some(measured.clone()),
+        Section::Skipped(reason) => {
+            println!("skipped: {reason}");
+            assert!(reason.contains("CPU"), "{reason}");
+            None
+        }
+    }
+}
+
+fn is_sane(times: &Latencies, count: u64) {
+    assert_eq!(times.count, count, "{}", times.name);
+    assert!(times.p50 > 0 && times.p50 <= times.p99, "{}", times.name);
+    assert!(times.p99 <= times.p999 && times.p999 <= times.max);
+    assert!(!times.cdf.is_empty());
+}
+
+#[test]
+fn every_round_trip_is_timed() {
+    let run = quick(Part::RoundTrips);
+    let Some(trips) = measured(&run.round_trips) else {
+        return;
+    };
+    for who in &trips.contenders {
+        is_sane(who, 2 * 500);
+    }
+    for name in [trips::SHARED_PAGE, trips::RTRB, trips::ARRAY_QUEUE] {
+        assert!(trips.find(name).is_some(), "{name}");
+    }
+    assert_eq!(trips.record_read.rounds, 2 * 10);
+    assert!(trips.record_read.ns > 0.0);
+}
+
+#[test]
+fn every_stream_is_consumed_by_everybody() {
+    let run = quick(Part::Drains);
+    let drains = measured(&run.drains).expect("needs one CPU only");
+    assert_eq!(drains.streams.len(), 9);
+    for drain in &drains.streams {
+        let cost = |name| drain.cost(name).expect("among the contenders");
+        assert!(cost(drains::ENGINE) > 0.0 && cost(drains::BASELINE) > 0.0);
+        assert!(cost(drains::ONE_BY_ONE) > 0.0);
+    }
+    // From below: each command of its own cannot take less than what it is made to take.
+    let dear = drains.find("neighbours", true).expect("with injected cost");
+    let tlbis = 63.0 / 64.0;
+    let least = (drains.injected.per_call_ns + drains.injected.per_command_ns) as f64 * tlbis;
+    for name in [drains::BASELINE, drains::ONE_BY_ONE] {
+        assert!(dear.cost(name).is_some_and(|ns| ns >= least), "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_asked_for_says_so() {
+    let run = quick(Part::Drains);
+    assert!(matches!(run.round_trips, Section::Skipped(_)));
+    let text = serde_json::to_string(&run).expect("plain data");
+    let back: InProcess = serde_json::from_str(&text).expect("its own text");
+    assert_eq!(back.drains.measured().map(|d| d.streams.len()), Some(9));
+}
