@@ -186,7 +186,7 @@ impl OneByOne {
         dispatch(&*self.backend, &mut self.batch, &mut self.report);
         self.counts.requests += self.report.requests;
         self.counts.calls += self.report.calls;
-        self.lost_atc_inv |= self.report.device_timed_out.is_some();
+        self.lost_atc_inv |= !self.report.unanswered.is_empty();
     }
 
     fn sync(&mut self, signal: Signal) -> Result<(), u8> {

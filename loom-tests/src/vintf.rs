@@ -54,8 +54,8 @@ impl Backend for Model {
                 self.0.removed.store(new, Ordering::Relaxed);
             }
         }
-        let mark = 1 << batch.waiter().0;
-        self.0.marks.fetch_or(mark, Ordering::AcqRel);
+        let marks = batch.waiters().iter().fold(0, |all, w| all | 1 << w.0);
+        self.0.marks.fetch_or(marks, Ordering::AcqRel);
         Ok(())
     }
 

@@ -51,8 +51,9 @@ impl Backend for Guarding {
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
-        self.guards
-            .mark(Mark::of(batch.waiter().0), Interest::EVERYTHING, |_| true);
+        let marks = batch.waiters().iter().map(|waiter| Mark::of(waiter.0));
+        let marks = marks.reduce(Mark::and);
+        self.guards.mark_each(Interest::EVERYTHING, |_| marks);
         Ok(())
     }
 

@@ -12,20 +12,50 @@ pub const MAX_BATCH: usize = 256;
 #[cfg(loom)]
 pub const MAX_BATCH: usize = 4;
 
+/// The most rings that share a batch.
+pub const MAX_WAITERS: usize = 16;
+
+/// Which of the rings that share a batch need a request: bit `n` stands for the `n`th.
+pub type Rings = u16;
+
 /// One call's worth of work. Reused, so that dispatching allocates nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     vmid: Vmid,
-    waiter: WaiterId,
+    waiters: ArrayVec<WaiterId, MAX_WAITERS>,
     requests: ArrayVec<Invalidation, MAX_BATCH>,
     origins: ArrayVec<u32, MAX_BATCH>,
+    /// One for each request, but for the last ones that every waiter needs.
+    rings: ArrayVec<Rings, MAX_BATCH>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            vmid: Vmid::default(),
+            waiters: ArrayVec::from_iter([WaiterId::default()]),
+            requests: ArrayVec::new(),
+            origins: ArrayVec::new(),
+            rings: ArrayVec::new(),
+        }
+    }
 }
 
 impl Batch {
-    /// An empty batch.
+    /// An empty batch, of waiter zero.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty batch of the same VMID and waiters.
+    #[must_use]
+    pub fn like(other: &Self) -> Self {
+        Self {
+            vmid: other.vmid,
+            waiters: other.waiters.clone(),
+            ..Self::default()
+        }
     }
 
     /// Empties the batch and gives it a VMID.
@@ -33,28 +63,73 @@ impl Batch {
         self.vmid = vmid;
         self.requests.clear();
         self.origins.clear();
+        self.rings.clear();
     }
 
     /// Says whose next barrier covers the batch. Kept by [`restart`](Self::restart).
     pub fn set_waiter(&mut self, waiter: WaiterId) {
-        self.waiter = waiter;
+        self.set_waiters([waiter]);
     }
 
-    /// Whose next barrier covers the batch.
+    /// The same of several rings, at most [`MAX_WAITERS`]; more are not kept.
+    pub fn set_waiters(&mut self, waiters: impl IntoIterator<Item = WaiterId>) {
+        self.waiters.clear();
+        self.waiters.extend(waiters.into_iter().take(MAX_WAITERS));
+    }
+
+    /// Whose next barriers cover the batch: a backend that keeps accesses apart by who has to wait
+    /// for them heeds all of them.
     #[must_use]
-    pub fn waiter(&self) -> WaiterId {
-        self.waiter
+    pub fn waiters(&self) -> &[WaiterId] {
+        &self.waiters
     }
 
-    /// Adds a request of the batch's VMID. `origin` is the earliest command that it serves, as a
-    /// position in the window: a failure is charged to that one.
+    /// Those of the [`waiters`](Self::waiters) that request `index` is done for; the barriers of the
+    /// others need not wait for accesses that it alone concerns.
+    pub fn waiters_of(&self, index: usize) -> impl Iterator<Item = WaiterId> + '_ {
+        let rings = self.rings_of(index);
+        let waiters = self.waiters.iter().enumerate();
+        waiters.filter_map(move |(n, waiter)| (rings >> n & 1 != 0).then_some(*waiter))
+    }
+
+    /// Which rings need request `index`, by their places among the [`waiters`](Self::waiters).
+    #[must_use]
+    #[inline]
+    pub fn rings_of(&self, index: usize) -> Rings {
+        self.rings.get(index).copied().unwrap_or(Rings::MAX)
+    }
+
+    /// Adds a request of the batch's VMID, for every waiter. `origin` is the earliest command that it
+    /// serves, as a position in the window: a failure is charged to that one.
     ///
     /// # Panics
     ///
     /// If the batch is full: a window has no more commands than a batch has room.
+    #[inline]
     pub fn push(&mut self, request: Invalidation, origin: u32) {
         self.requests.push(request);
         self.origins.push(origin);
+    }
+
+    /// [`push`](Self::push) for some of the waiters only.
+    ///
+    /// # Panics
+    ///
+    /// If the batch is full.
+    pub fn push_for(&mut self, rings: Rings, request: Invalidation, origin: u32) {
+        while self.rings.len() < self.requests.len() {
+            self.rings.push(Rings::MAX);
+        }
+        self.rings.push(rings);
+        self.requests.push(request);
+        self.origins.push(origin);
+    }
+
+    /// Says which rings need each of the requests that have been pushed; those that `rings` does not
+    /// reach are for every waiter.
+    pub fn share(&mut self, rings: impl Iterator<Item = Rings>) {
+        self.rings.clear();
+        self.rings.extend(rings.take(self.requests.len()));
     }
 
     /// The VMID of every request.
@@ -79,6 +154,7 @@ impl Batch {
     pub fn retire(&mut self, count: usize) {
         self.requests.drain(..count);
         self.origins.drain(..count);
+        self.rings.drain(..count.min(self.rings.len()));
     }
 
     /// Whether nothing is left to do.
@@ -91,5 +167,38 @@ impl Batch {
     #[must_use]
     pub fn len(&self) -> usize {
         self.requests.len()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::invalidation::{Scope, Stage};
+
+    fn all() -> Invalidation {
+        Invalidation {
+            vmid: Vmid(0),
+            stage: Stage::Both,
+            scope: Scope::All,
+        }
+    }
+
+    fn waiters(batch: &Batch, index: usize) -> Vec<u32> {
+        batch.waiters_of(index).map(|waiter| waiter.0).collect()
+    }
+
+    #[test]
+    fn law3_every_request_says_whose_it_is() {
+        let mut batch = Batch::new();
+        batch.set_waiters([7, 8, 9].map(WaiterId));
+        batch.push(all(), 0);
+        batch.push_for(0b101, all(), 1);
+        batch.push(all(), 2);
+        assert_eq!(waiters(&batch, 0), [7, 8, 9]);
+        assert_eq!(waiters(&batch, 1), [7, 9]);
+        batch.retire(1);
+        assert_eq!(waiters(&batch, 0), [7, 9]);
+        assert_eq!(waiters(&batch, 1), [7, 8, 9]);
+        assert_eq!(Batch::like(&batch).waiters(), batch.waiters());
     }
 }

@@ -16,11 +16,15 @@
 //! * A range that is dearer than the backend says becomes "the ASID and all globals", which
 //!   does cover addresses.
 //!
+//! Several rings can share a call: then each request knows which of them need it, and one that covers
+//! another is needed by whom that was. An invalidation of a device's cache stays its ring's own, so that
+//! a device that does not answer is known to every ring that asked it.
+//!
 //! Invalidations of a device's own cache are kept apart and leave last: the device may ask
 //! for a new translation at once, and must not get what a TLBI of this window removes.
 
 use crate::backend::BackendCapabilities;
-use crate::batch::{Batch, MAX_BATCH};
+use crate::batch::{Batch, MAX_BATCH, Rings};
 use crate::invalidation::{Invalidation, Scope, Stage};
 use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
@@ -38,6 +42,8 @@ pub struct Kept {
     pub request: Invalidation,
     /// Position in the window.
     pub origin: u32,
+    /// The ring that needs it.
+    rings: Rings,
 }
 
 /// Collects the invalidations of a window. Reused; allocates nothing.
@@ -54,6 +60,12 @@ pub struct Coalescer {
     /// The request that took the last command, where there is one.
     newest: Option<usize>,
     taken: usize,
+    /// The ring whose commands come, as a bit.
+    ring: Rings,
+    /// Commands of several rings have come.
+    shared: bool,
+    /// Where that ring's begin among `devices`.
+    own_devices: usize,
 }
 
 impl Coalescer {
@@ -69,6 +81,9 @@ impl Coalescer {
             mixed: false,
             newest: None,
             taken: 0,
+            ring: 1,
+            shared: false,
+            own_devices: 0,
         }
     }
 
@@ -83,6 +98,18 @@ impl Coalescer {
         self.mixed = false;
         self.newest = None;
         self.taken = 0;
+        self.ring = 1;
+        self.shared = false;
+        self.own_devices = 0;
+    }
+
+    /// What comes from here on is of the `nth` ring that shares the window; of the first one, at the
+    /// beginning.
+    pub fn begin_ring(&mut self, nth: u32) {
+        self.ring = Rings::MAX & 1 << nth;
+        self.shared |= nth != 0;
+        self.newest = None;
+        self.own_devices = self.devices.len();
     }
 
     /// Whether some request names a stream.
@@ -92,9 +119,10 @@ impl Coalescer {
         !self.devices.is_empty()
     }
 
-    /// The requests that name a stream, in ring order.
-    pub fn named_streams(&self) -> impl Iterator<Item = StreamId> + '_ {
-        self.devices.iter().filter_map(|kept| kept.request.stream())
+    /// The streams that requests name, with the origin of each, in ring order.
+    pub fn named_streams(&self) -> impl Iterator<Item = (StreamId, u32)> + '_ {
+        let named = |kept: &Kept| Some((kept.request.stream()?, kept.origin));
+        self.devices.iter().filter_map(named)
     }
 
     /// Whether there is nothing to dispatch.
@@ -113,9 +141,17 @@ impl Coalescer {
             }
             Scope::DeviceTlb { .. } | Scope::ContextTable { .. } => {
                 self.newest = None;
-                let mut newest = self.devices.iter().rev().take(LOOK_BACK);
+                let mut newest = self.devices[self.own_devices..]
+                    .iter()
+                    .rev()
+                    .take(LOOK_BACK);
                 if !newest.any(|kept| kept.request == request) {
-                    self.devices.push(Kept { request, origin });
+                    let rings = self.ring;
+                    self.devices.push(Kept {
+                        request,
+                        origin,
+                        rings,
+                    });
                 }
             }
             _ => {
@@ -163,6 +199,7 @@ impl Coalescer {
             addr: range.addr,
             bytes: range.bytes,
             origin,
+            rings: self.ring,
         };
         self.newest = None;
         if self.wide && self.is_covered(&new.unpack()) {
@@ -179,20 +216,29 @@ impl Coalescer {
         self.keep(new);
     }
 
+    /// What covers it is needed by this ring, too.
     #[cold]
-    fn is_covered(&self, request: &Invalidation) -> bool {
-        let mut kept = self.translations.iter();
-        kept.any(|kept| covers(&kept.unpack(), request))
+    fn is_covered(&mut self, request: &Invalidation) -> bool {
+        let mut kept = self.translations.iter_mut();
+        let covering = kept.find(|kept| covers(&kept.unpack(), request));
+        covering.is_some_and(|kept| {
+            kept.rings |= self.ring;
+            true
+        })
     }
 
     fn push_wide(&mut self, request: Invalidation, origin: u32) {
         if self.is_covered(&request) {
             return;
         }
-        self.translations
-            .retain(|kept| !covers(&request, &kept.unpack()));
+        let mut rings = self.ring;
+        self.translations.retain(|kept| {
+            let covered = covers(&request, &kept.unpack());
+            rings |= if covered { kept.rings } else { 0 };
+            !covered
+        });
         self.wide = true;
-        self.keep(Packed::wide(&request, origin));
+        self.keep(Packed::wide(&request, origin, rings));
     }
 
     #[inline(always)]
@@ -231,6 +277,9 @@ impl Coalescer {
             };
             batch.push(request, kept.origin);
         }
+        if self.shared {
+            batch.share(rest.iter().map(|kept| kept.rings));
+        }
         self.taken += batch.len();
         true
     }
@@ -240,7 +289,7 @@ impl Coalescer {
         batch.restart(Vmid(0));
         for kept in &self.devices {
             if kept.request.stream().is_some_and(&mine) {
-                batch.push(kept.request, kept.origin);
+                batch.push_for(kept.rings, kept.request, kept.origin);
             }
         }
         !batch.is_empty()
@@ -339,6 +388,7 @@ fn merge(kept: &mut Packed, new: &Packed, ranges: bool) -> bool {
         kept.key &= !key::TTL;
     }
     kept.key &= new.key | !key::LEAF;
+    kept.rings |= new.rings;
     true
 }
 

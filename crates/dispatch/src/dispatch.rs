@@ -10,14 +10,37 @@
 //! Only then may the SYNC behind it complete. The one failure that *is* the guest's to hear
 //! of is a device that does not answer an invalidation of its own cache: its SYNC ends in
 //! CERROR_ATC_INV (IHI 0070, 4.5.1).
+//!
+//! Several rings may share the batch. What one of them fails at is charged to that one; the rest of
+//! the batch, of which nothing is certain then, is submitted again before any of them goes on.
 
 use crate::backend::{Backend, Cause, Rejected};
-use crate::batch::Batch;
+use crate::batch::{Batch, Rings};
 use crate::invalidation::{Invalidation, Scope, Stage};
 use smmu_core::StreamId;
 
 /// How often one request is tried on one rung of the ladder.
 pub const TRIES: u32 = 3;
+
+/// A request that could not be carried out in any form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedClosed {
+    /// Who aborts from now on; `None` is "all of the instance".
+    pub stream: Option<StreamId>,
+    /// Why it could not.
+    pub cause: Cause,
+    /// Position in the window of the earliest command that it served.
+    pub origin: u32,
+}
+
+/// A request that a device did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Position in the window of the earliest command that it served.
+    pub origin: u32,
+    /// The rings that needed it.
+    pub rings: Rings,
+}
 
 /// What happened on the way, added up over the batches of a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +53,10 @@ pub struct Report {
     pub retries: u64,
     /// Requests that were widened.
     pub widened: u64,
-    /// Streams that abort from now on; `None` in the list is "all of the instance".
-    pub failed_closed: Vec<(Option<StreamId>, Cause)>,
-    /// Position in the window of the earliest ATC_INV that a device did not answer.
-    pub device_timed_out: Option<u32>,
+    /// What failed closed.
+    pub failed_closed: Vec<FailedClosed>,
+    /// What devices did not answer.
+    pub unanswered: Vec<Unanswered>,
 }
 
 impl Report {
@@ -45,7 +68,25 @@ impl Report {
         self.retries = 0;
         self.widened = 0;
         self.failed_closed.clear();
-        self.device_timed_out = None;
+        self.unanswered.clear();
+    }
+
+    /// Of the `nth` ring, which has the positions from `base` on, `len` of them: the place in its part
+    /// of the earliest command that a device did not answer. A request that serves an earlier ring, too,
+    /// does not say where this one's command was: then it is the first.
+    #[must_use]
+    #[inline]
+    pub fn unanswered_of(&self, nth: u32, base: u32, len: u32) -> Option<u32> {
+        if self.unanswered.is_empty() {
+            return None;
+        }
+        let own = self.unanswered.iter().filter(|un| un.rings >> nth & 1 != 0);
+        // What other rings' commands came to that are only covered here is for those rings to say.
+        let place = |un: &Unanswered| match un.origin.checked_sub(base) {
+            None => Some(0),
+            Some(at) => (at < len).then_some(at),
+        };
+        own.filter_map(place).min()
     }
 }
 
@@ -97,9 +138,9 @@ fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mu
 /// Brings the first request of the batch through, whatever it takes.
 fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report) {
     let (request, origin) = (batch.requests()[0], batch.origin(0));
+    let rings = batch.rings_of(0);
     let mut cause = cause;
-    let mut alone = Batch::new();
-    alone.set_waiter(batch.waiter());
+    let mut alone = Batch::like(batch);
     let rungs = [Some(request), request.widened()];
     for (rung, request) in rungs.into_iter().flatten().enumerate() {
         if rung > 0 {
@@ -108,14 +149,11 @@ fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report
         // On the first rung the call that failed was the first try.
         let tries = if rung > 0 { TRIES } else { TRIES - 1 };
         alone.restart(request.vmid);
-        alone.push(request, 0);
+        alone.push_for(rings, request, 0);
         match attempt(backend, &alone, cause, tries, report) {
             Ok(()) => return,
             Err(Cause::DeviceTimedOut) => {
-                let earliest = report
-                    .device_timed_out
-                    .map_or(origin, |other| other.min(origin));
-                report.device_timed_out = Some(earliest);
+                report.unanswered.push(Unanswered { origin, rings });
                 return;
             }
             Err(last) => cause = last,
@@ -126,7 +164,11 @@ fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report
     if !cfg!(break_law4b) {
         backend.fail_closed(stream);
     }
-    report.failed_closed.push((stream, cause));
+    report.failed_closed.push(FailedClosed {
+        stream,
+        cause,
+        origin,
+    });
 }
 
 /// Submits one request alone until it is taken, cannot be, or `tries` are used up.

@@ -23,5 +23,5 @@ mod packed;
 pub use backend::{
     Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake,
 };
-pub use batch::{Batch, MAX_BATCH};
+pub use batch::{Batch, MAX_BATCH, MAX_WAITERS};
 pub use invalidation::{Invalidation, Scope, Stage};

@@ -1,5 +1,6 @@
 //! A translation request in four words, for the coalescer.
 
+use crate::batch::Rings;
 use crate::invalidation::{Invalidation, Scope, Stage};
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, Vmid};
@@ -12,6 +13,8 @@ pub(crate) struct Packed {
     pub(crate) addr: u64,
     pub(crate) bytes: u64,
     pub(crate) origin: u32,
+    /// The rings that need it.
+    pub(crate) rings: Rings,
 }
 
 /// The word that tells requests apart.
@@ -82,7 +85,7 @@ pub(crate) mod key {
 }
 
 impl Packed {
-    pub(crate) fn wide(request: &Invalidation, origin: u32) -> Self {
+    pub(crate) fn wide(request: &Invalidation, origin: u32, rings: Rings) -> Self {
         let scope = match request.scope {
             Scope::Context(asid) => key::CONTEXT | u64::from(asid.0),
             Scope::ContextAndGlobals(asid) => key::CONTEXT_AND_GLOBALS | u64::from(asid.0),
@@ -95,6 +98,7 @@ impl Packed {
             addr: 0,
             bytes: 0,
             origin,
+            rings,
         }
     }
 

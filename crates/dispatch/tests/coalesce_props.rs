@@ -4,7 +4,7 @@ use dispatch::coalesce::Coalescer;
 use dispatch::{BackendCapabilities, Batch, Invalidation, Scope, Stage};
 use proptest::prelude::*;
 use smmu_core::range::{Granule, TlbiRange};
-use smmu_core::{Asid, Vmid};
+use smmu_core::{Asid, StreamId, Vmid};
 
 /// Something that an SMMU may have cached.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +180,71 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+    /// Whatever a ring that shares a call asks for, something that removes it names the ring: its SYNC
+    /// waits for the accesses that this concerns.
+    #[test]
+    fn law3_a_shared_request_names_every_ring_that_needs_it(
+        rings in proptest::collection::vec(proptest::collection::vec(any_request(), 0..8), 2..5),
+        entries in proptest::collection::vec(any_cached(), 64),
+        ranges: bool, widen_above in prop_oneof![Just(u64::MAX), Just(0x8000u64)],
+    ) {
+        let mut coalescer = Coalescer::new(&capabilities(ranges, widen_above));
+        let mut origin = 0..;
+        for (nth, requests) in (0..).zip(&rings) {
+            coalescer.begin_ring(nth);
+            for (request, origin) in requests.iter().zip(&mut origin) {
+                coalescer.push(*request, origin);
+            }
+        }
+        coalescer.finish();
+        let mut batch = Batch::new();
+        let mut kept = Vec::new();
+        while coalescer.next_batch(&mut batch) {
+            let requests = batch.requests().iter().enumerate();
+            kept.extend(requests.map(|(at, request)| (*request, batch.rings_of(at))));
+        }
+        for (nth, requests) in rings.iter().enumerate() {
+            let own = |entry: &&Cached| requests.iter().any(|request| must_go(request, entry));
+            for entry in entries.iter().filter(own) {
+                let covered = kept.iter().any(|(request, rings)| {
+                    must_go(request, entry) && rings >> nth & 1 != 0
+                });
+                prop_assert!(covered, "ring {nth} needs {entry:?} removed, by none of {kept:?}");
+            }
+        }
+    }
+}
+
+/// A device that does not answer is every ring's to hear of that asked it.
+#[test]
+fn law4_a_devices_invalidations_are_not_shared_between_rings() {
+    let mut coalescer = Coalescer::new(&capabilities(true, u64::MAX));
+    let scope = Scope::DeviceTlb {
+        stream: StreamId(1),
+        pasid: None,
+        global: false,
+        addr: 0,
+        size: 0,
+    };
+    let request = Invalidation {
+        vmid: Vmid(0),
+        stage: Stage::One,
+        scope,
+    };
+    for nth in 0..2 {
+        coalescer.begin_ring(nth);
+        coalescer.push(request, 2 * nth);
+        coalescer.push(request, 2 * nth + 1);
+    }
+    coalescer.finish();
+    let mut batch = Batch::new();
+    assert!(coalescer.device_batch(&mut batch, |_| true));
+    let kept = |at| (batch.origin(at), batch.rings_of(at));
+    assert_eq!((batch.len(), kept(0), kept(1)), (2, (0, 1), (2, 2)));
 }
 
 fn va(asid: u16, range: TlbiRange) -> Invalidation {

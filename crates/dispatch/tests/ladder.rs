@@ -3,7 +3,7 @@
 use dispatch::backend::Software;
 use dispatch::backend::faulty::{Faulty, Verdict};
 use dispatch::backend::recorder::Recorder;
-use dispatch::dispatch::{Report, TRIES, dispatch};
+use dispatch::dispatch::{FailedClosed, Report, TRIES, dispatch};
 use dispatch::{Batch, Cause, Invalidation, Scope, Stage};
 use smmu_core::range::TlbiRange;
 use smmu_core::tlb::{Entry, PageClass, Space, TlbSettings};
@@ -122,7 +122,12 @@ fn law4_what_cannot_be_done_at_all_fails_closed() {
         .script((0..1 + 2 * TRIES as usize).map(|_| refuse(0, 0, Cause::TimedOut)));
     let mut report = Report::default();
     dispatch(&backend, &mut batch([0]), &mut report);
-    assert_eq!(report.failed_closed, [(None, Cause::TimedOut)]);
+    let closed = FailedClosed {
+        stream: None,
+        cause: Cause::TimedOut,
+        origin: 0,
+    };
+    assert_eq!(report.failed_closed, [closed]);
     assert_eq!(backend.closed(), [None]);
     assert!(
         left(backend.inner().inner()).is_empty(),
@@ -164,6 +169,6 @@ fn law4_a_device_that_does_not_answer_is_charged_to_the_earliest_command() {
     backend.script([refuse(1, 1, Cause::DeviceTimedOut)]);
     let mut report = Report::default();
     dispatch(&backend, &mut batch([3, 4, 5]), &mut report);
-    assert_eq!(report.device_timed_out, Some(1));
+    assert_eq!(report.unanswered_of(0, 0, 3), Some(1));
     assert!(report.failed_closed.is_empty(), "its SYNC says so instead");
 }

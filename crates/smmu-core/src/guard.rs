@@ -76,6 +76,15 @@ impl Mark {
             bits: 1 << (ring % 64),
         }
     }
+
+    /// The marks of both. Only to be [put](Guards::mark_each) on guards: who waits, waits for its own.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            bits: self.bits | other.bits,
+            ..self
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -288,6 +297,12 @@ impl Guards {
     /// interest of every use that does.
     #[inline]
     pub fn mark(&self, mark: Mark, whom: Interest, mut matches: impl FnMut(&Use) -> bool) {
+        self.mark_each(whom, |used| matches(used).then_some(mark));
+    }
+
+    /// The same for several rings at once: `marks` says for each use which of them it concerns.
+    #[inline]
+    pub fn mark_each(&self, whom: Interest, mut marks: impl FnMut(&Use) -> Option<Mark>) {
         // Pairs with the fence in `open`.
         fence(Ordering::SeqCst);
         let used = self.used.load(Ordering::Relaxed) as usize;
@@ -296,14 +311,14 @@ impl Guards {
                 // Acquire: a slot that was used for this and now is for something else has been
                 // closed in between, and what its user did is seen from here on.
                 if Interest::from_word(interest.load(Ordering::Acquire)).meets(whom) {
-                    self.mark_one(slot, mark, &mut matches);
+                    self.mark_one(slot, &mut marks);
                 }
             }
         }
     }
 
     #[inline]
-    fn mark_one(&self, slot: usize, mark: Mark, matches: &mut impl FnMut(&Use) -> bool) {
+    fn mark_one(&self, slot: usize, marks: &mut impl FnMut(&Use) -> Option<Mark>) {
         let line = &self.lines[slot];
         // Acquire: what the slot says that it uses.
         let state = line.state.load(Ordering::Acquire);
@@ -316,7 +331,7 @@ impl Guards {
         // see the invalidation. Marking it by mistake makes a SYNC wait once too often.
         // Acquire again: if it was closed instead, what its user did is seen from here on.
         let same = line.state.load(Ordering::Acquire) & !WAITED == state & !WAITED;
-        if same && matches(&what) {
+        if let Some(mark) = same.then(|| marks(&what)).flatten() {
             self.marks.of(slot).fetch_or(mark.bits, Ordering::AcqRel);
         }
     }

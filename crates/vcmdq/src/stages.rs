@@ -95,9 +95,7 @@ impl Consumer {
         if SEEN {
             self.saw_dispatched(ring, desk);
         }
-        let lost = desk.report.device_timed_out;
-        // What another ring's ATC_INV came to is that ring's SYNC's to say.
-        let lost = lost.filter(|at| *at < part.len);
+        let lost = desk.report.unanswered_of(0, part.base, part.len);
         let syncs = desk.window.syncs_of(part);
         let completed = if self.cover.as_ref().is_none_or(|cover| cover.is_done()) {
             complete(self, ring, syncs, part.len, lost)

@@ -4,7 +4,7 @@
 use crate::consumer::Consumer;
 use crate::ring::Ring;
 use crate::window::Desk;
-use dispatch::dispatch::dispatch;
+use dispatch::dispatch::{FailedClosed, dispatch};
 
 impl Consumer {
     /// Coalesce, batch, dispatch: when it returns, every invalidation of the window has taken
@@ -39,7 +39,7 @@ impl Consumer {
         if let Some(streams) = &streams {
             let unbound = coalescer
                 .named_streams()
-                .filter(|s| !streams.is_bound(*s))
+                .filter(|(stream, _)| !streams.is_bound(*stream))
                 .count();
             ring.counters.unbound.add(unbound as u64);
         }
@@ -56,7 +56,7 @@ impl Consumer {
         ring.counters
             .failed_closed
             .add(report.failed_closed.len() as u64);
-        for (stream, cause) in &report.failed_closed {
+        for FailedClosed { stream, cause, .. } in &report.failed_closed {
             tracing::warn!(ring = ring.index, ?stream, %cause, "invalidation failed closed");
             self.frame.host.failed_closed(*stream, *cause);
         }

@@ -232,7 +232,10 @@ impl Backend for Busy {
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         let addresses = |scope| matches!(scope, Scope::Addresses { .. });
         assert!(batch.requests().iter().all(|r| addresses(r.scope)));
-        self.by.lock().unwrap().insert(batch.waiter().0);
+        self.by
+            .lock()
+            .unwrap()
+            .extend(batch.waiters().iter().map(|w| w.0));
         Ok(())
     }
 

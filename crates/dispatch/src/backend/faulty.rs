@@ -102,11 +102,9 @@ impl<B: Backend> Backend for Faulty<B> {
         let Some(Verdict::Refuse { take, say, cause }) = verdict else {
             return self.inner.submit(batch);
         };
-        let mut part = Batch::new();
-        part.set_waiter(batch.waiter());
-        part.restart(batch.vmid());
+        let mut part = Batch::like(batch);
         for (index, request) in batch.requests().iter().take(take).enumerate() {
-            part.push(*request, batch.origin(index));
+            part.push_for(batch.rings_of(index), *request, batch.origin(index));
         }
         self.inner.submit(&part)?;
         Err(Rejected {

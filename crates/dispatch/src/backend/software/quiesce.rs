@@ -42,19 +42,34 @@ fn interest(request: &Invalidation) -> Interest {
     }
 }
 
+/// Who has to wait for a guard, of several rings that share a batch: those whose requests could match
+/// it, and nobody else.
+#[cold]
+fn marks(batch: &Batch, used: &Use) -> Option<Mark> {
+    let matching = batch.requests().iter().enumerate();
+    let matching = matching.filter(|(_, request)| could_match(request, used));
+    let waiters = matching.flat_map(|(index, _)| batch.waiters_of(index));
+    waiters
+        .map(|WaiterId(ring)| Mark::of(ring))
+        .reduce(Mark::and)
+}
+
 impl Software {
-    /// After a batch: marks the guards that its ring's next SYNC has to wait for, and tells the
+    /// After a batch: marks the guards that its rings' next SYNCs have to wait for, and tells the
     /// watches.
     #[inline]
     pub(super) fn mark_batch(&self, batch: &Batch) {
-        let mark = Mark::of(batch.waiter().0);
         let interests = batch.requests().iter().map(interest);
         let whom = interests.fold(Interest::NOTHING, Interest::or);
         // Also if no guard was ever used: its fence is what orders the first one's look behind the
         // invalidation. Model: `law3_first_guard_against_sync`.
-        self.guards.mark(mark, whom, |used| {
-            batch.requests().iter().any(|r| could_match(r, used))
-        });
+        if let &[WaiterId(ring)] = batch.waiters() {
+            self.guards.mark(Mark::of(ring), whom, |used| {
+                batch.requests().iter().any(|r| could_match(r, used))
+            });
+        } else {
+            self.guards.mark_each(whom, |used| marks(batch, used));
+        }
         self.watches
             .tell(|used| batch.requests().iter().any(|r| could_match(r, used)));
     }
