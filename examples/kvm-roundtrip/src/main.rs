@@ -1,39 +1,83 @@
-//! What a guest under KVM waits for one invalidation: trap against shared page.
+//! What a guest under KVM waits for its invalidations, as a table.
 //!
 //! `cargo run --release -p kvm-roundtrip`
-//!
-//! A guest of one loop sends TLBI_NH_VA and CMD_SYNC, two thousand times for each way in which its
-//! queue can be consumed, and measures with its own clock how long it waits until it sees the
-//! SYNC done. The way of the code: `measure.rs` sets up a consumer, `vmm.rs` runs the guest,
-//! `vcpu.rs` puts it into ring 3, `guest.rs` is the guest.
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod kvm;
 
 use clap::Parser;
+use kvm_roundtrip::{Measured, Mode, Options, measure, table};
 use std::process::ExitCode;
 
-/// Measures what a guest under KVM waits for one invalidation.
+/// Measures what a guest under KVM waits for its invalidations.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rounds for each row of the table.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    rounds: u32,
+    /// A smoke run: few rounds, too few to compare.
+    #[arg(long)]
+    quick: bool,
+    /// Only these ways, beside the references.
+    #[arg(long, value_delimiter = ',', value_parser = mode)]
+    modes: Vec<Mode>,
+    /// So many vCPUs, instead of 1 to the number of CPUs.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=64))]
+    vcpus: Vec<u32>,
+    /// So many pages of 4 KiB, instead of 1, 4, 16, 32 and 64.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=128))]
+    pages: Vec<u32>,
+    /// Rounds of each vCPU for each row and pass, instead of as many as there is time for.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rounds: Option<u32>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
 }
 
-fn main() -> ExitCode {
-    let Args { rounds, json } = Args::parse();
-    measure(rounds as usize, json)
+/// The mode of a name as JSON has it.
+fn mode(name: &str) -> Result<Mode, String> {
+    let quoted = format!("\"{name}\"");
+    serde_json::from_str(&quoted)
+        .map_err(|_| "one of in_exit, worker, inline, coalesced, shared_page, adaptive".to_owned())
 }
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-use kvm::run as measure;
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let options = Options {
+        quick: args.quick,
+        modes: args.modes,
+        vcpus: args.vcpus,
+        pages: args.pages,
+        rounds: args.rounds,
+    };
+    match measure(&options, &mut ()) {
+        Ok(measured) => print(&measured, args.json),
+        Err(error) => {
+            eprintln!("kvm-roundtrip: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-fn measure(_rounds: usize, _json: bool) -> ExitCode {
-    println!("kvm-roundtrip: nothing measured, the guest is one for KVM on x86-64");
-    ExitCode::SUCCESS
+fn print(measured: &Measured, json: bool) -> ExitCode {
+    let report = match measured {
+        Measured::Report(report) => report,
+        Measured::Nothing(why) => {
+            println!("kvm-roundtrip: nothing measured: {why}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut text = String::new();
+    let written = if json {
+        serde_json::to_string_pretty(report)
+            .map(|json| text = json)
+            .map_err(|error| error.to_string())
+    } else {
+        table::write(&mut text, report).map_err(|error| error.to_string())
+    };
+    match written {
+        Ok(()) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("kvm-roundtrip: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,35 +1,40 @@
-//! The measurement under KVM on x86-64.
+//! The measurement under KVM.
+//!
+//! The way of the code: `cases.rs` says what is measured, `run.rs` goes through it, `consumer.rs`
+//! puts somebody behind the guest's doorbells, `vmm.rs` runs the guest, `x86_64` is the guest.
 
+mod backend;
 mod bare;
+mod cases;
+mod consumer;
 mod engine;
-mod guest;
+mod error;
 mod in_exit;
-mod measure;
-mod report;
-mod table;
-mod vcpu;
+mod layout;
+mod memory;
+mod params;
+mod placement;
+mod run;
+mod tally;
 mod vmm;
+mod x86_64;
+mod zone;
 
-use std::process::ExitCode;
+pub use error::Error;
 
-/// Measures and prints, or says in one line why not. Only a failed measurement is a failure; a
-/// machine without KVM is not.
-pub(crate) fn run(rounds: usize, json: bool) -> ExitCode {
-    let kvm = match kvm_ioctls::Kvm::new() {
-        Ok(kvm) => kvm,
-        Err(error) => {
-            println!("kvm-roundtrip: nothing measured, /dev/kvm cannot be used: {error}");
-            return ExitCode::SUCCESS;
-        }
-    };
-    match measure::all(&kvm, rounds) {
-        Ok(report) => {
-            table::print(&report, json);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("kvm-roundtrip: {error}");
-            ExitCode::FAILURE
-        }
+use crate::data::Measured;
+use crate::options::{Options, Progress};
+
+/// As [`crate::measure`].
+///
+/// # Errors
+///
+/// If a measurement fails.
+pub(crate) fn measure(options: &Options, progress: &mut dyn Progress) -> Result<Measured, Error> {
+    match kvm_ioctls::Kvm::new() {
+        Ok(kvm) => Ok(Measured::Report(run::all(&kvm, options, progress)?)),
+        Err(error) => Ok(Measured::Nothing(format!(
+            "/dev/kvm cannot be used: {error}"
+        ))),
     }
 }

@@ -87,6 +87,7 @@ pub(super) const RULES: &[Rule] = &[
             "vcmdq",
             "vcmdq-trace",
             "vcmdq-e2e",
+            "kvm-roundtrip",
             "vcmdq-benches",
             "vcmdq-measure",
         ],

@@ -5,8 +5,9 @@
 //! would measure the interpreter. There is no way back to ring 0: no descriptor table for
 //! interrupts, no TSS, no stack. A fault is a shutdown, which the VMM reports.
 
-use super::guest::CODE;
-use super::vmm::Error;
+use crate::kvm::error::Error;
+use crate::kvm::layout::CODE;
+use crate::kvm::params::params_at;
 use kvm_bindings::{kvm_regs, kvm_segment};
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -33,15 +34,13 @@ const CR4_PAE: u64 = 1 << 5;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 
-/// The vCPU of a VM whose memory is `memory`: writes its tables and sets its system
-/// registers. It starts after [`start`].
+/// A vCPU of a VM whose memory has the tables. It begins when it is run after [`start`].
 ///
 /// # Errors
 ///
 /// What KVM says, for example that it does not enter ring 3 directly.
-pub(crate) fn create(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<VcpuFd, Error> {
-    write_tables(memory)?;
-    let vcpu = vm.create_vcpu(0)?;
+pub(crate) fn create(vm: &VmFd, id: usize) -> Result<VcpuFd, Error> {
+    let vcpu = vm.create_vcpu(id as u64)?;
     let mut sregs = vcpu.get_sregs()?;
     let data = segment(1);
     sregs.cs = kvm_segment {
@@ -67,9 +66,10 @@ pub(crate) fn create(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<VcpuFd, Erro
 /// # Errors
 ///
 /// What KVM says.
-pub(crate) fn start(vcpu: &VcpuFd) -> Result<(), Error> {
+pub(crate) fn start(vcpu: &VcpuFd, id: usize) -> Result<(), Error> {
     vcpu.set_regs(&kvm_regs {
         rip: CODE,
+        rdi: params_at(id),
         rflags: 2,
         ..Default::default()
     })?;
@@ -94,7 +94,11 @@ fn segment(index: u16) -> kvm_segment {
 }
 
 /// Maps the first GiB to itself, for ring 3, and fills the GDT.
-fn write_tables(memory: &GuestMemoryMmap) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// If there is no such memory.
+pub(crate) fn write_tables(memory: &GuestMemoryMmap) -> Result<(), Error> {
     memory.write_obj(PDPT | TABLE, GuestAddress(PML4))?;
     memory.write_obj(PD | TABLE, GuestAddress(PDPT))?;
     for index in 0..512u64 {
