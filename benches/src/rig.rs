@@ -48,6 +48,23 @@ pub fn frame_of(
     backend: Arc<dyn Backend>,
     mode: DoorbellMode,
 ) -> (Frame, Arc<Ring>) {
+    let frame = frame_without_rings(engine, memory, backend);
+    let ring = frame.add_ring(mode).expect("room for one ring");
+    let place = RingSettings {
+        base: BASE,
+        log2size: LOG2SIZE,
+    };
+    ring.configure(place).expect("the ring is not enabled");
+    (frame, ring)
+}
+
+/// A frame with one instance and one bound stream.
+#[must_use]
+pub fn frame_without_rings(
+    engine: &Engine,
+    memory: Arc<dyn GuestMemory>,
+    backend: Arc<dyn Backend>,
+) -> Frame {
     let caps = capabilities();
     let settings = FrameSettings {
         caps,
@@ -61,13 +78,7 @@ pub fn frame_of(
         placement,
     };
     frame.bind(STREAM, binding).expect("a stream of our own");
-    let ring = frame.add_ring(mode).expect("room for one ring");
-    let place = RingSettings {
-        base: BASE,
-        log2size: LOG2SIZE,
-    };
-    ring.configure(place).expect("the ring is not enabled");
-    (frame, ring)
+    frame
 }
 
 /// Writes commands into the slots from the first one on, as a driver does.

@@ -11,6 +11,8 @@ use vcmdq_benches::ping_pong::Pins;
 #[derive(Debug)]
 pub struct Pair {
     pins: Pins,
+    /// Those of the workers: every one but the caller's, then the caller's.
+    workers: Vec<CoreId>,
     before: CpuSet,
 }
 
@@ -22,8 +24,14 @@ impl Pair {
     /// A sentence for the reader, if there are no two CPUs or threads cannot be pinned.
     pub fn take() -> Result<Self, String> {
         let before = sched_getaffinity(None).map_err(|error| format!("no CPU set: {error}"))?;
+        let mut workers = core_affinity::get_core_ids().unwrap_or_default();
         let pins = Pins::take().ok_or("two threads cannot be pinned to two CPUs here")?;
-        Ok(Self { pins, before })
+        workers.rotate_left(1);
+        Ok(Self {
+            pins,
+            workers,
+            before,
+        })
     }
 
     /// The same for those who measure round trips.
@@ -36,6 +44,18 @@ impl Pair {
     #[must_use]
     pub fn numbers(&self) -> (usize, usize) {
         (self.pins.asks.id, self.pins.answers.id)
+    }
+
+    /// How many CPUs the process may use.
+    #[must_use]
+    pub fn cpus(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Where workers go: the caller's CPU comes last.
+    #[must_use]
+    pub fn workers(&self) -> OnCpus {
+        OnCpus(self.workers.clone())
     }
 
     /// The caller's CPU.

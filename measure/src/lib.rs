@@ -5,6 +5,9 @@
 //! |---|---|
 //! | [`trips`] | one TLBI and a SYNC between two cores, beside bare queues and cache lines |
 //! | [`drains`] | full rings: nanoseconds per command, beside synchronous consumption |
+//! | [`throughput`] | many rings of many guests: commands per second |
+//! | [`group_commit`] | many producers' SYNCs in one call to the backend |
+//! | [`fairness`] | a guest's SYNC while another one floods the same worker |
 //! | [`data`] | distributions, costs, placements |
 //! | [`options`] | what is to be measured, and how far it has come |
 //! | [`cores`] | where threads run |
@@ -17,9 +20,13 @@
 pub mod cores;
 pub mod data;
 pub mod drains;
+pub mod fairness;
+pub mod group_commit;
 pub mod options;
 pub mod run;
+pub mod throughput;
 pub mod trips;
+mod vm;
 
 pub use options::{Options, Part, Progress};
 pub use run::{InProcess, measure};

@@ -3,9 +3,12 @@
 use crate::cores::Pair;
 use crate::data::{Placed, Section};
 use crate::drains::Drains;
+use crate::fairness::Fairness;
+use crate::group_commit::GroupCommit;
 use crate::options::{Options, Part, Progress};
+use crate::throughput::Throughput;
 use crate::trips::RoundTrips;
-use crate::{drains, trips};
+use crate::{drains, fairness, group_commit, throughput, trips};
 use serde::{Deserialize, Serialize};
 use std::thread::available_parallelism;
 
@@ -23,6 +26,12 @@ pub struct InProcess {
     pub round_trips: Section<RoundTrips>,
     /// Row by row.
     pub drains: Section<Drains>,
+    /// Row by row.
+    pub throughput: Section<Throughput>,
+    /// Row by row.
+    pub group_commit: Section<GroupCommit>,
+    /// Row by row.
+    pub fairness: Section<Fairness>,
 }
 
 /// Measures everything that `options` ask for. Takes a minute or two, with `quick` seconds.
@@ -55,6 +64,15 @@ pub fn measure(options: &Options, progress: &dyn Progress) -> InProcess {
             .into(),
         drains: on_one(Part::Drains)
             .and_then(|placement| drains::measure(options, placement, progress))
+            .into(),
+        throughput: on_two(Part::Throughput)
+            .and_then(|pair| throughput::measure(options, pair, progress))
+            .into(),
+        group_commit: on_two(Part::GroupCommit)
+            .and_then(|pair| group_commit::measure(options, pair, progress))
+            .into(),
+        fairness: on_two(Part::Fairness)
+            .and_then(|pair| fairness::measure(options, pair, progress))
             .into(),
     }
 }

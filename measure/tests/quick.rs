@@ -1,7 +1,9 @@
 //! Each part runs, and its counts add up. What it measures is no test's matter.
 
 use vcmdq_measure::data::{Latencies, Section};
-use vcmdq_measure::{InProcess, Options, Part, drains, measure, trips};
+use vcmdq_measure::{
+    InProcess, Options, Part, drains, fairness, group_commit, measure, throughput, trips,
+};
 
 fn quick(part: Part) -> InProcess {
     let options = Options {
@@ -62,6 +64,59 @@ fn every_stream_is_consumed_by_everybody() {
     let least = (drains.injected.per_call_ns + drains.injected.per_command_ns) as f64 * tlbis;
     for name in [drains::BASELINE, drains::ONE_BY_ONE] {
         assert!(dear.cost(name).is_some_and(|ns| ns >= least), "{name}");
+    }
+}
+
+#[test]
+fn every_ring_gets_its_commands() {
+    let run = quick(Part::Throughput);
+    let Some(measured) = measured(&run.throughput) else {
+        return;
+    };
+    // That as many were consumed as were written has been counted before any of this is returned.
+    for point in &measured.points {
+        assert!(point.busy <= point.rings && point.commands >= 64 * point.busy as u64);
+        assert!(point.ns_per_command.ns > 0.0, "{}", point.stream);
+        assert_eq!(point.ns_per_command.rounds, 2);
+    }
+    let workers = |point: &throughput::Point| point.workers;
+    assert_eq!(measured.points.iter().map(workers).max(), Some(run.cpus));
+    let rings = measured.points.iter().map(|point| point.rings).max();
+    assert_eq!((rings, measured.flat.rings_4096.rounds), (Some(4096), 2));
+}
+
+#[test]
+fn every_producer_sees_its_syncs() {
+    let run = quick(Part::GroupCommit);
+    let Some(measured) = measured(&run.group_commit) else {
+        return;
+    };
+    for case in &measured.cases {
+        assert_eq!(case.syncs, 2 * 20 * 8, "{}", case.name);
+        assert_eq!(
+            case.requests, case.syncs,
+            "a TLBI for each SYNC, none the same"
+        );
+        assert!(case.calls > 0 && case.calls <= case.syncs, "{}", case.name);
+        is_sane(&case.latencies, case.syncs);
+    }
+    let baseline = measured.find(group_commit::BASELINE).expect("a case");
+    assert_eq!(baseline.calls, baseline.syncs);
+    let shared = measured.find(group_commit::ONE_RING).expect("a case");
+    assert!(shared.calls < shared.syncs, "some share a call");
+}
+
+#[test]
+fn the_idle_guest_gets_every_sync_and_the_flood_goes_on() {
+    let run = quick(Part::Fairness);
+    let Some(measured) = measured(&run.fairness) else {
+        return;
+    };
+    for name in [fairness::DOORBELLS, fairness::PAGES] {
+        let case = measured.find(name).expect("a case");
+        is_sane(&case.alone, 2 * 100);
+        is_sane(&case.beside_flood, 2 * 100);
+        assert!(case.flood_commands_per_second > 0.0, "{name}");
     }
 }
 
