@@ -1,6 +1,8 @@
 //! Backends to measure against.
 
-use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Traffic, WaiterId, Wake};
+use dispatch::{
+    Backend, BackendCapabilities, Barrier, Batch, Costs, Rejected, Traffic, WaiterId, Wake,
+};
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::hint::spin_loop;
@@ -10,15 +12,32 @@ use std::time::{Duration, Instant};
 
 /// Takes every batch and does nothing: what is left is the engine's own cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Nothing(
+pub struct Nothing {
     /// What it says that it can do: that of the backend it stands for, so that the same requests
     /// come out of the coalescer.
-    pub BackendCapabilities,
-);
+    pub capabilities: BackendCapabilities,
+    /// What it says that it costs: so that windows end at the same commands.
+    pub costs: Costs,
+}
+
+impl Nothing {
+    /// In the place of another one.
+    #[must_use]
+    pub fn instead_of(backend: &dyn Backend) -> Self {
+        Self {
+            capabilities: backend.capabilities(),
+            costs: backend.costs(),
+        }
+    }
+}
 
 impl Backend for Nothing {
     fn capabilities(&self) -> BackendCapabilities {
-        self.0
+        self.capabilities
+    }
+
+    fn costs(&self) -> Costs {
+        self.costs
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
@@ -126,6 +145,11 @@ impl Backend for Costly {
             may_block: self.may_block,
             ..self.inner.capabilities()
         }
+    }
+
+    /// Without what is injected: its calls are waited for, which is no reason for smaller ones.
+    fn costs(&self) -> Costs {
+        self.inner.costs()
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {

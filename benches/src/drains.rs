@@ -154,7 +154,7 @@ fn contender(laps: &Arc<[Lap]>, who: Who, injected: Option<InjectedCost>) -> Con
     let memory: Arc<dyn GuestMemory> = rig::guest_memory();
     let bare = matches!(who, Who::EngineBare | Who::BaselineBare);
     let backend: Arc<dyn Backend> = match injected {
-        _ if bare => Arc::new(Nothing(software.capabilities())),
+        _ if bare => Arc::new(Nothing::instead_of(&*software)),
         Some(cost) => Arc::new(Costly::new(software.clone(), cost)),
         None => software.clone(),
     };

@@ -124,7 +124,7 @@ impl Rig {
     /// as with `software`.
     #[must_use]
     pub fn nothing(memory: Arc<dyn GuestMemory>, software: &Software) -> Self {
-        Self::new(memory, Arc::new(Nothing(software.capabilities())))
+        Self::new(memory, Arc::new(Nothing::instead_of(software)))
     }
 
     /// With any backend behind it.

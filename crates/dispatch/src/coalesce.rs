@@ -13,7 +13,7 @@
 //!   two pages of unknown size, not a range of 8 KiB.
 //! * A VMID's stage-1 entries cover everything of that VMID's stage 1. "Everything" covers all.
 //! * An ASID covers the same ASID. It never covers addresses: those take global entries too.
-//! * A range that is dearer than the backend says becomes "the ASID and all globals", which
+//! * A range that is longer than the backend says becomes "the ASID and all globals", which
 //!   does cover addresses.
 //!
 //! Several rings can share a call: then each request knows which of them need it, and one that covers
@@ -25,6 +25,7 @@
 
 use crate::backend::BackendCapabilities;
 use crate::batch::{Batch, MAX_BATCH, Rings};
+use crate::costs::Costs;
 use crate::invalidation::{Invalidation, Scope, Stage};
 use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
@@ -34,6 +35,12 @@ use smmu_core::{Asid, StreamId, Vmid};
 /// How many of the newest requests a new one is compared with. Producers on several CPUs
 /// interleave; each works through its own range.
 const LOOK_BACK: usize = 4;
+
+/// How many of the newest wide requests are asked whether they cover a new one: all of them would make a
+/// window of wide requests cost its square.
+const WIDE: usize = 4;
+/// Looking through a kept request for what a wide one covers, in nanoseconds.
+const LOOK_NS: u64 = 2;
 
 /// A request and the position of the earliest command that it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +58,13 @@ pub struct Kept {
 pub struct Coalescer {
     ranges: bool,
     widen_above: u64,
+    costs: Costs,
+    /// What the requests kept so far cost, in nanoseconds.
+    spent: u64,
     translations: ArrayVec<Packed, MAX_BATCH>,
     devices: ArrayVec<Kept, MAX_BATCH>,
-    /// Something wide has been kept: new requests may be covered already.
-    wide: bool,
+    /// Where the newest wide requests lie: new ones may be covered already.
+    wide: ArrayVec<usize, WIDE>,
     /// Requests of more than one VMID have been kept.
     mixed: bool,
     /// The request that took the last command, where there is one.
@@ -75,9 +85,11 @@ impl Coalescer {
         Self {
             ranges: capabilities.ranges,
             widen_above: capabilities.widen_above,
+            costs: Costs::default(),
+            spent: 0,
             translations: ArrayVec::new(),
             devices: ArrayVec::new(),
-            wide: false,
+            wide: ArrayVec::new(),
             mixed: false,
             newest: None,
             taken: 0,
@@ -87,14 +99,29 @@ impl Coalescer {
         }
     }
 
+    /// Says what requests cost from now on; kept by [`restart`](Self::restart).
+    #[inline]
+    pub fn set_costs(&mut self, costs: &Costs) {
+        self.costs = *costs;
+    }
+
+    /// What a backend's work on the requests kept so far costs, in nanoseconds. Never falls within a
+    /// window, even if later requests cover earlier ones.
+    #[must_use]
+    #[inline]
+    pub fn spent(&self) -> u64 {
+        self.spent
+    }
+
     /// Forgets everything; ready for the next window, perhaps of another backend.
     #[inline]
     pub fn restart(&mut self, capabilities: &BackendCapabilities) {
         self.ranges = capabilities.ranges;
         self.widen_above = capabilities.widen_above;
+        self.spent = 0;
         self.translations.clear();
         self.devices.clear();
-        self.wide = false;
+        self.wide.clear();
         self.mixed = false;
         self.newest = None;
         self.taken = 0;
@@ -146,6 +173,12 @@ impl Coalescer {
                     .rev()
                     .take(LOOK_BACK);
                 if !newest.any(|kept| kept.request == request) {
+                    let call = if self.devices.is_empty() {
+                        self.costs.call
+                    } else {
+                        0
+                    };
+                    self.spent += u64::from(call) + self.costs.of(&request);
                     let rings = self.ring;
                     self.devices.push(Kept {
                         request,
@@ -179,7 +212,9 @@ impl Coalescer {
     pub fn extend(&mut self, bytes: u64) {
         debug_assert!(self.newest.is_some(), "ends_at has said that there is one");
         if let Some(kept) = self.newest.and_then(|at| self.translations.get_mut(at)) {
+            let before = kept.cost(&self.costs);
             kept.bytes = kept.bytes.saturating_add(bytes);
+            self.spent += kept.cost(&self.costs) - before;
         }
     }
 
@@ -202,29 +237,40 @@ impl Coalescer {
             rings: self.ring,
         };
         self.newest = None;
-        if self.wide && self.is_covered(&new.unpack()) {
+        if !self.wide.is_empty() && self.is_covered(&new.unpack()) {
             return;
         }
         let oldest = self.translations.len().saturating_sub(LOOK_BACK);
         for at in (oldest..self.translations.len()).rev() {
-            if merge(&mut self.translations[at], &new, self.ranges) {
+            let kept = &mut self.translations[at];
+            let before = kept.bytes;
+            if merge(kept, &new, self.ranges) {
+                if kept.bytes != before {
+                    let grown = kept.cost(&self.costs);
+                    let bytes = before;
+                    self.spent += grown - Packed { bytes, ..*kept }.cost(&self.costs);
+                }
                 self.newest = Some(at);
                 return;
             }
         }
         self.newest = Some(self.translations.len());
+        self.spent += new.cost(&self.costs);
         self.keep(new);
     }
 
     /// What covers it is needed by this ring, too.
     #[cold]
     fn is_covered(&mut self, request: &Invalidation) -> bool {
-        let mut kept = self.translations.iter_mut();
-        let covering = kept.find(|kept| covers(&kept.unpack(), request));
-        covering.is_some_and(|kept| {
-            kept.rings |= self.ring;
-            true
-        })
+        for at in self.wide.iter().rev() {
+            if let Some(kept) = self.translations.get_mut(*at) {
+                if covers(&kept.unpack(), request) {
+                    kept.rings |= self.ring;
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     fn push_wide(&mut self, request: Invalidation, origin: u32) {
@@ -232,19 +278,33 @@ impl Coalescer {
             return;
         }
         let mut rings = self.ring;
-        self.translations.retain(|kept| {
-            let covered = covers(&request, &kept.unpack());
-            rings |= if covered { kept.rings } else { 0 };
-            !covered
-        });
-        self.wide = true;
-        self.keep(Packed::wide(&request, origin, rings));
+        // An ASID covers nothing but itself.
+        if !matches!(request.scope, Scope::Context(_)) || cfg!(break_law7a) {
+            self.spent += self.translations.len() as u64 * LOOK_NS;
+            self.translations.retain(|kept| {
+                let covered = covers(&request, &kept.unpack());
+                rings |= if covered { kept.rings } else { 0 };
+                !covered
+            });
+            // They lie elsewhere now.
+            self.wide.clear();
+        }
+        if self.wide.is_full() {
+            self.wide.pop_at(0);
+        }
+        self.wide.push(self.translations.len());
+        let new = Packed::wide(&request, origin, rings);
+        self.spent += new.cost(&self.costs);
+        self.keep(new);
     }
 
     #[inline(always)]
     fn keep(&mut self, new: Packed) {
-        if let Some(first) = self.translations.first() {
-            self.mixed |= (first.key ^ new.key) & key::VMID != 0;
+        // Each VMID is a call; those that come by turns are counted too often.
+        let last = self.translations.last();
+        if last.is_none_or(|last| (last.key ^ new.key) & key::VMID != 0) {
+            self.spent += u64::from(self.costs.call);
+            self.mixed |= !self.translations.is_empty();
         }
         self.translations.push(new);
     }

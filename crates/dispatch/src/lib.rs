@@ -16,6 +16,7 @@
 pub mod backend;
 pub mod batch;
 pub mod coalesce;
+mod costs;
 pub mod dispatch;
 pub mod invalidation;
 mod packed;
@@ -24,4 +25,5 @@ pub use backend::{
     Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake,
 };
 pub use batch::{Batch, MAX_BATCH, MAX_WAITERS};
+pub use costs::{AddressCosts, Costs};
 pub use invalidation::{Invalidation, Scope, Stage};

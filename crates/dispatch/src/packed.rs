@@ -1,6 +1,7 @@
 //! A translation request in four words, for the coalescer.
 
 use crate::batch::Rings;
+use crate::costs::Costs;
 use crate::invalidation::{Invalidation, Scope, Stage};
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, Vmid};
@@ -133,6 +134,17 @@ impl Packed {
             stage: key::stage(self.key),
             scope,
         }
+    }
+
+    /// In nanoseconds.
+    #[inline]
+    pub(crate) fn cost(&self, costs: &Costs) -> u64 {
+        let request = u64::from(costs.request);
+        if self.key & key::KIND != key::ADDRESSES {
+            return request;
+        }
+        let every = self.key & key::ANY_ASID != 0;
+        request + costs.of_addresses(every, key::granule(self.key), self.bytes)
     }
 
     #[inline]

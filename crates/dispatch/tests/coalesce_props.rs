@@ -1,7 +1,7 @@
 //! Coalescing against a model that removes exactly what the architecture demands (law 7).
 
 use dispatch::coalesce::Coalescer;
-use dispatch::{BackendCapabilities, Batch, Invalidation, Scope, Stage};
+use dispatch::{AddressCosts, BackendCapabilities, Batch, Costs, Invalidation, Scope, Stage};
 use proptest::prelude::*;
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, StreamId, Vmid};
@@ -159,6 +159,47 @@ fn any_cached() -> impl Strategy<Value = Cached> {
             va,
         },
     )
+}
+
+/// A backend whose prices have nothing in common.
+const PRICES: Costs = Costs {
+    call: 100_000,
+    request: 1000,
+    addresses: AddressCosts {
+        first: [7, 11, 13, 17],
+        further: 3,
+    },
+    addresses_of_all: AddressCosts {
+        first: [70, 110, 130, 170],
+        further: 30,
+    },
+    most: 400,
+    device: 0,
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+    /// What a window is said to cost is never less than what it comes to.
+    #[test]
+    fn law8_no_window_is_cheaper_than_its_batches(
+        requests in proptest::collection::vec(any_request(), 1..48),
+    ) {
+        let mut coalescer = Coalescer::new(&capabilities(true, 0x8000));
+        coalescer.set_costs(&PRICES);
+        let mut said = 0;
+        for (request, origin) in requests.iter().zip(0..) {
+            coalescer.push(*request, origin);
+            prop_assert!(coalescer.spent() >= said, "it never falls");
+            said = coalescer.spent();
+        }
+        let (mut cost, mut batch) = (0, Batch::new());
+        coalescer.finish();
+        while coalescer.next_batch(&mut batch) {
+            let requests = batch.requests().iter().map(|request| PRICES.of(request));
+            cost += u64::from(PRICES.call) + requests.sum::<u64>();
+        }
+        prop_assert!(said >= cost, "{said} said, {cost} it is");
+    }
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use crate::ids::{Asid, Gpa, Stag, StreamId, SubstreamId, Vmid};
 use crate::range::TlbiRange;
+use core::ops::RangeInclusive;
 
 /// A legal command of the Non-secure command queue (IHI 0070, chapter 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,21 @@ impl Cfgi {
                 u64::from(own.0) >> shift == u64::from(stream.0) >> shift
             }
             Self::All => true,
+        }
+    }
+
+    /// The streams that the command may be about: all that it [concerns](Self::concerns), and no others.
+    #[must_use]
+    pub fn streams(&self) -> RangeInclusive<StreamId> {
+        match *self {
+            Self::Ste { stream, .. } | Self::Cd { stream, .. } | Self::CdAll { stream } => {
+                stream..=stream
+            }
+            Self::SteRange { stream, range } => {
+                let below = u32::MAX >> (31 - range.min(31));
+                StreamId(stream.0 & !below)..=StreamId(stream.0 | below)
+            }
+            Self::All => StreamId(0)..=StreamId(u32::MAX),
         }
     }
 

@@ -3,22 +3,25 @@
 //! A [`Consumer`] is worked on by whoever has claimed the ring, one thread at a time. It is
 //! the private truth about CONS and errors; registers and shared pages show copies.
 
+use crate::budget::{self, Budget};
 use crate::cmdqv::cover::Cover;
+use crate::effect::Configuring;
 use crate::events::Mark;
 use crate::fetch::Entries;
 use crate::first_pass::first_pass;
 use crate::frame::FrameShared;
 use crate::gerror::{CommandError, gerror_bits};
-use crate::instance::{Instance, waiter};
+use crate::instance::Instance;
 use crate::lateness::Timing;
 use crate::ring::Ring;
 use crate::tap::Watched;
-use crate::window::{Desk, Effect, Stop};
-use dispatch::{BackendCapabilities, Invalidation};
+use crate::traffic::Telling;
+use crate::window::{Desk, Stop};
+use dispatch::BackendCapabilities;
 use smmu_core::GuestMemory;
-use smmu_core::command::Cfgi;
 use smmu_core::queue_index::QueueIndex;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a slice came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +44,12 @@ pub(crate) struct Consumer {
     pub(crate) events_due: Option<Mark>,
     /// An ATC_INV before CONS was not answered, and no SYNC has said so yet.
     pub(crate) lost_atc_inv: bool,
+    /// The CFGI at CONS that has taken effect in part.
+    pub(crate) configuring: Option<Configuring>,
     pub(crate) running: bool,
     /// This ring's worker tells the VMM when the streams' traffic goes another way.
     pub(crate) tells_traffic: bool,
+    pub(crate) telling: Telling,
     /// What the guest's registers said has been taken over, and not been ended since.
     pub(crate) armed: bool,
     /// The BASE that was unusable; nothing happens until the guest ends it or writes another one.
@@ -61,36 +67,61 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Consumes windows until `budget` commands are used up. Returns what is left, and whether
-    /// anything was consumed.
+    /// Consumes windows until `slice` is used up, by what their commands are said to cost. Returns what
+    /// is left, and whether anything was consumed.
     #[inline]
-    pub(crate) fn slice(&mut self, ring: &Ring, desk: &mut Desk, budget: u32) -> (Progress, bool) {
+    pub(crate) fn slice(
+        &mut self,
+        ring: &Ring,
+        desk: &mut Desk,
+        slice: Duration,
+    ) -> (Progress, bool) {
+        desk.budget = Budget::of(slice);
         if self.tells_traffic && !desk.is_inline() && !ring.is_paused() {
-            let frame = &self.frame;
-            frame.traffic.tell(&frame.streams, &*frame.host);
+            let (frame, at) = (&self.frame, &mut self.telling);
+            let traffic = &frame.traffic;
+            if !traffic.tell(at, &frame.streams, &*frame.host, &mut desk.budget) {
+                return (Progress::More, true);
+            }
         }
         self.start_clock(ring, desk);
-        let mut used = 0;
+        self.ask_costs(desk);
+        let mut worked = false;
         while self.may_run(ring) {
+            if self.configuring.is_some() {
+                worked = true;
+                if !self.goes_on(ring, desk) {
+                    return (Progress::More, true);
+                }
+            }
             let published = self.published(ring);
             if published == 0 {
                 self.nothing_published(ring);
                 break;
             }
-            // law8b: a ring keeps its worker as long as it has commands.
-            if used >= budget && !cfg!(break_law8b) {
+            if desk.budget.is_spent() || desk.left == 0 {
                 return (Progress::More, true);
             }
-            let (goes_on, commands) = match (&self.watched, &self.timing) {
+            worked = true;
+            let goes_on = match (&self.watched, &self.timing) {
                 (None, None) => self.window::<false>(ring, desk, published),
                 _ => self.observed_window(ring, desk, published),
             };
-            used += commands;
             if !goes_on {
                 break;
             }
         }
-        (Progress::Idle, used != 0)
+        (Progress::Idle, worked)
+    }
+
+    /// What the backends say now that their work costs.
+    #[inline]
+    fn ask_costs(&self, desk: &mut Desk) {
+        let costs = self
+            .instances
+            .iter()
+            .map(|instance| instance.backend.costs());
+        desk.window.coalescer.set_costs(&budget::sum(costs));
     }
 
     /// Brings what the VMM and the guest have asked for into effect, and says whether to consume.
@@ -100,6 +131,7 @@ impl Consumer {
         if !ring.settle(self) || ring.latch.is_active(gerror_bits::CMDQ_ERR) {
             // The SYNC that it belongs to may be another one when the ring goes on.
             self.events_due = None;
+            self.configuring = None;
             self.stop_clock(ring);
             return false;
         }
@@ -139,7 +171,9 @@ impl Consumer {
         limit: u32,
     ) -> Option<Stop> {
         let window = &mut desk.window;
-        while window.len - base < limit {
+        window.ring = self.entries;
+        // The first one in any case: a ring whose share is too small for anything comes to its end.
+        while window.len - base < limit && (window.len == base || !window.is_spent()) {
             let done = window.len - base;
             let at = self.entries.geometry().advance(self.cons, done);
             let words = match self.entries.words(&*self.memory, at, limit - done) {
@@ -169,6 +203,7 @@ impl Consumer {
         self.lost_atc_inv = false;
         self.waiting = false;
         self.events_due = None;
+        self.configuring = None;
         self.stop_clock(ring);
         ring.set_waiting(false);
         if let Some(cover) = &mut self.cover {
@@ -194,57 +229,9 @@ impl Consumer {
                 false
             }
             Stop::Effect(effect) => {
-                ring.counters.effects.add(1);
-                self.effect(ring, desk, effect);
-                let behind = self.entries.geometry().advance(self.cons, 1);
-                self.publish(ring, behind);
+                self.begin_effect(ring, desk, effect);
                 true
             }
-        }
-    }
-
-    fn effect(&self, ring: &Ring, desk: &mut Desk, effect: Effect) {
-        let streams = self.frame.streams.read();
-        let host = &self.frame.host;
-        match effect {
-            Effect::Configuration(change) => {
-                for instance in &self.instances {
-                    instance
-                        .backend
-                        .configuration_changed(&change, waiter(ring.index));
-                }
-                for stream in streams.iter().filter(|stream| change.concerns(*stream)) {
-                    host.configuration_changed(stream, &change);
-                }
-                drop(streams);
-                self.forward_configuration(ring, desk, &change);
-            }
-            Effect::Resume(stream, stag, action) if streams.is_bound(stream) => {
-                self.frame.events.resume_access(stream, stag, action);
-                host.resume(stream, stag, action);
-            }
-            Effect::TerminateStalls(stream) if streams.is_bound(stream) => {
-                self.frame.events.terminate_stalls(stream);
-                host.terminate_stalls(stream);
-            }
-            Effect::PageResponse(stream, substream, group, response)
-                if streams.is_bound(stream) =>
-            {
-                host.page_response(stream, substream, group, response);
-            }
-            _ => ring.counters.unbound.add(1),
-        }
-    }
-
-    /// A host that keeps context descriptors of its own hears of their change, too.
-    fn forward_configuration(&self, ring: &Ring, desk: &mut Desk, change: &Cfgi) {
-        if !self.capabilities.caches_contexts {
-            return;
-        }
-        if let Some(request) = Invalidation::from_cfgi(change) {
-            desk.window.restart(&self.capabilities);
-            desk.window.coalescer.push(request, 0);
-            self.dispatch_window(ring, desk);
         }
     }
 

@@ -56,8 +56,8 @@ impl Bell {
     }
 
     /// The same, with doorbells that consume up to `limit` commands themselves.
-    pub(crate) fn consuming(mut self, limit: Option<u32>) -> Self {
-        self.inline = limit.map(|limit| Inline::new(limit, self.beds.len()));
+    pub(crate) fn consuming(mut self, limit: Option<u32>, slice: Duration) -> Self {
+        self.inline = limit.map(|limit| Inline::new(limit, slice, self.beds.len()));
         self
     }
 

@@ -164,7 +164,8 @@ impl Engine {
         threads: Option<Arc<dyn Threads>>,
     ) -> Result<Self, StartError> {
         settings.validate()?;
-        let bell = Bell::new(settings.max_rings, settings.workers).consuming(settings.inline);
+        let bell = Bell::new(settings.max_rings, settings.workers);
+        let bell = bell.consuming(settings.inline, settings.slice);
         let bell = Arc::new(bell);
         let shared = EngineShared {
             flipper: Arc::new(Flipper::new(bell.clone(), clock.clone())),

@@ -16,7 +16,9 @@ pub enum StartError {
     #[error("room for {0} rings: choose 1 to 4096")]
     Rings(usize),
     /// A worker that may take no command.
-    #[error("a slice of 0 commands: a worker must be allowed to take at least one")]
+    #[error(
+        "a slice of no time: a worker must be allowed to take a command; choose some microseconds"
+    )]
     Slice,
     /// Workers that spin without ever giving way, on fewer cores.
     #[error(

@@ -5,18 +5,19 @@
 //! first command of any other kind ends the window: its effect must come after everything
 //! before it, and before everything behind it.
 
+use crate::budget;
 use crate::window::{Effect, Stop, Stride, SyncPoint, Window};
 use dispatch::{Invalidation, Stage};
 use smmu_core::Capabilities;
-use smmu_core::command::Command;
+use smmu_core::command::{Command, Signal};
 use smmu_core::decode::{Illegal, decode, nh_va, signal};
 use smmu_core::guest_memory::load_le;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::vcmdq::accepts;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
-/// Takes entries into the window; those of a `vcmdq` may be fewer kinds of commands. Returns why
-/// it stopped before their end, if it did.
+/// Takes entries into the window, until its budget is spent; those of a `vcmdq` may be fewer kinds of
+/// commands. Returns the command that it stopped at, if there is one.
 #[inline]
 pub(crate) fn first_pass(
     window: &mut Window,
@@ -45,6 +46,10 @@ pub(crate) fn first_pass(
             }
         }
         window.len += 1;
+        window.own_cost += budget::COMMAND;
+        if window.is_spent() {
+            break;
+        }
     }
     None
 }
@@ -115,14 +120,23 @@ fn hot(window: &mut Window, raw: RawCommand, caps: &Capabilities) -> bool {
         }
         return true;
     }
-    if signal(raw, caps).is_some() {
-        window.syncs.push(SyncPoint {
-            at: window.len,
-            raw,
-        });
+    if let Some(signal) = signal(raw, caps) {
+        note_sync(window, raw, signal);
         return true;
     }
     false
+}
+
+#[inline(always)]
+fn note_sync(window: &mut Window, raw: RawCommand, signal: Signal) {
+    let at = window.len;
+    window.syncs.push(SyncPoint { at, raw });
+    window.own_cost += match signal {
+        Signal::Irq { msi: Some(msi) } if window.has_word(msi.addr) => budget::SYNC,
+        // A wire, or a word that lies wherever the guest says.
+        Signal::Irq { .. } => budget::CALLBACK,
+        Signal::None | Signal::Sev => budget::SYNC,
+    };
 }
 
 #[inline]
@@ -130,10 +144,7 @@ fn take(window: &mut Window, command: &Command, raw: RawCommand) -> Option<Effec
     match *command {
         Command::Tlbi(tlbi) => invalidate(window, Invalidation::from_tlbi(tlbi)),
         Command::AtcInv(ref inv) => invalidate(window, Invalidation::from_atc_inv(inv)),
-        Command::Sync(_) => window.syncs.push(SyncPoint {
-            at: window.len,
-            raw,
-        }),
+        Command::Sync(signal) => note_sync(window, raw, signal),
         Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => {}
         Command::Cfgi(_)
         | Command::Resume { .. }

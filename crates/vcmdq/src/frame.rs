@@ -18,7 +18,7 @@ use crate::seams::{Interrupts, Seams, StreamHost};
 use crate::settings::FrameSettings;
 use crate::snapshot::{FrameState, RingState};
 use crate::streams::{Binding, Streams};
-use crate::traffic::FrameTraffic;
+use crate::traffic::{FrameTraffic, Telling};
 use dispatch::{Backend, BackendCapabilities, Traffic, WaiterId, Wake};
 use smmu_core::queue_index::Geometry;
 use smmu_core::{Gpa, GuestMemory, StreamId};
@@ -176,6 +176,8 @@ impl Frame {
             waiting: false,
             events_due: None,
             lost_atc_inv: false,
+            configuring: None,
+            telling: Telling::default(),
             running: false,
             tells_traffic: false,
             armed: false,

@@ -57,11 +57,13 @@
 //! command, but for the report of a backend that fails.
 #![deny(unsafe_code)]
 
+mod budget;
 pub mod cmdqv;
 mod complete;
 mod consumer;
 pub mod dma;
 mod doorbell;
+mod effect;
 mod engine;
 mod error;
 pub mod events;

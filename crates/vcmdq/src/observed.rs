@@ -13,12 +13,7 @@ impl Consumer {
     /// [`window`](Self::window) of a ring that somebody watches or measures.
     #[cold]
     #[inline(never)]
-    pub(crate) fn observed_window(
-        &mut self,
-        ring: &Ring,
-        desk: &mut Desk,
-        published: u32,
-    ) -> (bool, u32) {
+    pub(crate) fn observed_window(&mut self, ring: &Ring, desk: &mut Desk, published: u32) -> bool {
         self.window::<true>(ring, desk, published)
     }
 

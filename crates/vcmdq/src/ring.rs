@@ -274,6 +274,7 @@ impl Ring {
         let cons = consumer.entries.geometry().pointer(cons);
         consumer.waiting = false;
         consumer.events_due = None;
+        consumer.configuring = None;
         consumer.stop_clock(self);
         self.set_waiting(false);
         consumer.publish(self, cons);

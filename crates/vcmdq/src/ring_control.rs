@@ -148,6 +148,7 @@ impl Ring {
     #[cold]
     fn bring_about(&self, consumer: &mut Consumer, wanted: u32, settled: u32) {
         let wanted = self.decide(wanted, settled);
+        consumer.configuring = None;
         let wanted = self.take_staged(consumer, wanted, settled);
         let on = wanted & (ENABLED | GATED) == ENABLED;
         match &self.member {

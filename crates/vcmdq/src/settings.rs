@@ -23,8 +23,10 @@ pub struct Settings {
     pub doze: Duration,
     /// Rings that the engine has room for, 1 to 4096.
     pub max_rings: usize,
-    /// Commands that a worker takes from one ring before it looks at the others.
-    pub slice: u32,
+    /// How long a worker works on one ring before it looks at the others, by an estimate of what the
+    /// commands cost ([`dispatch::Costs`]; no clock is read). The last command, or the last callback
+    /// about a stream, may exceed it. A backend whose calls may block gets whole windows.
+    pub slice: Duration,
     /// From which time between its PROD and its completion on a SYNC counts as late in
     /// [`Lateness`](crate::metrics::Lateness), with its cause. `None`, the default, measures
     /// nothing. Otherwise a window costs some four readings of the clock more, a doorbell and an
@@ -50,7 +52,7 @@ impl Default for Settings {
             yield_after: Duration::from_micros(2),
             doze: Duration::from_micros(100),
             max_rings: 1024,
-            slice: 1024,
+            slice: Duration::from_micros(2),
             late_after: None,
             inline: None,
         }
@@ -65,7 +67,7 @@ impl Settings {
         if !(1..=4096).contains(&self.max_rings) {
             return Err(StartError::Rings(self.max_rings));
         }
-        if self.slice == 0 {
+        if self.slice.is_zero() {
             return Err(StartError::Slice);
         }
         let spins = !self.spin.is_zero() && self.yield_after >= self.spin;

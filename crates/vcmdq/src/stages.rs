@@ -8,23 +8,24 @@ use crate::window::{Desk, Part};
 
 impl Consumer {
     /// One window: fetch, decode and first pass; then dispatch; then complete; then the command
-    /// that ended it. Whether the ring can go on for now, and how many commands it took. `SEEN`: somebody
-    /// watches or measures.
+    /// that ended it. Whether the ring can go on for now. `SEEN`: somebody watches or measures.
     #[inline]
     pub(crate) fn window<const SEEN: bool>(
         &mut self,
         ring: &Ring,
         desk: &mut Desk,
         published: u32,
-    ) -> (bool, u32) {
+    ) -> bool {
         desk.window.restart(&self.capabilities);
+        let share = desk.budget.of_window(self.capabilities.may_block);
+        desk.window.allow(share);
         let mut part = self.open::<SEEN>(ring, desk, published, published.min(desk.left));
         self.cover_others(ring, desk, &mut part);
         desk.batch.set_waiter(waiter(ring.index));
         self.dispatch_window(ring, desk);
         let completed = self.finish::<SEEN>(ring, desk, &part);
-        let looked_at = desk.looked_at(part.fetched() + part.others);
-        (self.end::<SEEN>(ring, desk, completed, &part), looked_at)
+        desk.looked_at(part.fetched() + part.others);
+        self.end::<SEEN>(ring, desk, completed, &part)
     }
 
     /// First stage of a window: fetch, decode and first pass of up to `most` commands.
@@ -78,7 +79,7 @@ impl Consumer {
         }
         let room = desk.left.saturating_sub(window.len);
         let (caps, memory) = (&self.frame.settings.caps, &*self.memory);
-        let others = cover.gather(&mut window.coalescer, memory, caps, window.len, room);
+        let others = cover.gather(window, memory, caps, room);
         window.len += others;
         part.others += others;
         ring.counters.covered.add(u64::from(others));

@@ -11,6 +11,7 @@ use crate::testing::QueueRegisters;
 use crate::window::Desk;
 use crate::worker::{Worker, poll, serve};
 use std::sync::Arc;
+use std::time::Duration;
 use vcmdq_sync::atomic::Ordering;
 
 /// A worker whose loop goes round when the test says so.
@@ -34,7 +35,7 @@ impl SteppedWorker {
 #[derive(Debug)]
 pub struct Stepper {
     desk: Desk,
-    slice: u32,
+    slice: Duration,
 }
 
 impl Default for Stepper {
@@ -47,9 +48,9 @@ impl Default for Stepper {
 }
 
 impl Stepper {
-    /// A stepper whose slices have `slice` commands at most.
+    /// A stepper whose slices are that long, by what the commands are said to cost.
     #[must_use]
-    pub fn with_slice(slice: u32) -> Self {
+    pub fn with_slice(slice: Duration) -> Self {
         Self {
             slice,
             ..Self::default()

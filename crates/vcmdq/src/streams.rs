@@ -4,6 +4,7 @@ use crate::error::BindError;
 use crate::instance::{Instance, InstanceId, Placement};
 use smmu_core::StreamId;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// A stream's place.
@@ -80,7 +81,10 @@ impl Streams {
         self.bound.contains_key(&stream)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = StreamId> + '_ {
-        self.bound.keys().copied()
+    pub(crate) fn within(
+        &self,
+        range: RangeInclusive<StreamId>,
+    ) -> impl Iterator<Item = StreamId> + '_ {
+        self.bound.range(range).map(|(stream, _)| *stream)
     }
 }

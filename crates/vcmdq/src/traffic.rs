@@ -4,9 +4,11 @@
 //! frame's own command queue to tell the VMM about every bound stream, in ring order with the CFGI
 //! commands that come through it. The acknowledge register follows when both are done.
 
+use crate::budget::{self, Budget};
 use crate::seams::StreamHost;
 use crate::streams::Streams;
 use dispatch::{Backend, Traffic};
+use smmu_core::StreamId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
@@ -16,6 +18,13 @@ struct Present {
     /// Nothing until a register frame says something: then the VMM sets its backends up itself.
     traffic: Option<Traffic>,
     backends: Vec<Arc<dyn Backend>>,
+}
+
+/// How far the VMM has been told: thousands of streams take more than a slice (law 8).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Telling {
+    changes: u64,
+    from: StreamId,
 }
 
 /// See the [module](self).
@@ -71,24 +80,46 @@ impl FrameTraffic {
         self.told.load(Ordering::Relaxed) == self.changes.load(Ordering::Acquire)
     }
 
-    /// Tells the VMM about every stream, if there is anything to tell. Called by one worker.
+    /// Tells the VMM about every stream, if there is anything to tell, as far as the budget lasts; `at`
+    /// is kept from one time to the next. Whether nothing is left to tell. Called by one worker.
     #[inline]
-    pub(crate) fn tell(&self, streams: &Snapshot<Streams>, host: &dyn StreamHost) {
+    pub(crate) fn tell(
+        &self,
+        at: &mut Telling,
+        streams: &Snapshot<Streams>,
+        host: &dyn StreamHost,
+        budget: &mut Budget,
+    ) -> bool {
         let changes = self.changes.load(Ordering::Acquire);
-        if self.told.load(Ordering::Relaxed) != changes {
-            self.tell_changes(changes, &streams.read(), host);
-        }
+        self.told.load(Ordering::Relaxed) == changes
+            || self.tell_changes(changes, at, &streams.read(), host, budget)
     }
 
     #[cold]
-    fn tell_changes(&self, changes: u64, streams: &Streams, host: &dyn StreamHost) {
+    fn tell_changes(
+        &self,
+        changes: u64,
+        at: &mut Telling,
+        streams: &Streams,
+        host: &dyn StreamHost,
+        budget: &mut Budget,
+    ) -> bool {
+        if at.changes != changes {
+            let from = StreamId(0);
+            *at = Telling { changes, from };
+        }
         // At least as new as `changes`; if it is newer, it is told once more.
-        let traffic = self.present().traffic;
-        if let Some(traffic) = traffic {
-            for stream in streams.iter() {
+        if let Some(traffic) = self.present().traffic {
+            for stream in streams.within(at.from..=StreamId(u32::MAX)) {
+                if budget.is_spent() {
+                    at.from = stream;
+                    return false;
+                }
                 host.traffic_changed(stream, &traffic);
+                budget.spend(budget::STREAM + budget::CALLBACK);
             }
         }
         self.told.store(changes, Ordering::Release);
+        true
     }
 }

@@ -1,5 +1,7 @@
 //! The commands that are executed together, and what a worker keeps them in.
 
+use crate::budget::{self, Budget};
+use crate::fetch::Entries;
 use crate::looks::Looks;
 use arrayvec::ArrayVec;
 use dispatch::coalesce::Coalescer;
@@ -7,10 +9,11 @@ use dispatch::dispatch::Report;
 use dispatch::{BackendCapabilities, Batch, MAX_BATCH};
 use smmu_core::command::{Cfgi, Command, PriResponse, ResumeAction};
 use smmu_core::decode::Illegal;
-use smmu_core::queue_index::QueueIndex;
+use smmu_core::queue_index::{Geometry, QueueIndex};
 use smmu_core::spec::command::RawCommand;
-use smmu_core::{Stag, StreamId, SubstreamId};
+use smmu_core::{Gpa, Stag, StreamId, SubstreamId};
 use std::ops::Range;
+use std::time::Duration;
 
 /// The most commands in a window.
 pub(crate) const MAX_WINDOW: u32 = MAX_BATCH as u32;
@@ -112,6 +115,12 @@ pub(crate) struct Window {
     /// Commands looked at, of all parts, and what was added to them of other rings.
     pub(crate) len: u32,
     pub(crate) invalidations: u32,
+    /// Where the ring lies of which commands are taken: what its SYNCs cost depends on it.
+    pub(crate) ring: Entries,
+    /// What they cost beside the backends' work, in nanoseconds.
+    pub(crate) own_cost: u64,
+    /// What the window may cost: it ends with the command that exceeds it.
+    budget: u64,
 }
 
 impl Window {
@@ -122,6 +131,31 @@ impl Window {
         self.stride = Stride::default();
         self.len = 0;
         self.invalidations = 0;
+        self.own_cost = 0;
+        self.budget = u64::MAX;
+    }
+
+    /// From here on so many nanoseconds may be added.
+    #[inline]
+    pub(crate) fn allow(&mut self, share: u64) {
+        self.budget = self.cost().saturating_add(share);
+    }
+
+    /// What the window costs so far, in nanoseconds.
+    #[inline(always)]
+    pub(crate) fn cost(&self) -> u64 {
+        self.coalescer.spent() + self.own_cost + u64::from(self.len) * budget::ENTRY
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.cost() >= self.budget
+    }
+
+    /// Whether a SYNC's word lies in the ring itself.
+    #[inline(always)]
+    pub(crate) fn has_word(&self, at: Gpa) -> bool {
+        self.ring.contains(at)
     }
 
     /// A ring that stands at `cons` adds its commands from here on.
@@ -167,6 +201,8 @@ pub(crate) struct Desk {
     pub(crate) window: Window,
     pub(crate) batch: Batch,
     pub(crate) report: Report,
+    /// What is left of the slice.
+    pub(crate) budget: Budget,
     /// What the worker's time went into, if that is measured.
     pub(crate) looks: Looks,
     /// How many more commands may be looked at; counted down at an inline desk only.
@@ -189,9 +225,13 @@ impl Desk {
                 stride: Stride::default(),
                 len: 0,
                 invalidations: 0,
+                ring: Entries::new(Gpa(0), Geometry::capped(0, 0)),
+                own_cost: 0,
+                budget: u64::MAX,
             },
             batch: Batch::new(),
             report: Report::default(),
+            budget: Budget::of(Duration::ZERO),
             looks: Looks::default(),
             left: MAX_WINDOW,
             inline: false,
@@ -218,12 +258,12 @@ impl Desk {
         self.inline && matches!(stop, Stop::Effect(_))
     }
 
-    /// So many commands have been looked at; gives the number back.
+    /// A window is done: so many commands have been looked at.
     #[inline]
-    pub(crate) fn looked_at(&mut self, commands: u32) -> u32 {
+    pub(crate) fn looked_at(&mut self, commands: u32) {
+        self.budget.spend(budget::WINDOW + self.window.cost());
         if self.inline {
             self.left = self.left.saturating_sub(commands);
         }
-        commands
     }
 }

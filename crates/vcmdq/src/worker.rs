@@ -194,7 +194,7 @@ fn polled(worker: usize, rings: &[Arc<Ring>]) -> Vec<Arc<Ring>> {
 
 /// Consumes a ring until it is idle or has had its share. If another worker is at it, that one
 /// goes round again. Whether anything was consumed.
-pub(crate) fn serve(ring: &Ring, desk: &mut Desk, slice: u32) -> bool {
+pub(crate) fn serve(ring: &Ring, desk: &mut Desk, slice: Duration) -> bool {
     let Some(mut claim) = ring.consumer.enter() else {
         return false;
     };
@@ -215,7 +215,7 @@ pub(crate) fn serve(ring: &Ring, desk: &mut Desk, slice: u32) -> bool {
 }
 
 /// Looks at a shared page a few times; serves the ring as soon as there is news.
-pub(crate) fn poll(ring: &Ring, desk: &mut Desk, slice: u32, looks: u32) -> bool {
+pub(crate) fn poll(ring: &Ring, desk: &mut Desk, slice: Duration, looks: u32) -> bool {
     if let Some(gate) = &ring.gate {
         // Behind a closed gate nothing comes without a doorbell.
         if !gate.is_open() {

@@ -148,14 +148,17 @@ fn law8_a_prod_beyond_the_ring_is_not_followed() {
 #[test]
 fn law8_a_slice_ends_however_much_is_published() {
     let mut rig = Rig::new();
-    rig.stepper = vcmdq::stepping::Stepper::with_slice(4);
-    // Effects end windows, so each is one command and the slice ends after four.
+    // Effects end windows, and each is a call of the VMM's: the slice ends after some of them.
+    rig.stepper = vcmdq::stepping::Stepper::with_slice(Duration::from_micros(2));
     let stall = smmu_core::encode::encode(&smmu_core::Command::StallTerm { stream: STREAM });
     rig.put(&[stall; 60]);
     rig.ring.doorbell(rig.prod);
     assert!(rig.engine.take_ready().is_some());
     rig.stepper.serve(&rig.ring);
-    assert_eq!(rig.cons(), 4, "the other rings get their turn");
+    assert!(
+        (1..10).contains(&rig.cons()),
+        "the other rings get their turn"
+    );
     assert!(rig.serve(), "and this one is ready again");
     assert_eq!(rig.cons(), 60);
 }
@@ -239,7 +242,7 @@ fn settings_that_cannot_work_are_refused_with_what_to_do() {
     ));
     assert!(matches!(
         start(Settings {
-            slice: 0,
+            slice: Duration::ZERO,
             ..Settings::default()
         }),
         StartError::Slice

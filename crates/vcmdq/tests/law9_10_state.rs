@@ -229,11 +229,11 @@ proptest! {
     #[test]
     fn law10_stop_anywhere_restore_same_outcome(
         steps in proptest::collection::vec(any_step(), 1..60),
-        slice in 1u32..8, stop_after in 0usize..12, shared: bool,
+        slice in 1u64..400, stop_after in 0usize..12, shared: bool,
     ) {
         let run = |stop: Option<usize>| {
             let mut rig = Rig::new();
-            rig.stepper = vcmdq::stepping::Stepper::with_slice(slice);
+            rig.stepper = vcmdq::stepping::Stepper::with_slice(Duration::from_nanos(slice));
             (0..16).for_each(|page| rig.cache(page));
             rig.put(&steps.iter().map(|step| step.raw()).collect::<Vec<_>>());
             rig.ring.doorbell(rig.prod);

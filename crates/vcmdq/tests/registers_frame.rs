@@ -282,6 +282,31 @@ fn a_disabled_smmu_passes_or_aborts_as_gbpa_says_without_an_event() {
     assert_eq!(machine.r32(offset::EVENTQ_PROD), events);
 }
 
+/// The VMM is told about each stream, which is more than a slice where there are many.
+#[test]
+fn law8_law3_a_thousand_streams_are_told_in_portions_before_the_acknowledgement() {
+    let machine = booted();
+    for stream in 0x1000..0x1400 {
+        machine.bind(stream);
+    }
+    machine.pump();
+    machine.vmm.take_traffic();
+    machine.w32(offset::CR0, CMDQEN | EVENTQEN);
+    let mut told = Vec::new();
+    let mut slices = 0;
+    while machine.r32(offset::CR0ACK) != CMDQEN | EVENTQEN {
+        assert!(machine.serve_once(), "somebody has to go on");
+        let now = machine.vmm.take_traffic();
+        assert!(now.len() < 10, "{} in a slice", now.len());
+        told.extend(now);
+        slices += 1;
+    }
+    assert!(slices > 100);
+    let many = told.iter().filter(|(stream, _)| stream.0 >= 0x1000);
+    assert_eq!(many.count(), 0x400);
+    assert!(told.is_sorted_by_key(|(stream, _)| *stream), "each once");
+}
+
 #[test]
 fn gbpa_changes_nothing_while_the_smmu_is_enabled() {
     let machine = booted();

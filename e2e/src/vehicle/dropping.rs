@@ -2,7 +2,7 @@
 
 use dispatch::backend::Software;
 use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Traffic};
-use dispatch::{WaiterId, Wake};
+use dispatch::{Costs, WaiterId, Wake};
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::sync::Arc;
@@ -66,6 +66,10 @@ impl Dropping {
 impl Backend for Dropping {
     fn capabilities(&self) -> BackendCapabilities {
         self.core.capabilities()
+    }
+
+    fn costs(&self) -> Costs {
+        self.core.costs()
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {

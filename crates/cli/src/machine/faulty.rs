@@ -2,7 +2,7 @@
 
 use dispatch::backend::Software;
 use dispatch::{
-    Backend, BackendCapabilities, Barrier, Batch, Invalidation, Rejected, WaiterId, Wake,
+    Backend, BackendCapabilities, Barrier, Batch, Costs, Invalidation, Rejected, WaiterId, Wake,
 };
 use smmu_core::StreamId;
 use std::sync::Arc;
@@ -14,6 +14,10 @@ pub(crate) struct Nothing(pub(crate) Arc<Software>);
 impl Backend for Nothing {
     fn capabilities(&self) -> BackendCapabilities {
         self.0.capabilities()
+    }
+
+    fn costs(&self) -> Costs {
+        self.0.costs()
     }
 
     fn submit(&self, _batch: &Batch) -> Result<(), Rejected> {
@@ -36,6 +40,10 @@ pub(crate) struct Everything(pub(crate) Arc<Software>);
 impl Backend for Everything {
     fn capabilities(&self) -> BackendCapabilities {
         self.0.capabilities()
+    }
+
+    fn costs(&self) -> Costs {
+        self.0.costs()
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {

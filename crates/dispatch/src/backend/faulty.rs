@@ -2,6 +2,7 @@
 
 use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake};
 use crate::batch::Batch;
+use crate::costs::Costs;
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::collections::VecDeque;
@@ -91,6 +92,10 @@ impl<B: Backend> Faulty<B> {
 impl<B: Backend> Backend for Faulty<B> {
     fn capabilities(&self) -> BackendCapabilities {
         self.inner.capabilities()
+    }
+
+    fn costs(&self) -> Costs {
+        self.inner.costs()
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {

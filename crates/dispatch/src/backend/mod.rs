@@ -1,6 +1,7 @@
 //! STAGE backend: what executes a batch.
 
 use crate::batch::Batch;
+use crate::costs::Costs;
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::sync::Arc;
@@ -104,6 +105,13 @@ pub enum Barrier {
 pub trait Backend: Send + Sync {
     /// What it can be asked for; constant.
     fn capabilities(&self) -> BackendCapabilities;
+
+    /// What batches cost by now. Asked at the beginning of a slice, from workers: must be cheap. The
+    /// worker ends a window when its share is used up, unless a call [may
+    /// block](BackendCapabilities::may_block): then it is made for whole windows.
+    fn costs(&self) -> Costs {
+        Costs::default()
+    }
 
     /// Executes a batch, whole or up to an index. When it returns `Ok`, no *new* access
     /// uses what was removed; accesses that had begun are [`barrier`](Self::barrier)'s matter.

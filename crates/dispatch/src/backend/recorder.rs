@@ -2,6 +2,7 @@
 
 use super::{Backend, BackendCapabilities, Barrier, Rejected, Traffic, WaiterId, Wake};
 use crate::batch::Batch;
+use crate::costs::Costs;
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +48,10 @@ impl<B: Backend> Recorder<B> {
 impl<B: Backend> Backend for Recorder<B> {
     fn capabilities(&self) -> BackendCapabilities {
         self.inner.capabilities()
+    }
+
+    fn costs(&self) -> Costs {
+        self.inner.costs()
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {

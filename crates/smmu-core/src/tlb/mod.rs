@@ -5,7 +5,7 @@
 //! |---|---|
 //! | everything, a VMID, an ASID | one addition, whatever the cache holds ([`generation`]) |
 //! | addresses | the sets that can hold them, no others |
-//! | addresses of more groups of eight pages than there are sets | an ASID and the VMID's global entries: wider, and one addition |
+//! | addresses in more than [`Tlb::max_sets`] | an ASID and the VMID's global entries, or the VMID: wider, and one or two additions |
 //!
 //! **The duty of whoever looks up.** A translation may be used until the invalidation
 //! that removes it is followed by a barrier. The user says so with a guard: it publishes
@@ -34,6 +34,7 @@ pub use generation::FillTicket;
 pub use sweep::{Signature, Sweep};
 
 use crate::ids::{Asid, Vmid};
+use crate::range::Granule;
 use generation::{Generations, Place};
 use slot::{Filled, Leaf};
 use table::{Home, Table};
@@ -113,6 +114,9 @@ pub struct Tlb {
     /// class that was never used costs neither lookups nor invalidations anything.
     present: AtomicU32,
 }
+
+/// See [`Tlb::max_sets`].
+const MAX_SETS: u64 = 256;
 
 /// Bit of [`Tlb::present`]: some global entry has been filled.
 const GLOBALS: u32 = 1 << 31;
@@ -227,6 +231,39 @@ impl Tlb {
     #[must_use]
     pub fn sweep(&self, signature: Signature) -> Sweep<'_> {
         Sweep::begin(self, signature)
+    }
+
+    /// The most sets that the removal of one request's addresses looks at: a bound on how long it takes
+    /// (law 8). What would take more is replaced by something wider.
+    #[inline]
+    #[must_use]
+    pub fn max_sets(&self) -> u64 {
+        MAX_SETS.min(self.table.sets())
+    }
+
+    /// How many sets the removal of one address looks at by now: of entries of `granule`, or of any
+    /// with `None`; of one ASID or of `every` one. Grows as entries of more sizes are filled.
+    #[must_use]
+    pub fn sets_for_an_address(&self, granule: Option<Granule>, every: bool) -> u64 {
+        let present = self.present.load(Ordering::Relaxed);
+        let of = |class: &PageClass| {
+            present & class.bit() != 0 && granule.is_none_or(|own| own == class.granule())
+        };
+        let classes = PageClass::ALL.iter().filter(|class| of(class)).count() as u64;
+        classes * self.sets_of_a_group(present, every)
+    }
+
+    /// How many sets the removal of eight neighbouring pages of one size looks at by now.
+    #[must_use]
+    pub fn sets_for_a_group(&self, every: bool) -> u64 {
+        self.sets_of_a_group(self.present.load(Ordering::Relaxed), every)
+    }
+
+    /// The ASID's own set, or one in each lane; and that of the global entries.
+    #[inline]
+    fn sets_of_a_group(&self, present: u32, every: bool) -> u64 {
+        let own = if every { self.table.lanes() } else { 1 };
+        own + u64::from(present & GLOBALS != 0)
     }
 
     /// How many entries fit.

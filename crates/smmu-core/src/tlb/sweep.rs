@@ -85,10 +85,11 @@ impl<'a> Sweep<'a> {
     }
 
     /// Entries that map addresses: those of `asid` and global ones, or with `None` of every
-    /// ASID. The signature must have been told. A range that reaches more sets than the cache
-    /// has is replaced by something wider that costs one addition.
+    /// ASID. The signature must have been told. A range that reaches more than [`Tlb::max_sets`]
+    /// is replaced by something wider that costs one addition.
     pub fn addresses(&self, vmid: Vmid, asid: Option<Asid>, range: &TlbiRange) {
-        let max_groups = self.tlb.table.max_groups(asid.map(Space::Asid));
+        let sets_each = self.tlb.sets_of_a_group(self.present, asid.is_none());
+        let mut sets_left = self.tlb.max_sets();
         let mut classes = self.present & !GLOBALS;
         while classes != 0 {
             let class = PageClass::from_code(classes.trailing_zeros());
@@ -104,9 +105,12 @@ impl<'a> Sweep<'a> {
                 None => 0,
                 Some(_) => (range.bytes - 1 + offset(range.addr, class)) >> class.shift(),
             };
-            if more / 8 >= max_groups {
+            let groups = (first + more) / 8 - first / 8 + 1;
+            let sets = groups.saturating_mul(sets_each);
+            if sets > sets_left {
                 return self.wide(vmid, asid);
             }
+            sets_left -= sets;
             self.of_class(vmid, asid, class, first, more);
         }
     }

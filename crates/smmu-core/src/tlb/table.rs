@@ -110,13 +110,12 @@ impl Table {
         size_of_val(&*self.tags) + size_of_val(&*self.leaves)
     }
 
-    /// The most groups of eight pages that a removal may go through: as many sets as there are,
-    /// whether they are those of one space or the same few of every lane.
-    pub(super) fn max_groups(&self, space: Option<Space>) -> u64 {
-        match space {
-            Some(_) => self.set_mask + 1,
-            None => self.between_lanes,
-        }
+    pub(super) fn sets(&self) -> u64 {
+        self.set_mask + 1
+    }
+
+    pub(super) fn lanes(&self) -> u64 {
+        self.lanes
     }
 
     /// Where the entries of a space begin. Neighbouring ASIDs begin far from each other, and 64 of

@@ -190,6 +190,44 @@ fn law8_a_huge_range_costs_no_more_than_the_cache_has_sets() {
     assert!(!there(&tlb, 2, 0x5000));
 }
 
+/// Up to so many sets a range is exact, beyond it the ASID's other entries go too; whoever has no ASID
+/// looks at one set in each lane.
+#[test]
+fn law8_a_removal_looks_at_a_bounded_number_of_sets() {
+    let exact = |pages: u64, asid| {
+        let tlb = Tlb::new(TlbSettings::default());
+        assert_eq!(tlb.max_sets(), 256);
+        fill(&tlb, page(1, 0x1000));
+        fill(&tlb, page(1, 1 << 40));
+        let range = TlbiRange {
+            bytes: pages << 12,
+            ..range(0, 1, Some(Granule::K4))
+        };
+        remove(&tlb, asid, &range);
+        assert!(!there(&tlb, 1, 0x1000));
+        there(&tlb, 1, 1 << 40)
+    };
+    assert!(exact(256 * 8, Some(1)));
+    assert!(!exact(256 * 8 + 1, Some(1)));
+    assert!(exact(4 * 8, None));
+    assert!(!exact(4 * 8 + 1, None));
+    // A page of unknown size, of every ASID: each size that is cached is looked for in 64 lanes.
+    let tlb = Tlb::new(TlbSettings::default());
+    assert_eq!(tlb.sets_for_an_address(None, true), 0);
+    for (sizes, class) in (1..).zip(PageClass::ALL) {
+        let class = Entry {
+            class,
+            ..page(1, 1 << 44)
+        };
+        fill(&tlb, class);
+        fill(&tlb, page(1, 1 << 40));
+        let sets = tlb.sets_for_an_address(None, true);
+        assert_eq!(sets, 64 * sizes);
+        remove(&tlb, None, &range(0x5000, 1, None));
+        assert_eq!(there(&tlb, 1, 1 << 40), sets <= 256, "{sizes} sizes");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Fill(Entry),

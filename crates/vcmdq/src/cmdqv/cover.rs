@@ -20,8 +20,10 @@
 //! the slice; a guest that forges PRODs pays for it with its own ring's time.
 
 use super::group::{Lane, MAX_QUEUES, Member};
+use crate::budget;
 use crate::fetch::Entries;
 use crate::instance::{Instance, waiter};
+use crate::window::Window;
 use arrayvec::ArrayVec;
 use dispatch::coalesce::Coalescer;
 use dispatch::{Barrier, Invalidation};
@@ -101,18 +103,17 @@ impl Cover {
         }
     }
 
-    /// Step 2, up to `room` entries; `origin` is the place of the first in the window. Returns how
-    /// many were looked at. When [`is_done`](Self::is_done) says so, the rest is the barriers'.
+    /// Step 2, behind the window's own commands: up to `room` entries, and no more than the window's
+    /// budget allows, but one. Returns how many were looked at. When [`is_done`](Self::is_done) says so, the rest is the barriers'.
     pub(crate) fn gather(
         &mut self,
-        into: &mut Coalescer,
+        window: &mut Window,
         memory: &dyn GuestMemory,
         caps: &Capabilities,
-        origin: u32,
         room: u32,
     ) -> u32 {
         let mut looked = 0;
-        while looked < room {
+        while looked < room && (looked == 0 || !window.is_spent()) {
             let Some(stretch) = self.left.last_mut() else {
                 break;
             };
@@ -123,10 +124,16 @@ impl Cover {
                 self.left.pop();
                 continue;
             };
-            for (entry, place) in words.chunks_exact(2).zip(origin + looked..) {
-                push(into, entry, caps, place);
+            let mut read = 0;
+            for entry in words.chunks_exact(2) {
+                let place = window.len + looked + read;
+                push(&mut window.coalescer, entry, caps, place);
+                window.own_cost += budget::COMMAND;
+                read += 1;
+                if window.is_spent() {
+                    break;
+                }
             }
-            let read = words.len() as u32 / 2;
             looked += read;
             stretch.count -= read;
             stretch.at = stretch.entries.geometry().advance(stretch.at, read);

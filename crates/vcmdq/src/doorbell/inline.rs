@@ -19,6 +19,7 @@
 use crate::consumer::{Consumer, Progress};
 use crate::ring::Ring;
 use crate::window::Desk;
+use std::time::Duration;
 use vcmdq_sync::claim::ClaimCell;
 use vcmdq_sync::weak::{Site, taken};
 
@@ -26,16 +27,18 @@ use vcmdq_sync::weak::{Site, taken};
 #[derive(Debug)]
 pub(crate) struct Inline {
     limit: u32,
+    slice: Duration,
     /// One for each worker: borrowed by the first doorbell that finds that worker asleep.
     desks: Box<[ClaimCell<Desk>]>,
 }
 
 impl Inline {
-    /// Doorbells consume at most `limit` commands each.
-    pub(crate) fn new(limit: u32, workers: usize) -> Self {
+    /// Doorbells consume at most `limit` commands each, and a `slice` at most at a time.
+    pub(crate) fn new(limit: u32, slice: Duration, workers: usize) -> Self {
         let desks = (0..workers).map(|_| ClaimCell::new(Desk::inline()));
         Self {
             limit,
+            slice,
             desks: desks.collect(),
         }
     }
@@ -63,8 +66,9 @@ impl Ring {
         };
         let mut budget = inline.limit;
         loop {
-            let left = claim
-                .with(|consumer| desk.with(|desk| consumer.slice_inline(self, desk, &mut budget)));
+            let left = claim.with(|consumer| {
+                desk.with(|desk| consumer.slice_inline(self, desk, inline.slice, &mut budget))
+            });
             match claim.leave() {
                 Ok(()) if !left => return true,
                 Err(again) if !left && budget != 0 => claim = again,
@@ -82,14 +86,21 @@ impl Ring {
 
 impl Consumer {
     /// [`slice`](Self::slice) on a vCPU's thread. Whether anything is left that a worker has to do.
-    fn slice_inline(&mut self, ring: &Ring, desk: &mut Desk, budget: &mut u32) -> bool {
+    fn slice_inline(
+        &mut self,
+        ring: &Ring,
+        desk: &mut Desk,
+        slice: Duration,
+        budget: &mut u32,
+    ) -> bool {
         let untold = self.tells_traffic && !self.frame.traffic.is_told();
-        if self.capabilities.may_block || untold || self.waiting {
+        let effect = self.configuring.is_some();
+        if self.capabilities.may_block || untold || effect || self.waiting {
             return true;
         }
         desk.left = *budget;
         let before = ring.counters.commands.get();
-        let (progress, _) = self.slice(ring, desk, *budget);
+        let (progress, _) = self.slice(ring, desk, slice);
         *budget = desk.left;
         ring.counters.inline_doorbells.add(1);
         let commands = ring.counters.commands.get() - before;

@@ -19,8 +19,8 @@ use vcmdq::seams::NoTarget;
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{
-    Binding, Engine, Frame, FrameSettings, Interrupts, Line, Placement, Seams, Settings,
-    StdThreads, StreamHost,
+    Binding, Engine, Frame, FrameSettings, InstanceId, Interrupts, Line, Placement, Seams,
+    Settings, StdThreads, StreamHost,
 };
 
 /// Streams that are bound.
@@ -95,6 +95,7 @@ pub(crate) struct Machine {
     pub(crate) frame: Arc<Frame>,
     pub(crate) registers: Arc<RegisterFrame>,
     pub(crate) vmm: Arc<Vmm>,
+    instance: InstanceId,
     /// Serves the rings if the engine has no workers.
     stepper: Option<Mutex<Stepper>>,
 }
@@ -144,6 +145,7 @@ impl Machine {
         let machine = Self {
             guest: Guest::new(memory),
             core,
+            instance,
             engine,
             frame,
             registers,
@@ -165,6 +167,24 @@ impl Machine {
         while let Some(index) = self.engine.take_ready() {
             stepper.serve(&rings[index as usize]);
         }
+    }
+
+    /// One slice of the ring that is ready; false if none is.
+    pub(crate) fn serve_once(&self) -> bool {
+        let Some(index) = self.engine.take_ready() else {
+            return false;
+        };
+        let mut stepper = self.stepper.as_ref().unwrap().lock().unwrap();
+        stepper.serve(&self.frame.rings()[index as usize]);
+        true
+    }
+
+    pub(crate) fn bind(&self, stream: u32) {
+        let binding = Binding {
+            instance: self.instance,
+            placement: Placement::default(),
+        };
+        self.frame.bind(StreamId(stream), binding).unwrap();
     }
 
     pub(crate) fn device(&self, stream: u32) -> Device {

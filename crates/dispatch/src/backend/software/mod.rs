@@ -8,11 +8,13 @@
 //! | `owned.rs` | a guard that can be kept and sent |
 //! | `watch.rs` | a translation that is kept without a guard |
 //! | `overdue.rs` | guards that are open for too long |
+//! | `costs.rs` | what its work costs |
 //! | `context.rs` | the configuration that a port has read |
 //! | `resolve.rs` | from there to an output: bypass, cache, walk |
 //! | `quiesce.rs` | which guards a SYNC has to wait for |
 
 mod context;
+mod costs;
 mod overdue;
 mod owned;
 mod port;
@@ -27,6 +29,7 @@ pub use watch::{Stale, Watched};
 
 use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake};
 use crate::batch::Batch;
+use crate::costs::Costs;
 use crate::invalidation::{Invalidation, Scope, Stage};
 use overdue::Patience;
 use smmu_core::command::Cfgi;
@@ -323,10 +326,13 @@ impl Backend for Software {
             ranges: true,
             caches_contexts: false,
             may_block: false,
-            // A set holds eight pages and an eighth of all sets is read in some microseconds: beyond
-            // that, one addition, and the walks that it costs, are better than a SYNC that waits.
-            widen_above: (self.tlb.capacity() as u64 / 8) << 12,
+            // A set holds eight pages.
+            widen_above: (self.tlb.max_sets() * 8) << 12,
         }
+    }
+
+    fn costs(&self) -> Costs {
+        costs::of(&self.tlb)
     }
 
     #[inline]
