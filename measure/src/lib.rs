@@ -8,6 +8,8 @@
 //! | [`throughput`] | many rings of many guests: commands per second |
 //! | [`group_commit`] | many producers' SYNCs in one call to the backend |
 //! | [`fairness`] | a guest's SYNC while another one floods the same worker |
+//! | [`idle`] | processor time while nothing happens |
+//! | [`tlb`] | an invalidation, by how many entries are cached |
 //! | [`data`] | distributions, costs, placements |
 //! | [`options`] | what is to be measured, and how far it has come |
 //! | [`cores`] | where threads run |
@@ -22,9 +24,11 @@ pub mod data;
 pub mod drains;
 pub mod fairness;
 pub mod group_commit;
+pub mod idle;
 pub mod options;
 pub mod run;
 pub mod throughput;
+pub mod tlb;
 pub mod trips;
 mod vm;
 

@@ -5,10 +5,12 @@ use crate::data::{Placed, Section};
 use crate::drains::Drains;
 use crate::fairness::Fairness;
 use crate::group_commit::GroupCommit;
+use crate::idle::Idle;
 use crate::options::{Options, Part, Progress};
 use crate::throughput::Throughput;
+use crate::tlb::TlbCosts;
 use crate::trips::RoundTrips;
-use crate::{drains, fairness, group_commit, throughput, trips};
+use crate::{drains, fairness, group_commit, idle, throughput, tlb, trips};
 use serde::{Deserialize, Serialize};
 use std::thread::available_parallelism;
 
@@ -32,6 +34,10 @@ pub struct InProcess {
     pub group_commit: Section<GroupCommit>,
     /// Row by row.
     pub fairness: Section<Fairness>,
+    /// Row by row.
+    pub idle: Section<Idle>,
+    /// Row by row.
+    pub tlb: Section<TlbCosts>,
 }
 
 /// Measures everything that `options` ask for. Takes a minute or two, with `quick` seconds.
@@ -73,6 +79,12 @@ pub fn measure(options: &Options, progress: &dyn Progress) -> InProcess {
             .into(),
         fairness: on_two(Part::Fairness)
             .and_then(|pair| fairness::measure(options, pair, progress))
+            .into(),
+        idle: on_two(Part::Idle)
+            .and_then(|pair| idle::measure(options, pair, progress))
+            .into(),
+        tlb: on_one(Part::Tlb)
+            .and_then(|placement| tlb::measure(options, placement, progress))
             .into(),
     }
 }

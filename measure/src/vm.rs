@@ -8,12 +8,13 @@ use smmu_core::queue_index::{Geometry, MAX_LOG2SIZE, QueueIndex};
 use smmu_core::spec::command::RawCommand;
 use smmu_core::tlb::TlbSettings;
 use std::hint::spin_loop;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use vcmdq::metrics::RingMetrics;
 use vcmdq::stepping::PageRegisters;
 use vcmdq::testing::QueueRegisters;
-use vcmdq::{DoorbellMode, Engine, Frame, HeapPage, Ring, RingSettings, VmMemory};
+use vcmdq::{DoorbellMode, Engine, Frame, HeapPage, Passage, Ring, RingSettings, VmMemory};
 use vcmdq_benches::rig::frame_without_rings;
 use vcmdq_benches::streams::sync_to;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -28,6 +29,68 @@ pub(crate) enum Door {
     Call,
     /// A page that the worker polls.
     Page,
+    /// A page that is there while the guest is busy, and traps otherwise.
+    Adaptive,
+}
+
+/// A page that the guest's stores reach while it is mapped. There is no hypervisor between this
+/// guest and its page, so mapping and taking away are a flag that its producer looks at.
+#[derive(Default)]
+struct Mapping {
+    page: Arc<HeapPage>,
+    /// Held for each store: when the page is gone, every store has happened.
+    mapped: Mutex<bool>,
+}
+
+impl Mapping {
+    fn set(&self, mapped: bool) -> io::Result<()> {
+        *self.mapped.lock().unwrap_or_else(PoisonError::into_inner) = mapped;
+        Ok(())
+    }
+}
+
+impl Passage for Mapping {
+    fn open(&self) -> io::Result<()> {
+        self.set(true)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.set(false)
+    }
+}
+
+/// The registers behind it: a store to PROD goes to the page or exits.
+struct Mapped {
+    mapping: Arc<Mapping>,
+    page: PageRegisters,
+    ring: Arc<Ring>,
+}
+
+impl QueueRegisters for Mapped {
+    fn write_prod(&self, raw: u32) {
+        let mapped = (self.mapping.mapped.lock()).unwrap_or_else(PoisonError::into_inner);
+        if *mapped {
+            return self.page.write_prod(raw);
+        }
+        drop(mapped);
+        self.ring.doorbell(raw);
+    }
+
+    fn read_cons(&self) -> u32 {
+        self.page.read_cons()
+    }
+
+    fn read_gerror(&self) -> u32 {
+        self.page.read_gerror()
+    }
+
+    fn read_gerrorn(&self) -> u32 {
+        self.page.read_gerrorn()
+    }
+
+    fn write_gerrorn(&self, raw: u32) {
+        self.ring.acknowledge(raw);
+    }
 }
 
 /// One guest.
@@ -100,10 +163,15 @@ impl Queue {
         (base, log2size): (Gpa, u8),
         door: Door,
     ) -> Result<Self, String> {
-        let page = Arc::new(HeapPage::default());
+        let mapping = Arc::new(Mapping::default());
+        let page = mapping.page.clone();
         let mode = match door {
             Door::Call => DoorbellMode::Trap,
             Door::Page => DoorbellMode::SharedPage(page.clone()),
+            Door::Adaptive => DoorbellMode::Adaptive {
+                page: page.clone(),
+                passage: mapping.clone(),
+            },
         };
         let ring = frame.add_ring(mode).map_err(|error| error.to_string())?;
         let place = RingSettings { base, log2size };
@@ -117,6 +185,14 @@ impl Queue {
                 let page = PageRegisters(page);
                 page.enable();
                 Arc::new(page)
+            }
+            Door::Adaptive => {
+                ring.enable();
+                Arc::new(Mapped {
+                    mapping,
+                    page: PageRegisters(page),
+                    ring: ring.clone(),
+                })
             }
         };
         Ok(Self {

@@ -2,7 +2,7 @@
 
 use vcmdq_measure::data::{Latencies, Section};
 use vcmdq_measure::{
-    InProcess, Options, Part, drains, fairness, group_commit, measure, throughput, trips,
+    InProcess, Options, Part, drains, fairness, group_commit, idle, measure, throughput, tlb, trips,
 };
 
 fn quick(part: Part) -> InProcess {
@@ -117,6 +117,45 @@ fn the_idle_guest_gets_every_sync_and_the_flood_goes_on() {
         is_sane(&case.alone, 2 * 100);
         is_sane(&case.beside_flood, 2 * 100);
         assert!(case.flood_commands_per_second > 0.0, "{name}");
+    }
+}
+
+#[test]
+fn every_engine_has_worked_before_it_idles() {
+    let run = quick(Part::Idle);
+    let Some(measured) = measured(&run.idle) else {
+        return;
+    };
+    for case in &measured.cases {
+        assert_eq!(
+            (case.syncs > 0, case.rounds.len()),
+            (case.name != idle::NOTHING, 1)
+        );
+        assert!(case.cpu_share >= 0.0);
+    }
+    let adaptive = measured.find(idle::ADAPTIVE).expect("a case");
+    assert!(
+        adaptive.flips > 0,
+        "the page was opened while the guest was busy"
+    );
+}
+
+#[test]
+fn every_table_loses_what_is_invalidated() {
+    let run = quick(Part::Tlb);
+    let measured = measured(&run.tlb).expect("needs one CPU only");
+    for what in [
+        tlb::BY_ADDRESS_PRESENT,
+        tlb::BY_ADDRESS_ABSENT,
+        tlb::BY_RANGE,
+        tlb::BY_ASID,
+    ] {
+        for table in [tlb::CACHE, tlb::HASH] {
+            let curve = measured.curve(what, table);
+            let sizes: Vec<usize> = curve.iter().map(|point| point.entries).collect();
+            assert_eq!(sizes, [64, 256, 1024], "{what}, {table}");
+            assert!(curve.iter().all(|point| point.ns.ns > 0.0));
+        }
     }
 }
 

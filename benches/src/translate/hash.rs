@@ -131,6 +131,16 @@ impl HashTlb {
         });
     }
 
+    /// A TLBI of several pages: one look at each entry.
+    pub fn invalidate_range(&self, asid: Asid, va: u64, pages: u64) {
+        let end = va + (pages << 12);
+        let within = |key: &Key| {
+            let first = key.page << shift(key.level);
+            key.asid == asid.0 && first < end && first + (1 << shift(key.level)) > va
+        };
+        self.with(|entries| entries.retain(|key, _| !within(key)));
+    }
+
     /// A TLBI of an ASID.
     pub fn invalidate_asid(&self, asid: Asid) {
         self.with(|entries| entries.retain(|key, _| key.asid != asid.0));

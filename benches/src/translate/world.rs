@@ -183,9 +183,16 @@ pub fn only(batch: &mut Batch, scope: Scope) {
 #[inline]
 #[must_use]
 pub fn one_page(asid: Asid, page: u64) -> Scope {
+    pages(asid, page, 1)
+}
+
+/// Neighbouring pages of an ASID, by one range.
+#[inline]
+#[must_use]
+pub fn pages(asid: Asid, first: u64, count: u64) -> Scope {
     let range = TlbiRange {
-        addr: address(page),
-        bytes: 4096,
+        addr: address(first),
+        bytes: count << 12,
         granule: Some(Granule::K4),
         ttl: 3,
         leaf: true,
