@@ -31,6 +31,12 @@ pub(crate) enum Command {
     ///
     /// Exit code 1 if a record is illegal or cut off; the listing goes on behind it.
     Decode(DecodeArgs),
+    /// Measures everything: the engine beside its baselines, and what a guest under KVM sees.
+    ///
+    /// Prints tables with the goals and writes a page with figures. Takes some minutes, in which nothing
+    /// else should run. Exit code 0 also if goals are missed, 2 for bad usage.
+    #[cfg(feature = "bench")]
+    Bench(crate::bench::BenchArgs),
     /// Boots an unmodified Linux for arm64 under QEMU on the engine's SMMU, and checks what it reads
     /// and writes through it.
     ///

@@ -9,6 +9,21 @@ use vcmdq::testing::QueueError;
 pub(crate) enum ToolError {
     #[error("{} cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[cfg(feature = "bench")]
+    #[error("{} cannot be written: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[cfg(feature = "bench")]
+    #[error(
+        "{} is not what this version's `bench --json` writes: {source}; measure anew",
+        path.display()
+    )]
+    Results {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[cfg(feature = "bench")]
+    #[error("the page cannot be drawn: {0}")]
+    Draw(String),
     #[error("{name} holds no commands: a stream has at least one 16-byte command")]
     Empty { name: String },
     #[error(

@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+#[cfg(feature = "bench")]
+mod bench;
 mod check;
 mod decode;
 mod drain;
@@ -61,6 +63,8 @@ fn run(cli: &Cli) -> Result<ExitCode, ToolError> {
         }
         Some(Command::Storm(args)) => main_job::run(&args.run, main_job::Part::Storm),
         Some(Command::Decode(args)) => decode::run(args),
+        #[cfg(feature = "bench")]
+        Some(Command::Bench(args)) => bench::main(args),
         #[cfg(feature = "boot")]
         Some(Command::Boot(args)) => Ok(vcmdq_e2e::boot::main(args)),
     }

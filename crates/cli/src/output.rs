@@ -22,6 +22,12 @@ pub(crate) fn json(document: &impl Serialize) -> Result<(), ToolError> {
     finish(out)
 }
 
+/// Says something beside the output, on standard error.
+#[cfg(feature = "bench")]
+pub(crate) fn remark(text: &str) {
+    let _nobody_reads = writeln!(io::stderr(), "{text}");
+}
+
 /// Says on standard error why the tool gives up. Nobody may be reading; then nobody is told.
 pub(crate) fn complain(error: &ToolError) {
     let _nobody_reads = writeln!(io::stderr(), "vcmdq: {error}");

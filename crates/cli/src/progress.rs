@@ -37,6 +37,12 @@ impl Progress {
         }
     }
 
+    /// Called after each step, where steps are few and long.
+    #[cfg(feature = "bench")]
+    pub(crate) fn advance(&self) {
+        self.0.inc(1);
+    }
+
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();
     }

@@ -1,0 +1,27 @@
+//! The figures, made from what was measured.
+//!
+//! | file | of |
+//! |---|---|
+//! | `from_kvm`, `unmap`, `kinds` | a guest under KVM |
+//! | `from_rows`, `full_rings`, `many`, `group` | one process |
+//! | `content`, `inks` | what all of them share |
+
+mod content;
+mod from_kvm;
+mod from_rows;
+mod full_rings;
+mod group;
+mod inks;
+mod kinds;
+mod many;
+mod unmap;
+
+use super::plot::Figure;
+use super::results::Results;
+
+/// Every figure, in the order of the page.
+pub(crate) fn all(results: &Results) -> Vec<Figure> {
+    let mut figures = from_kvm::figures(&results.kvm);
+    figures.extend(from_rows::figures(&results.rows));
+    figures
+}

@@ -1,0 +1,103 @@
+//! Unmapping 64 pages from two vCPUs with a backend that costs something, against consumption in the
+//! exit with one call for each command.
+
+use super::{Bound, Goal, Part, Reading, Sources, WithoutExits, times};
+use crate::bench::plot::Unit;
+use kvm_roundtrip::{Case, Cost, Mode, Row};
+
+/// 64 pages, no range invalidation, two vCPUs, injected cost.
+fn case(mode: Mode) -> Case {
+    Case {
+        vcpus: 2,
+        pages: 64,
+        backend: Cost::Injected,
+        ..Case::of(mode)
+    }
+}
+
+pub(super) fn goal(sources: &Sources<'_>) -> Goal {
+    // Means, as in published tables: under a mutex one vCPU may be served often and the other one
+    // seldom, which a median does not show.
+    let mean = |row: &Row| row.latency.passes_mean;
+    let both = || {
+        let (exit, page) = (case(Mode::InExit), case(Mode::SharedPage));
+        Ok((sources.guest(&exit)?, sources.guest(&page)?))
+    };
+    let ratio = both().and_then(|(exit, page)| times(mean(exit), mean(page)));
+    let without = both().and_then(|(exit, page)| {
+        let empty = sources.guest(&Case::of(Mode::EmptyExit))?;
+        let left = |row: &Row| mean(row) - row.exits_per_round * empty.latency.passes_p50;
+        times(left(exit), left(page))
+    });
+    let mut part = Part::new(
+        "shared page, times faster",
+        Bound::AtLeast(20.0),
+        Unit::Times,
+        ratio,
+    );
+    part.without_exits = Some(WithoutExits {
+        reading: Reading::from(without),
+        unit: Unit::Times,
+        bound: Some(Bound::AtLeast(5.0)),
+    });
+    Goal {
+        id: "goal-unmap",
+        what: "64 pages, no range invalidation, 2 vCPUs, a backend with a cost: against the exit",
+        parts: vec![part],
+        note: others(sources),
+    }
+}
+
+/// The other modes.
+fn others(sources: &Sources<'_>) -> String {
+    let Ok(exit) = sources.guest(&case(Mode::InExit)) else {
+        return String::new();
+    };
+    let modes = Mode::ALL.iter();
+    let others = modes.filter(|mode| mode.is_engine() && **mode != Mode::SharedPage);
+    let faster = others.filter_map(|mode| {
+        let row = sources.guest(&case(*mode)).ok()?;
+        let ratio = exit.latency.passes_mean / row.latency.passes_mean;
+        Some(format!("{} {}", mode.name(), Unit::Times.show(ratio)))
+    });
+    let faster: Vec<String> = faster.collect();
+    if faster.is_empty() {
+        return String::new();
+    }
+    format!("The other modes: {}.", faster.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::super::testing::Synthetic;
+    use super::*;
+
+    #[test]
+    fn both_ratios_have_their_own_bound() {
+        let mut synthetic = Synthetic::default();
+        synthetic.guest(Case::of(Mode::EmptyExit), 30_000.0);
+        synthetic.guest(case(Mode::SharedPage), 20_000.0);
+        let exit = synthetic.guest(case(Mode::InExit), 500_000.0);
+        exit.exits_per_round = 14.0;
+        synthetic
+            .guest(case(Mode::Worker), 50_000.0)
+            .exits_per_round = 1.0;
+        let goal = goal(&synthetic.sources());
+        assert_eq!(goal.values(), [Some(25.0)]);
+        let without = goal.parts[0].without_exits.as_ref();
+        // 500 µs without 14 exits of 30 µs are 80 µs.
+        let left = without.and_then(|without| without.reading.value());
+        assert_eq!(left, Some(4.0));
+        assert_eq!(goal.verdict(), Verdict::Missed);
+        assert_eq!(goal.note, "The other modes: trap, worker 10×.");
+    }
+
+    #[test]
+    fn a_machine_with_one_cpu_has_no_such_row() {
+        let mut synthetic = Synthetic::default();
+        synthetic.guest(Case::of(Mode::InExit), 1.0);
+        let goal = goal(&synthetic.sources());
+        assert_eq!(goal.verdict(), Verdict::NotMeasured);
+    }
+}

@@ -1,0 +1,72 @@
+//! `vcmdq bench`: every measurement in one run, as tables and as a page with figures.
+//!
+//! ```text
+//! run ──Results──▶ goals, figures ──View──▶ text | markdown | html
+//!  └─▶ --json FILE ──▶ --from FILE ─┘
+//! ```
+//!
+//! What measures lies elsewhere: `vcmdq-measure` inside one process, `kvm-roundtrip` in a guest under
+//! KVM. A missed goal is a finding and no failure: the exit code says whether it could be measured.
+
+mod args;
+mod figures;
+mod goals;
+mod headline;
+mod html;
+mod machine;
+mod markdown;
+mod plot;
+mod results;
+mod run;
+mod show;
+mod text;
+mod view;
+
+pub(crate) use args::BenchArgs;
+
+use crate::error::ToolError;
+use crate::output;
+use crate::progress::Progress;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Measures, writes the page and prints the tables.
+pub(crate) fn main(args: &BenchArgs) -> Result<ExitCode, ToolError> {
+    let results = match &args.from {
+        Some(file) => results::read(file)?,
+        None => {
+            let progress = Progress::new(false);
+            let results = run::measure(args, &progress);
+            progress.clear();
+            results
+        }
+    };
+    // Before anything is drawn: minutes of measuring must not be lost.
+    if let Some(file) = &args.json {
+        write(file, &serde_json::to_string(&results)?)?;
+    }
+    let view = show::view(&results);
+    let page = html::page(&view).map_err(ToolError::Draw)?;
+    write(&args.html, &page)?;
+    let mut out = output::stdout();
+    if args.markdown {
+        markdown::write(&mut out, &view)?;
+    } else {
+        text::write(&mut out, &view)?;
+    }
+    output::finish(out)?;
+    output::remark(&format!("the page: {}", args.html.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a file, and the directory that it lies in if that is missing.
+fn write(path: &Path, text: &str) -> Result<(), ToolError> {
+    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    directory
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::fs::write(path, text))
+        .map_err(|source| ToolError::Write {
+            path: path.to_owned(),
+            source,
+        })
+}

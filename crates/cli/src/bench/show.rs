@@ -1,0 +1,131 @@
+//! From what was measured to what is shown.
+
+use super::figures;
+use super::goals::{self, Sources};
+use super::headline::headline;
+use super::plot::Table;
+use super::results::Results;
+use super::view::View;
+use vcmdq_measure::data::{Placed, Section};
+use vcmdq_measure::{InProcess, Part};
+
+/// The view of these results.
+pub(crate) fn view(results: &Results) -> View {
+    let goals = goals::all(results);
+    let (headline, under) = headline(&Sources::of(results));
+    View {
+        date: results.machine.date.clone(),
+        machine_in_short: results.machine.in_short(),
+        headline,
+        under,
+        warnings: warnings(results),
+        figures: figures::all(results),
+        goals,
+        facts: facts(results),
+        placement: placement(results),
+        command: results.command.clone(),
+    }
+}
+
+fn warnings(results: &Results) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if results.quick {
+        warnings.push(
+            "This was a smoke run (--quick): everything was called, but the figures mean nothing."
+                .to_owned(),
+        );
+    }
+    if !results.machine.optimised {
+        warnings.push(
+            "The tool was built without optimisation: build it with --release to compare anything."
+                .to_owned(),
+        );
+    }
+    if results.machine.cpus < 2 {
+        warnings.push("With one CPU nothing between two threads can be measured.".to_owned());
+    }
+    warnings
+}
+
+fn facts(results: &Results) -> Vec<(&'static str, String)> {
+    let machine = &results.machine;
+    let kind = match machine.virtual_machine {
+        Some(true) => "a virtual machine",
+        Some(false) => "no hypervisor below",
+        None => "not known whether a virtual machine",
+    };
+    let mut facts = vec![
+        (
+            "CPU",
+            format!("{}, {} to be used, {kind}", machine.cpu, machine.cpus),
+        ),
+        ("kernel", machine.kernel.clone()),
+    ];
+    if let Some(governor) = &machine.governor {
+        facts.push(("frequency governor", governor.clone()));
+    }
+    let built = if machine.optimised {
+        "release"
+    } else {
+        "without optimisation"
+    };
+    facts.push(("compiler", format!("{}, {built}", machine.compiler)));
+    facts.push(("revision", machine.revision.clone()));
+    facts.push(("measured", machine.date.clone()));
+    facts
+}
+
+fn placement(results: &Results) -> Table {
+    let mut table = Table::new(&["measurement", "thread", "CPU", ""]);
+    let mut add = |what: &str, thread: &str, cpu: Option<usize>, remark: &str| {
+        let cpu = cpu.map_or("the system's choice".to_owned(), |cpu| format!("CPU {cpu}"));
+        table.push(vec![
+            what.to_owned(),
+            thread.to_owned(),
+            cpu,
+            remark.to_owned(),
+        ]);
+    };
+    if let Section::Measured(report) = &results.kvm {
+        for one in &report.placement {
+            let plural = if one.vcpus == 1 { "" } else { "s" };
+            let what = format!("guest, {} vCPU{plural}", one.vcpus);
+            let remark = if one.shared {
+                "shares it with another busy thread"
+            } else {
+                ""
+            };
+            add(&what, &one.thread, one.cpu, remark);
+        }
+    }
+    if let Section::Measured(rows) = &results.rows {
+        for (what, placed) in placed(rows) {
+            for one in placed {
+                add(what, &one.thread, one.cpu, "");
+            }
+        }
+    }
+    table
+}
+
+/// The parts inside one process.
+fn placed(rows: &InProcess) -> Vec<(&'static str, &[Placed])> {
+    fn of<T>(
+        what: Part,
+        section: &Section<T>,
+        placed: fn(&T) -> &Vec<Placed>,
+    ) -> Option<(&'static str, &[Placed])> {
+        let placed = placed(section.measured()?);
+        Some((what.name(), placed))
+    }
+    let parts = [
+        of(Part::RoundTrips, &rows.round_trips, |part| &part.placement),
+        of(Part::Drains, &rows.drains, |part| &part.placement),
+        of(Part::Throughput, &rows.throughput, |part| &part.placement),
+        of(Part::GroupCommit, &rows.group_commit, |part| {
+            &part.placement
+        }),
+        of(Part::Fairness, &rows.fairness, |part| &part.placement),
+    ];
+    parts.into_iter().flatten().collect()
+}
