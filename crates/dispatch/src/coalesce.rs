@@ -146,9 +146,9 @@ impl Coalescer {
         !self.devices.is_empty()
     }
 
-    /// The streams that requests name, with the origin of each, in ring order.
-    pub fn named_streams(&self) -> impl Iterator<Item = (StreamId, u32)> + '_ {
-        let named = |kept: &Kept| Some((kept.request.stream()?, kept.origin));
+    /// The streams that requests name, each with its ring, in ring order.
+    pub fn named_streams(&self) -> impl Iterator<Item = (StreamId, Rings)> + '_ {
+        let named = |kept: &Kept| Some((kept.request.stream()?, kept.rings));
         self.devices.iter().filter_map(named)
     }
 

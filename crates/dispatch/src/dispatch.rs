@@ -29,8 +29,8 @@ pub struct FailedClosed {
     pub stream: Option<StreamId>,
     /// Why it could not.
     pub cause: Cause,
-    /// Position in the window of the earliest command that it served.
-    pub origin: u32,
+    /// The rings that needed it.
+    pub rings: Rings,
 }
 
 /// A request that a device did not answer.
@@ -124,7 +124,8 @@ fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mu
         }
         climb(backend, batch, rejected.cause, report);
         batch.retire(1);
-        if batch.is_empty() {
+        // law4f: what a shared call was refused for one ring is forgotten for the others.
+        if batch.is_empty() || (cfg!(break_law4f) && batch.waiters().len() > 1) {
             return;
         }
         report.calls += 1;
@@ -167,7 +168,7 @@ fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report
     report.failed_closed.push(FailedClosed {
         stream,
         cause,
-        origin,
+        rings,
     });
 }
 

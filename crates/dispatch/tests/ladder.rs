@@ -3,6 +3,7 @@
 use dispatch::backend::Software;
 use dispatch::backend::faulty::{Faulty, Verdict};
 use dispatch::backend::recorder::Recorder;
+use dispatch::batch::Rings;
 use dispatch::dispatch::{FailedClosed, Report, TRIES, dispatch};
 use dispatch::{Batch, Cause, Invalidation, Scope, Stage};
 use smmu_core::range::TlbiRange;
@@ -125,7 +126,7 @@ fn law4_what_cannot_be_done_at_all_fails_closed() {
     let closed = FailedClosed {
         stream: None,
         cause: Cause::TimedOut,
-        origin: 0,
+        rings: Rings::MAX,
     };
     assert_eq!(report.failed_closed, [closed]);
     assert_eq!(backend.closed(), [None]);

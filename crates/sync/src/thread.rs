@@ -2,9 +2,9 @@
 
 #[cfg(loom)]
 pub use loom::thread::{JoinHandle, spawn, yield_now};
-pub use std::thread::available_parallelism;
 #[cfg(not(loom))]
 pub use std::thread::{JoinHandle, spawn, yield_now};
+pub use std::thread::{available_parallelism, panicking};
 
 use crate::sync::{Condvar, Mutex};
 use core::time::Duration;

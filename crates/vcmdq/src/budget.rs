@@ -34,6 +34,12 @@ impl Budget {
         self.0 = self.0.saturating_sub(cost);
     }
 
+    /// The same without so much.
+    #[inline]
+    pub(crate) fn less(self, cost: u64) -> Self {
+        Self(self.0.saturating_sub(cost))
+    }
+
     #[inline]
     pub(crate) fn is_spent(self) -> bool {
         // law8b: a ring keeps its worker as long as it has commands.

@@ -47,6 +47,8 @@ pub(crate) struct Consumer {
     /// The CFGI at CONS that has taken effect in part.
     pub(crate) configuring: Option<Configuring>,
     pub(crate) running: bool,
+    /// A window is under way; or its thread has unwound.
+    pub(crate) in_window: bool,
     /// This ring's worker tells the VMM when the streams' traffic goes another way.
     pub(crate) tells_traffic: bool,
     pub(crate) telling: Telling,
@@ -77,26 +79,16 @@ impl Consumer {
         slice: Duration,
     ) -> (Progress, bool) {
         desk.budget = Budget::of(slice);
-        if self.tells_traffic && !desk.is_inline() && !ring.is_paused() {
-            let (frame, at) = (&self.frame, &mut self.telling);
-            let traffic = &frame.traffic;
-            if !traffic.tell(at, &frame.streams, &*frame.host, &mut desk.budget) {
-                return (Progress::More, true);
-            }
+        if !self.begin_slice(ring, desk) {
+            return (Progress::More, true);
         }
-        self.start_clock(ring, desk);
-        self.ask_costs(desk);
         let mut worked = false;
-        while self.may_run(ring) {
-            if self.configuring.is_some() {
-                worked = true;
-                if !self.goes_on(ring, desk) {
-                    return (Progress::More, true);
-                }
-            }
-            let published = self.published(ring);
+        loop {
+            worked |= self.configuring.is_some();
+            let Some(published) = self.look(ring, desk) else {
+                return (Progress::More, true);
+            };
             if published == 0 {
-                self.nothing_published(ring);
                 break;
             }
             if desk.budget.is_spent() || desk.left == 0 {
@@ -122,6 +114,41 @@ impl Consumer {
             .iter()
             .map(|instance| instance.backend.costs());
         desk.window.coalescer.set_costs(&budget::sum(costs));
+    }
+
+    /// What comes before the first window of a slice. False if the slice is used up by it.
+    #[inline]
+    pub(crate) fn begin_slice(&mut self, ring: &Ring, desk: &mut Desk) -> bool {
+        if self.in_window {
+            self.forget_window(ring);
+        }
+        if self.tells_traffic && !desk.is_inline() && !ring.is_paused() {
+            let (frame, at) = (&self.frame, &mut self.telling);
+            let traffic = &frame.traffic;
+            if !traffic.tell(at, &frame.streams, &*frame.host, &mut desk.budget) {
+                return false;
+            }
+        }
+        self.start_clock(ring, desk);
+        self.ask_costs(desk);
+        true
+    }
+
+    /// How many entries are published and may be consumed now; `None` if the command at CONS has used
+    /// up the slice.
+    #[inline]
+    pub(crate) fn look(&mut self, ring: &Ring, desk: &mut Desk) -> Option<u32> {
+        if !self.may_run(ring) {
+            return Some(0);
+        }
+        if self.configuring.is_some() && !self.goes_on(ring, desk) {
+            return None;
+        }
+        let published = self.published(ring);
+        if published == 0 {
+            self.nothing_published(ring);
+        }
+        Some(published)
     }
 
     /// Brings what the VMM and the guest have asked for into effect, and says whether to consume.
@@ -232,6 +259,19 @@ impl Consumer {
                 self.begin_effect(ring, desk, effect);
                 true
             }
+        }
+    }
+
+    /// The last window has ended by unwinding: nothing that was fetched from CONS on is kept (law 6), nor
+    /// what was collected for a SYNC there. It is all fetched again.
+    #[cold]
+    fn forget_window(&mut self, ring: &Ring) {
+        self.in_window = false;
+        self.events_due = None;
+        self.configuring = None;
+        self.stop_clock(ring);
+        if let Some(cover) = &mut self.cover {
+            cover.forget();
         }
     }
 

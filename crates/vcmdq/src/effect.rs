@@ -115,8 +115,7 @@ impl Consumer {
         if let Some(request) = Invalidation::from_cfgi(change) {
             desk.window.restart(&self.capabilities);
             desk.window.coalescer.push(request, 0);
-            desk.batch.set_waiter(waiter(ring.index));
-            self.dispatch_window(ring, desk);
+            self.dispatch_window(&[ring], ring, desk);
         }
     }
 }

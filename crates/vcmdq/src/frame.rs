@@ -179,6 +179,7 @@ impl Frame {
             configuring: None,
             telling: Telling::default(),
             running: false,
+            in_window: false,
             tells_traffic: false,
             armed: false,
             refused: None,

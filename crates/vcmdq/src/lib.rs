@@ -59,6 +59,7 @@
 
 mod budget;
 pub mod cmdqv;
+mod commit;
 mod complete;
 mod consumer;
 pub mod dma;

@@ -65,8 +65,13 @@ counters! {
     unbound,
     /// Requests that were left after coalescing.
     requests,
-    /// Calls to backends.
+    /// Calls to backends. One that several rings share is counted at one of them only, and so are
+    /// its requests and what was made of them: the sum over a frame's rings is exact.
     calls,
+    /// Those of them that several rings shared.
+    shared_calls,
+    /// Windows whose invalidations left in a call with those of other rings.
+    shared_windows,
     /// Calls that were made again.
     retries,
     /// Requests that had to be widened.

@@ -1,8 +1,8 @@
 //! The stages of a window, one function each; [`Consumer::window`] is all of them for one ring.
 
+use crate::cmdqv::cover::Taken;
 use crate::complete::{Completed, complete, hold};
 use crate::consumer::Consumer;
-use crate::instance::waiter;
 use crate::ring::Ring;
 use crate::window::{Desk, Part};
 
@@ -20,10 +20,10 @@ impl Consumer {
         let share = desk.budget.of_window(self.capabilities.may_block);
         desk.window.allow(share);
         let mut part = self.open::<SEEN>(ring, desk, published, published.min(desk.left));
-        self.cover_others(ring, desk, &mut part);
-        desk.batch.set_waiter(waiter(ring.index));
-        self.dispatch_window(ring, desk);
-        let completed = self.finish::<SEEN>(ring, desk, &part);
+        let room = desk.left.saturating_sub(desk.window.len);
+        self.cover_others(ring, desk, &mut part, room, &[]);
+        self.dispatch_window(&[ring], ring, desk);
+        let completed = self.finish::<SEEN>(ring, desk, 0, &part);
         desk.looked_at(part.fetched() + part.others);
         self.end::<SEEN>(ring, desk, completed, &part)
     }
@@ -37,13 +37,13 @@ impl Consumer {
         published: u32,
         most: u32,
     ) -> Part {
+        self.in_window = true;
         if SEEN {
             self.saw_published(ring, published);
         }
         // A SYNC that waited is asked for alone: with new invalidations beside it, new accesses
         // could keep it waiting for ever.
-        let covering = self.cover.as_ref().is_some_and(|cover| cover.is_begun());
-        let alone = self.waiting || covering;
+        let alone = self.waiting || self.is_covering();
         let mut part = desk.window.part(self.cons);
         part.stop = self.take_window::<SEEN>(desk, part.base, if alone { 1 } else { most });
         desk.window.fetched(&mut part);
@@ -56,10 +56,23 @@ impl Consumer {
         part
     }
 
-    /// Second stage: adds what other rings of the VINTF have published to a part with a SYNC, as far
-    /// as there is room.
+    /// Whether CONS stands at a SYNC for which more of other rings is to be executed.
     #[inline]
-    pub(crate) fn cover_others(&mut self, ring: &Ring, desk: &mut Desk, part: &mut Part) {
+    pub(crate) fn is_covering(&self) -> bool {
+        self.cover.as_ref().is_some_and(|cover| cover.is_begun())
+    }
+
+    /// Second stage: adds what other rings of the VINTF have published to a part with a SYNC, up to
+    /// `room` entries; but for what of them is `taken`, which is in the same window already.
+    #[inline]
+    pub(crate) fn cover_others(
+        &mut self,
+        ring: &Ring,
+        desk: &mut Desk,
+        part: &mut Part,
+        room: u32,
+        taken: &[Taken],
+    ) {
         let Some(cover) = &mut self.cover else {
             return;
         };
@@ -75,9 +88,8 @@ impl Consumer {
             return;
         }
         if !cover.is_begun() {
-            cover.begin();
+            cover.begin(taken);
         }
-        let room = desk.left.saturating_sub(window.len);
         let (caps, memory) = (&self.frame.settings.caps, &*self.memory);
         let others = cover.gather(window, memory, caps, room);
         window.len += others;
@@ -85,18 +97,26 @@ impl Consumer {
         ring.counters.covered.add(u64::from(others));
     }
 
-    /// Third stage, when what the window's parts hold is done in the backends: its SYNCs, and CONS.
+    /// Third stage, when what the window's parts hold is done in the backends: the SYNCs of the `nth`
+    /// part, and CONS.
     #[inline]
     pub(crate) fn finish<const SEEN: bool>(
         &mut self,
         ring: &Ring,
         desk: &mut Desk,
+        nth: u32,
         part: &Part,
     ) -> Completed {
         if SEEN {
             self.saw_dispatched(ring, desk);
         }
-        let lost = desk.report.unanswered_of(0, part.base, part.len);
+        let lost = desk.report.unanswered_of(nth, part.base, part.len);
+        // law4g: what one ring failed at in a shared call is charged to all of them.
+        let lost = if cfg!(break_law4g) && !desk.report.unanswered.is_empty() {
+            Some(0)
+        } else {
+            lost
+        };
         let syncs = desk.window.syncs_of(part);
         let completed = if self.cover.as_ref().is_none_or(|cover| cover.is_done()) {
             complete(self, ring, syncs, part.len, lost)
@@ -136,6 +156,7 @@ impl Consumer {
         }
         let consumed = self.entries.geometry().published(start, self.cons);
         ring.counters.window(consumed.unwrap_or(0));
+        self.in_window = false;
         goes_on
     }
 }

@@ -1,6 +1,7 @@
 //! An engine without threads, for models and tests: rings are served when the test says so, by
 //! the very code that a worker runs.
 
+use crate::commit::serve_together;
 use crate::engine::Engine;
 use crate::error::StartError;
 use crate::ring::Ring;
@@ -60,6 +61,13 @@ impl Stepper {
     /// Serves a ring as a worker that took it would. Whether anything was consumed.
     pub fn serve(&mut self, ring: &Ring) -> bool {
         serve(ring, &mut self.desk, self.slice)
+    }
+
+    /// Serves rings of one frame together, as a worker does where a call to the backend costs much.
+    /// Whether anything was consumed.
+    pub fn serve_together<'r>(&mut self, rings: impl IntoIterator<Item = &'r Arc<Ring>>) -> bool {
+        let rings = rings.into_iter().map(|ring| &**ring);
+        serve_together(rings, &mut self.desk, self.slice)
     }
 
     /// Looks for what a guest has published where nobody rings, as the first worker does; consumes

@@ -2,15 +2,23 @@
 //! instances of their frame, and what came of it is counted.
 
 use crate::consumer::Consumer;
+use crate::instance::waiter;
 use crate::ring::Ring;
 use crate::window::Desk;
-use dispatch::dispatch::{FailedClosed, dispatch};
+use dispatch::batch::Rings;
+use dispatch::dispatch::dispatch;
+
+/// Whom a request is charged to: the first of the rings that need it.
+fn first(rings: Rings) -> usize {
+    rings.trailing_zeros() as usize
+}
 
 impl Consumer {
     /// Coalesce, batch, dispatch: when it returns, every invalidation of the window has taken
-    /// effect in every instance that it concerns, or the streams concerned abort.
+    /// effect in every instance that it concerns, or the streams concerned abort. `rings` have their
+    /// parts in the window, in that order; `payer` is the one that the calls are counted at.
     #[inline]
-    pub(crate) fn dispatch_window(&self, ring: &Ring, desk: &mut Desk) {
+    pub(crate) fn dispatch_window(&self, rings: &[&Ring], payer: &Ring, desk: &mut Desk) {
         let Desk {
             window,
             batch,
@@ -18,6 +26,7 @@ impl Consumer {
             ..
         } = desk;
         report.clear();
+        batch.set_waiters(rings.iter().map(|ring| waiter(ring.index)));
         if window.coalescer.is_empty() {
             return;
         }
@@ -37,28 +46,26 @@ impl Consumer {
             }
         }
         if let Some(streams) = &streams {
-            let unbound = coalescer
-                .named_streams()
-                .filter(|(stream, _)| !streams.is_bound(*stream))
-                .count();
-            ring.counters.unbound.add(unbound as u64);
+            let named = coalescer.named_streams();
+            for (_, whose) in named.filter(|(stream, _)| !streams.is_bound(*stream)) {
+                rings[first(whose)].counters.unbound.add(1);
+            }
         }
-        self.account(ring, desk);
+        self.account(rings, payer, desk);
     }
 
     #[inline]
-    fn account(&self, ring: &Ring, desk: &Desk) {
+    fn account(&self, rings: &[&Ring], payer: &Ring, desk: &Desk) {
         let report = &desk.report;
-        ring.counters.calls.add(report.calls);
-        ring.counters.requests.add(report.requests);
-        ring.counters.retries.add(report.retries);
-        ring.counters.widened.add(report.widened);
-        ring.counters
-            .failed_closed
-            .add(report.failed_closed.len() as u64);
-        for FailedClosed { stream, cause, .. } in &report.failed_closed {
+        payer.counters.calls.add(report.calls);
+        payer.counters.requests.add(report.requests);
+        payer.counters.retries.add(report.retries);
+        payer.counters.widened.add(report.widened);
+        for failed in &report.failed_closed {
+            let (ring, stream, cause) = (rings[first(failed.rings)], failed.stream, failed.cause);
+            ring.counters.failed_closed.add(1);
             tracing::warn!(ring = ring.index, ?stream, %cause, "invalidation failed closed");
-            self.frame.host.failed_closed(*stream, *cause);
+            self.frame.host.failed_closed(stream, cause);
         }
     }
 }

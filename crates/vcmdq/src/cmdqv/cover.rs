@@ -46,6 +46,15 @@ struct Stretch {
     count: u32,
 }
 
+/// So many entries from CONS on of another ring are executed in the same window by that ring itself,
+/// which cannot move CONS meanwhile: whoever fills the window has its claim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    /// The engine's number of that ring.
+    pub(crate) ring: u32,
+    pub(crate) entries: u32,
+}
+
 /// See the [module](self). Belongs to one ring's consumer.
 #[derive(Debug)]
 pub(crate) struct Cover {
@@ -79,8 +88,8 @@ impl Cover {
         self.begun = false;
     }
 
-    /// Step 1.
-    pub(crate) fn begin(&mut self) {
+    /// Step 1; what is `taken_up` need not be executed once more.
+    pub(crate) fn begin(&mut self, taken_up: &[Taken]) {
         self.forget();
         self.begun = true;
         // law3d: a SYNC covers the commands of its own ring.
@@ -96,6 +105,9 @@ impl Cover {
             let at = geometry.pointer(lane.cons());
             let prod = geometry.pointer(self.member.group.prod(index));
             let count = geometry.published(at, prod).unwrap_or(0);
+            let own = taken_up.iter().find(|taken| taken.ring == lane.ring());
+            let own = own.map_or(0, |taken| taken.entries.min(count));
+            let (at, count) = (geometry.advance(at, own), count - own);
             if count != 0 {
                 let entries = Entries::new(Gpa(place.addr()), geometry);
                 self.left.push(Stretch { entries, at, count });
