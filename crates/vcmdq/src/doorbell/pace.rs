@@ -3,9 +3,14 @@
 //!
 //! | rule | bound on what is wasted |
 //! |---|---|
-//! | spins four gaps long, `Settings::spin` at most; not at all where gaps are longer than that | one spin after the last arrival |
+//! | spins four pauses of the guest long, `Settings::spin` at most; not at all where they are longer | one spin after the last arrival |
+//! | now and then spins nevertheless, after arrivals that it slept through | one spin for 16 of them |
 //! | dozes while a way is open, an eighth of the idle time long, between `doze` and ten times that | some hundred looks until it is closed |
 //! | asks for the way when gaps are shorter than [`BUSY`], gives it back when idle for [`IDLE`] | one flip in 50 ms |
+//!
+//! Gaps lie between two completions. A guest that waits for its SYNC makes them at least as long as
+//! the worker sleeps, so a worker that went by them would sleep for as long as it has slept
+//! before. What it learns its spin from are only pauses that it was awake for.
 
 use super::gate::Gate;
 use crate::ring::Ring;
@@ -18,6 +23,11 @@ const BUSY: Duration = Duration::from_micros(500);
 const IDLE: Duration = Duration::from_millis(1);
 /// Rounds with work after which the clock is looked at, though there was no idle one.
 const ROUNDS: u32 = 64;
+/// The most that a pause counts as: a burst behind it is soon one again.
+const LONG: Duration = Duration::from_millis(4);
+/// Of so many arrivals that the worker slept through, it spins for the next one once. Sooner for
+/// the first ones.
+const PROBE: u32 = 16;
 
 /// The gates that one worker looks after, and its recent past. Without gates it learns nothing.
 #[derive(Debug, Default)]
@@ -25,6 +35,12 @@ pub(crate) struct Pace {
     gates: Vec<Arc<Gate>>,
     /// Average of the last gaps between arrivals.
     gap: Option<Duration>,
+    /// Average of the last pauses of the guest that the worker was awake for.
+    pause: Option<Duration>,
+    /// It has slept since the last arrival.
+    slept: bool,
+    /// Arrivals in a row that it slept through.
+    missed: u32,
     arrived: Option<Duration>,
     worked: bool,
     rounds: u32,
@@ -57,15 +73,26 @@ impl Pace {
             return;
         }
         if let Some(before) = self.arrived.replace(now) {
-            // A long pause counts as a few gaps that are too long: a burst behind it is one again.
-            let gap = (now.saturating_sub(before) / rounds).min(BUSY * 8);
-            self.gap = Some(
-                self.gap
-                    .map_or(gap, |average| average - average / 4 + gap / 4),
-            );
+            let gap = (now.saturating_sub(before) / rounds).min(LONG);
+            self.gap = Some(averaged(self.gap, gap));
+            self.learn(gap);
         }
         if self.gap.is_some_and(|gap| gap <= BUSY) {
             self.want(true);
+        }
+    }
+
+    /// From a gap, what the guest's pauses are.
+    fn learn(&mut self, gap: Duration) {
+        if std::mem::take(&mut self.slept) {
+            self.missed = self.missed.saturating_add(1);
+            // Longer than it has spun; how long is not known.
+            let longer = |pause: Duration| pause.saturating_mul(2).min(LONG);
+            self.pause = Some(self.pause.map_or(LONG, longer));
+        } else if std::mem::take(&mut self.missed) != 0 {
+            self.pause = Some(gap);
+        } else {
+            self.pause = Some(averaged(self.pause, gap));
         }
     }
 
@@ -75,15 +102,23 @@ impl Pace {
 
     /// How long to spin, `most` at most.
     pub(crate) fn spin(&self, most: Duration, now: Duration) -> Duration {
-        let Some(gap) = self.gap else { return most };
-        let idle = self.idle(now);
+        let Some(pause) = self.pause else { return most };
         if self.gates.is_empty() {
             most
-        } else if gap > most || idle > most {
+        } else if self.idle(now) > most {
             Duration::ZERO
+        } else if pause <= most {
+            pause.saturating_mul(4).min(most)
+        } else if self.probes() {
+            most
         } else {
-            gap.saturating_mul(4).min(most)
+            Duration::ZERO
         }
+    }
+
+    /// Whether the next arrival is one to be awake for, to see whether it comes soon.
+    fn probes(&self) -> bool {
+        self.missed.is_power_of_two() || (self.missed != 0 && self.missed % PROBE == 0)
     }
 
     fn idle(&self, now: Duration) -> Duration {
@@ -93,7 +128,8 @@ impl Pace {
 
     /// How long a worker may sleep that has found nothing, if not until a doorbell rings; has the
     /// ways closed if that is better.
-    pub(crate) fn doze(&self, doze: Duration, now: Duration) -> Option<Duration> {
+    pub(crate) fn doze(&mut self, doze: Duration, now: Duration) -> Option<Duration> {
+        self.slept = true;
         let idle = self.idle(now);
         if idle >= IDLE {
             self.want(false);
@@ -101,6 +137,10 @@ impl Pace {
         let open = self.gates.iter().any(|gate| gate.is_open());
         open.then(|| (idle / 8).clamp(doze, doze.saturating_mul(10)))
     }
+}
+
+fn averaged(average: Option<Duration>, new: Duration) -> Duration {
+    average.map_or(new, |average| average - average / 4 + new / 4)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -164,6 +204,7 @@ mod tests {
     #[test]
     fn rare_arrivals_are_not_spun_for_and_open_nothing() {
         let (mut pace, gate) = pace();
+        pace.doze(DOZE, us(0));
         let now = arrivals(&mut pace, us(0), us(5000), 20);
         assert_eq!((pace.spin(MOST, now), gate.wish()), (Duration::ZERO, None));
         assert_eq!(pace.doze(DOZE, now), None, "asleep until a doorbell rings");
@@ -174,11 +215,54 @@ mod tests {
         let (mut pace, gate) = pace();
         let before = arrivals(&mut pace, us(0), us(5), 20);
         gate.want(false);
+        assert_eq!(pace.doze(DOZE, before), None);
         let now = arrivals(&mut pace, before + us(10_000_000), us(5), 8);
-        assert_eq!(
-            (gate.wish(), pace.spin(MOST, now)),
-            (Some(true), Duration::ZERO)
+        assert_eq!((gate.wish(), pace.spin(MOST, now)), (Some(true), us(20)));
+    }
+
+    /// The guest goes on 3 µs after each SYNC, but the worker, which has begun with an exit and a
+    /// wake-up for each, sleeps for so long that the gaps are longer than it would spin.
+    #[test]
+    fn a_guest_that_waits_for_a_sleeping_worker_is_not_taken_for_a_slow_one() {
+        let (mut pace, gate) = pace();
+        let bell = super::super::Bell::new(1, 1);
+        gate.flip(true, &bell).unwrap();
+        let mut now = us(0);
+        let mut slept = Vec::new();
+        for _ in 0..40 {
+            let spun = pace.spin(MOST, now);
+            if slept.len() >= 3 && spun >= us(3) {
+                now += us(3);
+            } else {
+                slept.push(pace.doze(DOZE, now + spun));
+                now += us(160);
+            }
+            pace.has_worked();
+            pace.rests(now);
+        }
+        assert!(slept.len() <= 5, "it went on sleeping: {slept:?}");
+        let spin = pace.spin(MOST, now);
+        assert!(
+            (us(10)..us(20)).contains(&spin),
+            "four pauses, not {spin:?}"
         );
+    }
+
+    /// A guest whose pauses are longer than a spin is spun for in vain now and then only.
+    #[test]
+    fn what_a_slow_guest_wastes_is_bounded() {
+        let (mut pace, gate) = pace();
+        let bell = super::super::Bell::new(1, 1);
+        gate.flip(true, &bell).unwrap();
+        let (mut now, mut wasted) = (us(0), Duration::ZERO);
+        for _ in 0..1000 {
+            wasted += pace.spin(MOST, now);
+            pace.doze(DOZE, now);
+            now += us(160);
+            pace.has_worked();
+            pace.rests(now);
+        }
+        assert!(wasted <= now / 16, "{wasted:?} of {now:?}");
     }
 
     #[test]
