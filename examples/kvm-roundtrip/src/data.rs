@@ -13,6 +13,9 @@ pub enum Mode {
     KernelExit,
     /// No exit and no engine: a thread polls PROD and answers in RAM, without reading a command.
     Bare,
+    /// No guest: two threads of the VMM, on the processors of vCPU and worker, bounce an item
+    /// through two rings of the crate rtrb. What a queue costs at best.
+    Rtrb,
     /// The exit takes one mutex for all rings and consumes, one backend call for each command.
     InExit,
     /// The exit publishes and returns; a worker consumes.
@@ -29,10 +32,11 @@ pub enum Mode {
 
 impl Mode {
     /// All, in the order of a table: references first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::EmptyExit,
         Self::KernelExit,
         Self::Bare,
+        Self::Rtrb,
         Self::InExit,
         Self::Worker,
         Self::Inline,
@@ -48,6 +52,7 @@ impl Mode {
             Self::EmptyExit => "empty exit",
             Self::KernelExit => "kernel exit",
             Self::Bare => "bare ping-pong",
+            Self::Rtrb => "rtrb ping-pong",
             Self::InExit => "in the exit",
             Self::Worker => "trap, worker",
             Self::Inline => "trap, inline",
@@ -64,6 +69,7 @@ impl Mode {
             Self::EmptyExit => "a write that exits to user space, and back",
             Self::KernelExit => "a write to an ioeventfd that nobody waits for",
             Self::Bare => "no exit, no engine: a thread polls PROD and answers",
+            Self::Rtrb => "no guest: two threads and two rings of rtrb",
             Self::InExit => "the exit consumes under one mutex, one backend call per command",
             Self::Worker => "the exit publishes and returns, a worker consumes",
             Self::Inline => "the exit's doorbell consumes while the worker sleeps",
@@ -76,7 +82,10 @@ impl Mode {
     /// Whether nothing is consumed: there are no commands, no backend and no pages.
     #[must_use]
     pub const fn is_reference(self) -> bool {
-        matches!(self, Self::EmptyExit | Self::KernelExit | Self::Bare)
+        matches!(
+            self,
+            Self::EmptyExit | Self::KernelExit | Self::Bare | Self::Rtrb
+        )
     }
 
     /// Whether the engine consumes.

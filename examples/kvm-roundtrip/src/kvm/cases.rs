@@ -21,7 +21,7 @@ pub(crate) fn all(options: &Options, cpus: usize) -> Vec<Case> {
     for vcpus in vcpus(options, cpus) {
         for mode in Mode::ALL {
             if mode.is_reference() {
-                references(mode, vcpus, &mut cases);
+                references(mode, vcpus, cpus, &mut cases);
             } else if options.modes.is_empty() || options.modes.contains(&mode) {
                 consumed(mode, vcpus, pages, &mut cases);
             }
@@ -39,7 +39,14 @@ pub(crate) fn vcpus(options: &Options, cpus: usize) -> Vec<u32> {
     }
 }
 
-fn references(mode: Mode, vcpus: u32, cases: &mut Vec<Case>) {
+fn references(mode: Mode, vcpus: u32, cpus: usize, cases: &mut Vec<Case>) {
+    // Where both sides spin on one processor, it is time slices that are measured.
+    let shared = vcpus as usize >= cpus;
+    match mode {
+        Mode::Bare if shared => return,
+        Mode::Rtrb if shared || vcpus != 1 => return,
+        _ => {}
+    }
     let case = Case {
         vcpus,
         ..Case::of(mode)
@@ -128,7 +135,10 @@ mod tests {
         };
         let cases = all(&options, 4);
         let of = |mode| cases.iter().filter(|case| case.mode == mode).count();
-        assert_eq!((of(Mode::EmptyExit), of(Mode::Bare)), (1, 2));
+        assert_eq!(
+            (of(Mode::EmptyExit), of(Mode::Bare), of(Mode::Rtrb)),
+            (1, 2, 1)
+        );
         assert_eq!((of(Mode::SharedPage), of(Mode::InExit)), (6, 0));
     }
 }

@@ -5,6 +5,7 @@ use super::bare;
 use super::engine::Behind;
 use super::error::Error;
 use super::in_exit::InExit;
+use super::placement::Worker;
 use super::vmm::Vmm;
 use crate::data::{Case, Host, Mode};
 
@@ -36,17 +37,13 @@ impl Consumer for Nobody {}
 /// # Errors
 ///
 /// What the engine or the host says.
-pub(crate) fn of(
-    case: &Case,
-    vmm: &Vmm,
-    worker: Option<usize>,
-) -> Result<Box<dyn Consumer>, Error> {
+pub(crate) fn of(case: &Case, vmm: &Vmm, worker: Worker) -> Result<Box<dyn Consumer>, Error> {
     let vm = vmm.vm().clone();
     let vcpus = case.vcpus as usize;
     let executor = Executor::of(case.backend);
     Ok(match case.mode {
-        Mode::EmptyExit | Mode::KernelExit => Box::new(Nobody),
-        Mode::Bare => Box::new(bare::Answerer::start(vm, vcpus, worker)?),
+        Mode::EmptyExit | Mode::KernelExit | Mode::Rtrb => Box::new(Nobody),
+        Mode::Bare => Box::new(bare::Answerer::start(vm, vcpus, worker.cpu)?),
         Mode::InExit => Box::new(InExit::new(vm, vcpus, executor)),
         mode => Box::new(Behind::new(mode, vmm, vcpus, executor, worker)?),
     })

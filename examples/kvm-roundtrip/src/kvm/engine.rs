@@ -5,7 +5,7 @@ use super::consumer::Consumer;
 use super::error::Error;
 use super::layout::{RING_LOG2SIZE, ring};
 use super::memory::{PagesSlot, QueuePage, Vm};
-use super::placement::Pinned;
+use super::placement::{Pinned, Worker};
 use super::vmm::Vmm;
 use super::zone::Zone;
 use crate::data::{Host, Mode};
@@ -21,6 +21,9 @@ use vcmdq::{
 const STREAM: StreamId = StreamId(0x10);
 /// More than the commands of any round.
 const INLINE: u32 = 256;
+/// How long a worker sleeps between two looks whose processor a vCPU wants as well. It does not spin:
+/// the vCPU that it would wait for could be the one that waits for its processor.
+const SHORT_DOZE: Duration = Duration::from_micros(20);
 
 /// A way around the exit, which is to be as it was when all is over.
 enum Way {
@@ -49,9 +52,10 @@ impl Behind {
         vmm: &Vmm,
         vcpus: usize,
         executor: Executor,
-        worker: Option<usize>,
+        worker: Worker,
     ) -> Result<Self, Error> {
-        let engine = Engine::start(settings(mode), Arc::new(Pinned(worker)))?;
+        let settings = settings(mode, vcpus, worker);
+        let engine = Engine::start(settings, Arc::new(Pinned(worker)))?;
         let seams = Seams::new(Arc::new(VmMemory::new(vmm.vm().memory().clone())));
         let frame = engine.add_frame(FrameSettings::default(), seams);
         let placement = Placement::default();
@@ -75,16 +79,27 @@ impl Behind {
     }
 }
 
-/// What the modes need that differs from the defaults.
-fn settings(mode: Mode) -> Settings {
+/// What the modes and the place need that differs from the defaults.
+fn settings(mode: Mode, vcpus: usize, worker: Worker) -> Settings {
+    let settings = Settings::default();
+    let (spin, doze) = if worker.shared {
+        (Duration::ZERO, SHORT_DOZE)
+    } else {
+        (settings.spin, settings.doze)
+    };
     match mode {
-        // A doorbell consumes only while the worker sleeps.
+        // A doorbell consumes only while a worker sleeps, each with what one of them has.
         Mode::Inline => Settings {
+            workers: vcpus,
             inline: Some(INLINE),
             spin: Duration::ZERO,
-            ..Settings::default()
+            ..settings
         },
-        _ => Settings::default(),
+        _ => Settings {
+            spin,
+            doze,
+            ..settings
+        },
     }
 }
 

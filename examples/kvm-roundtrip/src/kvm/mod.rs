@@ -13,6 +13,7 @@ mod in_exit;
 mod layout;
 mod memory;
 mod params;
+mod ping_pong;
 mod placement;
 mod run;
 mod tally;

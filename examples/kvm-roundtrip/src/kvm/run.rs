@@ -8,6 +8,7 @@ use super::layout::{
     RESULTS, doorbell, queue_page, ring,
 };
 use super::params::Params;
+use super::ping_pong;
 use super::placement::Cpus;
 use super::tally::Tally;
 use super::vmm::{Ran, Vmm};
@@ -95,6 +96,9 @@ impl Rig {
     /// Runs a case once, from empty queues, and notes what came out.
     fn pass(&mut self, tally: &mut Tally) -> Result<(), Error> {
         let case = tally.case;
+        if case.mode == Mode::Rtrb {
+            return self.ping_pong(tally);
+        }
         let vcpus = case.vcpus as usize;
         let ran = self.run(&case, tally)?;
         tally.ran(ran);
@@ -117,7 +121,7 @@ impl Rig {
             let params = params(case, vcpu, tally.rounds, self.vmm.ticks_per_us());
             params.write(vcpu, &memory)?;
         }
-        let consumer = consumer::of(case, &self.vmm, self.cpus.of_worker(vcpus))?;
+        let consumer = consumer::of(case, &self.vmm, self.cpus.worker(vcpus))?;
         let busy = case.pause_us == 0;
         let warm_up = if busy { WARM_UP } else { FEW_WARM_UP };
         let ready = || !busy || consumer.is_ready();
@@ -128,6 +132,18 @@ impl Rig {
             tally.counted(&host, ran);
         }
         Ok(ran)
+    }
+
+    /// The pass of what needs no guest.
+    fn ping_pong(&self, tally: &mut Tally) -> Result<(), Error> {
+        let ticks_per_us = self.vmm.ticks_per_us();
+        let trips = ping_pong::trips(&self.cpus, u64::from(tally.rounds))?;
+        for trip in trips.iter_recorded() {
+            let ticks = trip.value_iterated_to() as f64 * ticks_per_us / 1000.0;
+            (0..trip.count_at_value()).for_each(|_| tally.note(ticks as u64, 0));
+        }
+        tally.end_pass();
+        Ok(())
     }
 
     fn report(&self, quick: bool, passes: usize, vcpus: &[u32], tallies: &[Tally]) -> Report {
@@ -200,6 +216,8 @@ fn prod_at(mode: Mode, vcpu: usize) -> u64 {
     match mode {
         Mode::EmptyExit => NOTHING,
         Mode::KernelExit => EVENT,
+        // No guest.
+        Mode::Rtrb => NOTHING,
         Mode::InExit | Mode::Worker | Mode::Inline | Mode::Coalesced => doorbell(vcpu),
         Mode::Bare | Mode::SharedPage | Mode::Adaptive => queue_page(vcpu) + PROD_OFFSET,
     }

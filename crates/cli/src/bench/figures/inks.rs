@@ -33,6 +33,6 @@ pub(super) fn of_mode(mode: Mode) -> Ink {
         Mode::SharedPage => Hue::Blue.solid(),
         Mode::Adaptive => Hue::Sky.solid(),
         Mode::Bare => Hue::Grey.solid(),
-        Mode::EmptyExit | Mode::KernelExit => Hue::Grey.dashed(),
+        Mode::EmptyExit | Mode::KernelExit | Mode::Rtrb => Hue::Grey.dashed(),
     }
 }
