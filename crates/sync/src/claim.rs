@@ -71,6 +71,23 @@ impl<T> ClaimCell<T> {
         }
     }
 
+    /// Becomes the owner if nobody is. Unlike [`enter`](Self::enter) it tells an owner nothing: for
+    /// who has no reason of its own to have the data looked at.
+    #[inline]
+    pub fn try_enter(&self) -> Option<Claim<'_, T>> {
+        // Acquire pairs with the Release in `Claim::leave`.
+        self.word
+            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+            .then_some(Claim { cell: self })
+    }
+
+    /// Whether somebody owns the data; a hint that may be late.
+    #[inline]
+    pub fn is_taken(&self) -> bool {
+        self.word.load(Ordering::Relaxed) != FREE
+    }
+
     /// Becomes the owner, spinning and yielding while somebody else is. For control
     /// paths only: it may take as long as the owner's present round.
     #[cfg(any(feature = "std", loom))]

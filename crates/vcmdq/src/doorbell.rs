@@ -11,7 +11,9 @@
 //! 4. Waking takes the sleeper's bit, so two doorbells wake two workers and a worker that is
 //!    being woken is not woken again. All writers of the word are read-modify-writes.
 //!
-//! While a worker is awake a doorbell is three writes to words and no system call.
+//! Who sleeps are *rounds*: a round is what one awake worker goes through (`worker/round.rs`).
+//!
+//! While a worker is awake a doorbell is four writes to words and no system call.
 
 mod bed;
 pub(crate) mod check;
@@ -30,14 +32,19 @@ use bed::Bed;
 use inline::Inline;
 use std::time::Duration;
 use vcmdq_sync::CachePadded;
-use vcmdq_sync::atomic::{AtomicU64, Ordering, fence};
+use vcmdq_sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use vcmdq_sync::weak::{Site, full_fence};
+
+/// The slot of a ring that is not there.
+pub(crate) const NOWHERE: u32 = u32::MAX;
 
 /// The doorbell of an engine.
 #[derive(Debug)]
 pub(crate) struct Bell {
-    ready: CachePadded<ReadySet>,
-    /// One bit for each worker that sleeps, or is about to.
+    ready: ReadySet,
+    /// The slot of each ring in there, by its number; [`NOWHERE`] if there is no such ring.
+    slots: Box<[AtomicU32]>,
+    /// One bit for each round whose worker sleeps, or is about to.
     sleepers: CachePadded<AtomicU64>,
     beds: Box<[Bed]>,
     wake_ups: AtomicU64,
@@ -45,9 +52,11 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
+    /// For rings numbered below `rings`, each perhaps in a share of its own.
     pub(crate) fn new(rings: usize, workers: usize) -> Self {
         Self {
-            ready: CachePadded::new(ReadySet::new(rings)),
+            ready: ReadySet::new(rings),
+            slots: (0..rings).map(|_| AtomicU32::new(NOWHERE)).collect(),
             sleepers: CachePadded::new(AtomicU64::new(0)),
             beds: (0..workers).map(|_| Bed::default()).collect(),
             wake_ups: AtomicU64::new(0),
@@ -74,11 +83,26 @@ impl Bell {
         (sleepers != 0).then(|| sleepers.trailing_zeros() as usize)
     }
 
+    /// The ring of this number is found in `slot` from now on. Control path.
+    pub(crate) fn set_slot(&self, ring: u32, slot: u32) {
+        self.slots[ring as usize].store(slot, Ordering::Release);
+    }
+
+    /// The ring has work, for who looks next. Relaxed: a number is told to nobody before it has its
+    /// slot, and who rings for a ring that has gone means nobody: the ring that has its number or
+    /// its slot by now is looked at once too often.
+    #[inline]
+    fn mark(&self, ring: u32) {
+        if let Some(slot) = self.slots.get(ring as usize) {
+            self.ready.mark(slot.load(Ordering::Relaxed));
+        }
+    }
+
     /// The ring has work: somebody will serve it. Never blocks; a system call only if a worker
     /// has to be woken.
     #[inline]
     pub(crate) fn ring(&self, ring: u32) {
-        self.ready.mark(ring);
+        self.mark(ring);
         // Pairs with the fence in `sleep` (rule 3). Without it this thread may look at `sleepers`
         // before its mark is visible, and the worker may have looked before: both go on, and the
         // command lies in the ring for ever. Model: `doorbell_wakes_the_worker`.
@@ -112,17 +136,24 @@ impl Bell {
         self.beds.iter().for_each(Bed::unpark);
     }
 
-    /// From now on the first worker wakes for this eventfd, and serves the ring.
+    /// From now on a round's worker wakes for this eventfd, and the ring is served.
     #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
     pub(crate) fn watch(
         &self,
+        round: usize,
         ring: u32,
         event: &vmm_sys_util::eventfd::EventFd,
     ) -> std::io::Result<()> {
-        self.beds[0].watch(ring, event)
+        self.beds[round].watch(ring, event)
     }
 
-    /// Takes a ring that has work; see [`ReadySet::take`].
+    /// The opposite. An event that is under way may still come.
+    #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+    pub(crate) fn unwatch(&self, round: usize, event: &vmm_sys_util::eventfd::EventFd) {
+        self.beds[round].unwatch(event);
+    }
+
+    /// Takes the slot of a ring that has work; see [`ReadySet::take`].
     #[inline]
     pub(crate) fn take(&self, after: u32) -> Option<u32> {
         self.ready.take(after)
@@ -138,11 +169,11 @@ impl Bell {
     /// look. With a limit it may wake by itself. Returns whether it slept.
     pub(crate) fn sleep(
         &self,
-        worker: usize,
+        round: usize,
         limit: Option<Duration>,
         stay_awake: impl Fn() -> bool,
     ) -> bool {
-        let bit = 1 << worker;
+        let bit = 1 << round;
         self.sleepers.fetch_or(bit, Ordering::AcqRel);
         // Pairs with the fence in `ring` (rule 3).
         fence(Ordering::SeqCst);
@@ -150,7 +181,7 @@ impl Bell {
         let work = !cfg!(break_law5b) && !self.ready.is_empty();
         let slept = !(work || stay_awake());
         if slept {
-            self.beds[worker].park(limit, |ring| self.ready.mark(ring));
+            self.beds[round].park(limit, |ring| self.mark(ring));
         }
         self.sleepers.fetch_and(!bit, Ordering::AcqRel);
         slept
@@ -167,17 +198,32 @@ mod tests {
 
     const LIMIT: Option<Duration> = Some(Duration::from_secs(5));
 
+    /// Ring 7 lies in slot 70.
+    fn bell() -> Bell {
+        let bell = Bell::new(64, 1);
+        bell.set_slot(7, 70);
+        bell
+    }
+
+    #[test]
+    fn law5_a_doorbell_of_a_ring_that_is_not_there_rings_for_nobody() {
+        let bell = bell();
+        bell.ring(8);
+        bell.ring(64);
+        assert!(!bell.has_work());
+    }
+
     #[test]
     fn law5_a_doorbell_before_the_worker_says_so_keeps_it_awake() {
-        let bell = Bell::new(64, 1);
+        let bell = bell();
         bell.ring(7);
         assert!(!bell.sleep(0, Some(Duration::from_millis(1)), || false));
-        assert_eq!(bell.take(0), Some(7));
+        assert_eq!(bell.take(0), Some(70));
     }
 
     #[test]
     fn law5_a_doorbell_after_the_last_look_wakes_it() {
-        let bell = Bell::new(64, 1);
+        let bell = bell();
         let start = std::time::Instant::now();
         let rung = bell.sleep(0, LIMIT, || {
             bell.ring(7);
@@ -187,6 +233,6 @@ mod tests {
             rung && start.elapsed() < Duration::from_secs(4),
             "the token was there"
         );
-        assert_eq!((bell.take(0), bell.wake_ups()), (Some(7), 1));
+        assert_eq!((bell.take(0), bell.wake_ups()), (Some(70), 1));
     }
 }

@@ -3,20 +3,23 @@
 use crate::cmdqv::group::Member;
 use crate::consumer::Consumer;
 use crate::doorbell::Bell;
+use crate::doorbell::NOWHERE;
 use crate::doorbell::flipper::Flipper;
 use crate::error::{RingError, StartError};
 use crate::frame::Frame;
 use crate::lateness::Meter;
-use crate::metrics::{EngineMetrics, Lateness};
+use crate::metrics::EngineMetrics;
 use crate::ring::{DoorbellMode, Ring};
+use crate::rings::{Home, Place, Rings};
 use crate::seams::{Clock, Seams, StdClock, Threads};
 use crate::settings::{FrameSettings, Settings};
-use crate::worker::Worker;
+use crate::worker::{Round, Worker};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use vcmdq_sync::claim::ClaimCell;
 
 /// What workers share.
 pub(crate) struct EngineShared {
@@ -25,9 +28,9 @@ pub(crate) struct EngineShared {
     pub(crate) bell: Arc<Bell>,
     pub(crate) flipper: Arc<Flipper>,
     threads: Option<Arc<dyn Threads>>,
-    rings: Mutex<Vec<Arc<Ring>>>,
-    /// Counts changes of `rings`.
-    pub(crate) version: AtomicU64,
+    pub(crate) rings: Rings,
+    /// One for each worker.
+    pub(crate) rounds: Box<[ClaimCell<Round>]>,
     pub(crate) stop: AtomicBool,
     sleeps: AtomicU64,
     idle_looks: AtomicU64,
@@ -40,46 +43,63 @@ impl EngineShared {
         self.sleeps.fetch_add(u64::from(slept), Ordering::Relaxed);
     }
 
+    /// Adds a ring to those of a frame. Control path.
     pub(crate) fn add_ring(
         &self,
+        home: &mut Home,
         mode: DoorbellMode,
         consumer: Consumer,
         member: Option<Member>,
     ) -> Result<Arc<Ring>, RingError> {
-        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        if rings.len() >= self.settings.max_rings {
-            return Err(RingError::Full(self.settings.max_rings));
-        }
-        let mut ring = Ring::new(
-            rings.len() as u32,
-            mode,
-            self.bell.clone(),
-            consumer,
-            member,
-            self.settings
-                .late_after
-                .map(|limit| Meter::new(self.clock.clone(), limit)),
-        );
-        self.watch(&ring)?;
-        if let Some(way) = ring.mode.way() {
-            let threads = self.threads.as_deref();
-            ring.gate = Some(self.flipper.gate(way, ring.index, threads)?);
-        }
-        let ring = Arc::new(ring);
-        rings.push(ring.clone());
-        drop(rings);
-        // Release pairs with the acquire in `Worker::refresh`.
-        self.version.fetch_add(1, Ordering::Release);
+        let ring = self.rings.add(home, mode.is_polled(), |place| {
+            self.make_ring(place, mode, consumer, member)
+        })?;
         self.bell.wake_all();
         Ok(ring)
     }
 
-    /// Has the first worker wake for a ring's eventfd, if it has one.
+    fn make_ring(
+        &self,
+        place: Place,
+        mode: DoorbellMode,
+        consumer: Consumer,
+        member: Option<Member>,
+    ) -> Result<Arc<Ring>, RingError> {
+        let limit = self.settings.late_after;
+        let meter = limit.map(|limit| Meter::new(self.clock.clone(), limit));
+        let mut ring = Ring::new(place, mode, self.bell.clone(), consumer, member, meter);
+        if let Some(way) = ring.mode.way() {
+            let threads = self.threads.as_deref();
+            ring.gate = Some(self.flipper.gate(way, ring.index, threads)?);
+        }
+        self.watch(&ring)?;
+        self.bell.set_slot(place.number, place.slot);
+        Ok(Arc::new(ring))
+    }
+
+    /// Takes a ring of a frame away. When this returns, no thread of the engine touches its guest's
+    /// memory or calls what its frame was given, and nobody serves it: who still holds it can do
+    /// with it what can be done with a disabled ring. Waits for the slice under way. Control path.
+    pub(crate) fn remove_ring(&self, home: &mut Home, ring: &Arc<Ring>) {
+        ring.retire();
+        if let Some(gate) = &ring.gate {
+            self.flipper.leave(gate, ring.index);
+        }
+        #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+        if let (DoorbellMode::EventFd(prod), Some(round)) = (&ring.mode, ring.place.round) {
+            self.bell.unwatch(round, &prod.event);
+        }
+        self.bell.set_slot(ring.index, NOWHERE);
+        self.rings.remove(home, ring);
+        self.bell.wake_all();
+    }
+
+    /// Has a round's worker wake for a ring's eventfd, if it has one.
     fn watch(&self, ring: &Ring) -> Result<(), RingError> {
         #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
-        if let DoorbellMode::EventFd(prod) = &ring.mode {
+        if let (DoorbellMode::EventFd(prod), Some(round)) = (&ring.mode, ring.place.round) {
             use std::io::ErrorKind;
-            let watched = self.bell.watch(ring.index, &prod.event);
+            let watched = self.bell.watch(round, ring.index, &prod.event);
             return watched.map_err(|error| match error.kind() {
                 ErrorKind::AlreadyExists => RingError::DoorbellTaken,
                 kind => RingError::EventFd(kind),
@@ -87,25 +107,6 @@ impl EngineShared {
         }
         let _ = ring;
         Ok(())
-    }
-
-    /// Whether so many more rings can be added, as far as nobody else adds some meanwhile.
-    pub(crate) fn room_for(&self, more: usize) -> Result<(), RingError> {
-        let most = self.settings.max_rings;
-        let present = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        if present.len() + more > most {
-            return Err(RingError::Full(most));
-        }
-        Ok(())
-    }
-
-    /// The rings as they are now. Takes a lock: for control paths and for a worker that has seen
-    /// that something changed.
-    pub(crate) fn rings(&self) -> Vec<Arc<Ring>> {
-        self.rings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }
 
@@ -172,8 +173,10 @@ impl Engine {
             bell,
             clock,
             threads,
-            rings: Mutex::default(),
-            version: AtomicU64::new(0),
+            rings: Rings::new(settings.max_rings, settings.workers),
+            rounds: (0..settings.workers)
+                .map(|index| ClaimCell::new(Round::new(index)))
+                .collect(),
             stop: AtomicBool::new(false),
             sleeps: AtomicU64::new(0),
             idle_looks: AtomicU64::new(0),
@@ -205,12 +208,8 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> EngineMetrics {
         let flips = &self.shared.flipper.counters;
-        let mut lateness = Lateness::default();
-        for ring in self.shared.rings() {
-            lateness.add(&ring.metrics().lateness());
-        }
         EngineMetrics {
-            lateness,
+            lateness: self.shared.rings.lateness(),
             wake_ups: self.shared.bell.wake_ups(),
             sleeps: self.shared.sleeps.load(Ordering::Relaxed),
             idle_looks: self.shared.idle_looks.load(Ordering::Relaxed),

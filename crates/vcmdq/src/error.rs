@@ -78,6 +78,18 @@ pub enum RingError {
     EventFd(std::io::ErrorKind),
 }
 
+/// A ring could not be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// It is none of the frame's.
+    #[error("the frame has no such ring")]
+    NotOfFrame,
+    /// It stands behind registers.
+    #[error("the ring belongs to the frame's registers, or to its CMDQV: drop the frame")]
+    OfRegisters,
+}
+
 /// A ring could not be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

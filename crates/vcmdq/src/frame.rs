@@ -8,22 +8,25 @@ use crate::doorbell::Bell;
 use crate::doorbell::check::check;
 use crate::doorbell::zones::Zones;
 use crate::engine::EngineShared;
-use crate::error::{BindError, RestoreError, RingError};
+use crate::error::{BindError, RemoveError, RestoreError, RingError};
 use crate::events::EventSink;
 use crate::fetch::Entries;
 use crate::instance::{Instance, InstanceId, Placement};
 use crate::registers::gate::IrqGate;
 use crate::ring::{DoorbellMode, Ring};
+use crate::rings::Home;
 use crate::seams::{Interrupts, Seams, StreamHost};
 use crate::settings::FrameSettings;
 use crate::snapshot::{FrameState, RingState};
 use crate::streams::{Binding, Streams};
 use crate::traffic::{FrameTraffic, Telling};
 use dispatch::{Backend, BackendCapabilities, Traffic, WaiterId, Wake};
+use smmu_core::guest_memory::MemoryError;
 use smmu_core::queue_index::Geometry;
 use smmu_core::{Gpa, GuestMemory, StreamId};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
 
 /// What the rings of a frame share.
@@ -46,6 +49,7 @@ struct FrameControl {
     memory: Arc<dyn GuestMemory>,
     instances: Vec<Arc<Instance>>,
     rings: Vec<Arc<Ring>>,
+    home: Home,
     cmdqv: Option<Arc<cmdqv::Shared>>,
 }
 
@@ -100,6 +104,7 @@ impl Frame {
             memory: seams.memory,
             instances: Vec::new(),
             rings: Vec::new(),
+            home: Home::default(),
             cmdqv: None,
         };
         Self {
@@ -166,9 +171,6 @@ impl Frame {
     ) -> Result<Arc<Ring>, RingError> {
         let mut control = self.control();
         check(&mode, &control.rings, &*control.memory, member.is_some())?;
-        if let DoorbellMode::Coalesced(zone) = &mode {
-            self.shared.zones.add(zone);
-        }
         let mut consumer = Consumer {
             entries: Entries::new(Gpa(0), Geometry::capped(0, 0)),
             cons: Geometry::capped(0, 0).pointer(0),
@@ -192,9 +194,36 @@ impl Frame {
             timing: None,
         };
         set_instances(&mut consumer, &control.instances);
-        let ring = self.engine.add_ring(mode, consumer, member)?;
+        let ring = (self.engine).add_ring(&mut control.home, mode, consumer, member)?;
+        if let DoorbellMode::Coalesced(zone) = &ring.mode {
+            self.shared.zones.add(zone);
+        }
         control.rings.push(ring.clone());
         Ok(ring)
+    }
+
+    /// Takes a ring away, in whatever state it is. When this returns, no thread of the engine
+    /// touches guest memory for it or calls what the frame was given because of it; whoever still
+    /// holds it holds a ring that consumes nothing. Its number and room are another ring's to have.
+    ///
+    /// Waits for the slice under way, which may be in a call that blocks.
+    pub fn remove_ring(&self, ring: &Arc<Ring>) -> Result<(), RemoveError> {
+        let mut control = self.control();
+        let at = control.rings.iter().position(|own| Arc::ptr_eq(own, ring));
+        let at = at.ok_or(RemoveError::NotOfFrame)?;
+        if ring.member.is_some() || ring.with_consumer(|consumer| consumer.tells_traffic) {
+            return Err(RemoveError::OfRegisters);
+        }
+        let ring = control.rings.remove(at);
+        self.take_away(&mut control, &ring);
+        Ok(())
+    }
+
+    fn take_away(&self, control: &mut FrameControl, ring: &Arc<Ring>) {
+        self.engine.remove_ring(&mut control.home, ring);
+        if let DoorbellMode::Coalesced(zone) = &ring.mode {
+            self.shared.zones.remove(zone);
+        }
     }
 
     pub(crate) fn instances(&self) -> Vec<Arc<Instance>> {
@@ -223,7 +252,7 @@ impl Frame {
     }
 
     pub(crate) fn room_for(&self, rings: usize) -> Result<(), RingError> {
-        self.engine.room_for(rings)
+        self.engine.rings.room_for(rings)
     }
 
     pub(crate) fn set_cmdqv(&self, cmdqv: &Arc<cmdqv::Shared>) {
@@ -331,6 +360,44 @@ impl Frame {
             cmdqv.restore(state);
         }
         Ok(())
+    }
+}
+
+/// A guest without memory.
+struct NoMemory;
+
+impl GuestMemory for NoMemory {
+    fn words(&self, at: Gpa, _count: usize) -> Result<&[AtomicU64], MemoryError> {
+        Err(MemoryError::NotBacked(at))
+    }
+
+    fn store_u32(&self, at: Gpa, _value: u32, _order: Ordering) -> Result<(), MemoryError> {
+        Err(MemoryError::NotBacked(at))
+    }
+
+    fn mark_dirty(&self, _at: Gpa, _len: usize) {}
+}
+
+impl Consumer {
+    /// Gives back what the frame was given.
+    pub(crate) fn retire(&mut self) {
+        self.memory = Arc::new(NoMemory);
+        set_instances(self, &[]);
+        self.watched = None;
+    }
+}
+
+impl Drop for Frame {
+    /// Takes the rings away, as [`remove_ring`](Self::remove_ring) does. A guest's registers and
+    /// CMDQV may outlive the frame: their queues consume nothing then.
+    fn drop(&mut self) {
+        let mut control = self.control();
+        for ring in std::mem::take(&mut control.rings) {
+            self.take_away(&mut control, &ring);
+        }
+        let nothing: Arc<dyn GuestMemory> = Arc::new(NoMemory);
+        self.shared.events.queue().update_memory(nothing.clone());
+        self.shared.gate.update_memory(nothing);
     }
 }
 

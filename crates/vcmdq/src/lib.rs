@@ -83,6 +83,7 @@ pub mod registers;
 mod ring;
 mod ring_control;
 mod ring_page;
+mod rings;
 pub mod seams;
 mod settings;
 pub mod snapshot;
@@ -98,14 +99,13 @@ pub mod testing;
 mod traffic;
 #[cfg(all(feature = "vm-memory", not(loom)))]
 mod vm_memory;
-mod waits;
 mod window;
 mod worker;
 
 #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
 pub use doorbell::guest_prod::GuestProd;
 pub use engine::Engine;
-pub use error::{BindError, ConfigureError, RestoreError, RingError, StartError};
+pub use error::{BindError, ConfigureError, RemoveError, RestoreError, RingError, StartError};
 pub use frame::Frame;
 pub use gerror::{CommandError, ErrorLatch, gerror_bits};
 pub use instance::{Instance, InstanceId, Placement};

@@ -25,11 +25,10 @@ impl Ring {
         }
     }
 
-    /// Whether the first worker looks for PROD itself: in a shared page, in guest memory or in a
-    /// zone's queue.
+    /// Whether a worker looks for PROD itself.
     #[inline]
     pub(crate) fn is_polled(&self) -> bool {
-        self.page().is_some() || self.guest_prod().is_some() || self.gate.is_some()
+        self.mode.is_polled()
     }
 
     /// Whether a guest has written something new into the shared page.

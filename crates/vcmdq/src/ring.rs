@@ -13,6 +13,7 @@ use crate::metrics::{Counters, RingMetrics};
 use crate::polled::Seen;
 use crate::ring_control::{Control, GATED};
 use crate::ring_page::RingPage;
+use crate::rings::Place;
 use crate::seams::{CoalescedZone, Interrupts, Line, Passage};
 use crate::settings::RingSettings;
 use crate::staged::Staged;
@@ -31,7 +32,7 @@ use vcmdq_sync::weak::{Site, order};
 pub enum DoorbellMode {
     /// The VMM traps the write and calls [`Ring::doorbell`].
     Trap,
-    /// The guest stores into a page that a worker polls. The first worker serves such rings.
+    /// The guest stores into a page that a worker polls: one and the same for all rings of a frame.
     SharedPage(Arc<dyn RingPage>),
     /// The same, but the VMM maps the page only while the guest is busy: then a doorbell costs no
     /// exit; otherwise it traps, and the worker sleeps. Rings can share a passage. The page's words
@@ -42,11 +43,11 @@ pub enum DoorbellMode {
         /// Maps it and takes it away.
         passage: Arc<dyn Passage>,
     },
-    /// The hypervisor queues writes of PROD while the guest is busy, and the first worker polls
+    /// The hypervisor queues writes of PROD while the guest is busy, and a worker polls
     /// the queue; otherwise they trap.
     Coalesced(Arc<dyn CoalescedZone>),
     /// The guest stores PROD into its own memory and signals an eventfd (KVM's ioeventfd), which
-    /// wakes the first worker directly. [`Ring::doorbell`] does the same by a trap; its value does
+    /// wakes a worker directly. [`Ring::doorbell`] does the same by a trap; its value does
     /// not count.
     #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
     EventFd(crate::doorbell::guest_prod::GuestProd),
@@ -66,6 +67,12 @@ impl fmt::Debug for DoorbellMode {
 }
 
 impl DoorbellMode {
+    /// Whether a worker looks for PROD itself: in a shared page, in guest memory or in a zone's
+    /// queue.
+    pub(crate) fn is_polled(&self) -> bool {
+        !matches!(self, Self::Trap)
+    }
+
     /// The way around the exit that the VMM opens and closes, if there is one.
     pub(crate) fn way(&self) -> Option<Way> {
         match self {
@@ -78,7 +85,9 @@ impl DoorbellMode {
 
 /// One command queue. See the methods for who may call what; none takes a lock.
 pub struct Ring {
+    /// Its number: what it is rung for by, and what its waiters have.
     pub(crate) index: u32,
+    pub(crate) place: Place,
     pub(crate) mode: DoorbellMode,
     /// Of the way around the exit, if the mode has one.
     pub(crate) gate: Option<Arc<Gate>>,
@@ -125,7 +134,7 @@ impl fmt::Debug for Ring {
 
 impl Ring {
     pub(crate) fn new(
-        index: u32,
+        place: Place,
         mode: DoorbellMode,
         bell: Arc<Bell>,
         mut consumer: Consumer,
@@ -136,11 +145,12 @@ impl Ring {
         let cmdq_cap = consumer.frame.settings.caps.cmdq_log2size();
         let control = Control::default();
         if let Some(member) = &member {
-            member.set_ring(index);
+            member.set_ring(place.number);
             control.wanted.store(GATED, Ordering::Relaxed);
         }
         Self {
-            index,
+            index: place.number,
+            place,
             mode,
             gate: None,
             log2size: AtomicU8::new(0),
@@ -308,6 +318,13 @@ impl Ring {
             };
             consumer.instances.iter().filter_map(tell).min()
         })
+    }
+
+    /// The ring goes: from now on it consumes nothing, and holds nothing of what its frame was
+    /// given. Waits for the slice under way. Control path.
+    pub(crate) fn retire(&self) {
+        self.pause();
+        self.with_consumer(Consumer::retire);
     }
 
     /// Works on the consumer from a control path; waits for a worker's present slice.

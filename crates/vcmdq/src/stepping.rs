@@ -4,13 +4,14 @@
 use crate::commit::serve_together;
 use crate::engine::Engine;
 use crate::error::StartError;
+use crate::ready::ReadySet;
 use crate::ring::Ring;
 use crate::ring_page::RingPage;
 use crate::seams::Clock;
 use crate::settings::Settings;
 use crate::testing::QueueRegisters;
 use crate::window::Desk;
-use crate::worker::{Worker, poll, serve};
+use crate::worker::{Look, News, Worker, look, serve};
 use std::sync::Arc;
 use std::time::Duration;
 use vcmdq_sync::atomic::Ordering;
@@ -70,10 +71,10 @@ impl Stepper {
         serve_together(rings, &mut self.desk, self.slice)
     }
 
-    /// Looks for what a guest has published where nobody rings, as the first worker does; consumes
+    /// Looks for what a guest has published where nobody rings, as a worker does; consumes
     /// it. Whether anything was consumed.
     pub fn look(&mut self, ring: &Ring) -> bool {
-        poll(ring, &mut self.desk, self.slice, 1)
+        look(ring, &mut self.desk, self.slice, 1, News::Serve) == Look::Served(true)
     }
 }
 
@@ -97,10 +98,13 @@ impl Engine {
         SteppedWorker(Worker::new(index, self.shared().clone()))
     }
 
-    /// Takes the ring that the doorbell announces, if any: what a worker that is awake does.
+    /// Takes the ring that the doorbell announces, if any, and returns its number: what a worker that
+    /// is awake does. Numbers are given in the order in which rings are added.
     #[must_use]
     pub fn take_ready(&self) -> Option<u32> {
-        self.bell().take(0)
+        let slot = self.bell().take(0)?;
+        let table = self.shared().rings.table();
+        table.get(slot).map(|ring| ring.index)
     }
 
     /// Opens and closes ways as the thread for it would, once.
@@ -218,5 +222,28 @@ impl QueueRegisters for PageRegisters {
 
     fn write_gerrorn(&self, raw: u32) {
         self.0.words()[5].store(raw.to_le(), Ordering::Release);
+    }
+}
+
+/// What is ready, by itself: shares of 64 rings each, for models.
+#[derive(Debug)]
+pub struct Ready(ReadySet);
+
+impl Ready {
+    /// Nothing is marked.
+    #[must_use]
+    pub fn new(shares: usize) -> Self {
+        Self(ReadySet::new(shares))
+    }
+
+    /// A ring has work; `slot` is its share × 64 + its place there.
+    pub fn mark(&self, slot: u32) {
+        self.0.mark(slot);
+    }
+
+    /// The next one behind `after`.
+    #[must_use]
+    pub fn take(&self, after: u32) -> Option<u32> {
+        self.0.take(after)
     }
 }

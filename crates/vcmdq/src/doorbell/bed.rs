@@ -6,7 +6,7 @@ use vcmdq_sync::thread::Parker;
 #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
 use super::events::Events;
 
-/// One worker's bed. [`Parker`]'s rules hold: a wake-up before the worker sleeps is not lost.
+/// One round's bed. [`Parker`]'s rules hold: a wake-up before the worker sleeps is not lost.
 ///
 /// When the first eventfd is added, the bed becomes one of the kernel's, for good. Who wakes leaves
 /// the token first and then looks for the kernel's bed; who sleeps looks for the kernel's bed first
@@ -59,5 +59,13 @@ impl Bed {
         // Whoever sleeps on the token alone is to come over.
         self.unpark();
         Ok(())
+    }
+
+    /// The opposite of [`watch`](Self::watch). An event that was taken before is told nevertheless.
+    #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
+    pub(crate) fn unwatch(&self, fd: &vmm_sys_util::eventfd::EventFd) {
+        if let Some(events) = self.events.get() {
+            events.remove(fd);
+        }
     }
 }

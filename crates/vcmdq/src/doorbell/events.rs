@@ -32,17 +32,23 @@ impl Events {
     pub(super) fn new() -> io::Result<Self> {
         let (epoll, own) = (Epoll::new()?, EventFd::new(EFD_NONBLOCK)?);
         let events = Self { epoll, own };
-        events.ctl(OWN, &events.own)?;
+        events.ctl(ControlOperation::Add, OWN, &events.own)?;
         Ok(events)
     }
 
     pub(super) fn add(&self, ring: u32, fd: &EventFd) -> io::Result<()> {
-        self.ctl(ring.into(), fd)
+        self.ctl(ControlOperation::Add, ring.into(), fd)
     }
 
-    fn ctl(&self, what: u64, fd: &EventFd) -> io::Result<()> {
+    pub(super) fn remove(&self, fd: &EventFd) {
+        if let Err(error) = self.ctl(ControlOperation::Delete, OWN, fd) {
+            tracing::error!(%error, "epoll_ctl");
+        }
+    }
+
+    fn ctl(&self, operation: ControlOperation, what: u64, fd: &EventFd) -> io::Result<()> {
         let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, what);
-        self.epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), event)
+        self.epoll.ctl(operation, fd.as_raw_fd(), event)
     }
 
     pub(super) fn wake(&self) {

@@ -79,6 +79,20 @@ impl Flipper {
         Ok(gate)
     }
 
+    /// A ring has no gate any more. Waits for a flip under way if it was the last one behind it.
+    pub(crate) fn leave(&self, gate: &Arc<Gate>, ring: u32) {
+        // Under the lock, so that nobody puts a ring behind a gate that is going.
+        let mut gates = self.gates();
+        let last = gate.remove_ring(ring);
+        if last {
+            gates.retain(|other| !Arc::ptr_eq(other, gate));
+        }
+        drop(gates);
+        if last {
+            gate.close_for_good();
+        }
+    }
+
     fn start(self: &Arc<Self>, threads: &dyn Threads) -> io::Result<()> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | adaptive page | the guest stores into the page | each store traps: `Ring::doorbell` |
 //! | coalesced zone | the hypervisor queues the write | each write leaves to the VMM: `Ring::doorbell` |
-//! | the first worker | looks by itself, sleeps `doze` at most | may sleep until a doorbell rings |
+//! | a worker | looks by itself, sleeps `doze` at most | may sleep until a doorbell rings |
 //!
 //! Rules, for law 5:
 //!
@@ -59,6 +59,8 @@ pub(crate) struct Gate {
     /// What the worker wants it to be.
     wanted: AtomicBool,
     rings: Mutex<Vec<u32>>,
+    /// Held while the VMM is called; false when no ring is left.
+    alive: Mutex<bool>,
     /// When it was flipped last.
     flipped: Mutex<Option<Duration>>,
     /// Where the thread sleeps that flips gates.
@@ -82,6 +84,7 @@ impl Gate {
             open: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             rings: Mutex::default(),
+            alive: Mutex::new(true),
             flipped: Mutex::default(),
             control,
         }
@@ -95,6 +98,18 @@ impl Gate {
     pub(crate) fn add_ring(&self, ring: u32) {
         let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
         rings.push(ring);
+    }
+
+    /// A ring has gone. Whether it was the last one.
+    pub(crate) fn remove_ring(&self, ring: u32) -> bool {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        rings.retain(|other| *other != ring);
+        rings.is_empty()
+    }
+
+    /// No ring is left: when this returns, the VMM is not called any more. The way stays as it is.
+    pub(crate) fn close_for_good(&self) {
+        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     /// Whether the worker has to look by itself. Acquire pairs with `flip`: what the guest did while
@@ -133,6 +148,10 @@ impl Gate {
     /// Has the VMM open or close the way, and the rings looked at. By one thread at a time, never a
     /// worker: the VMM may take long. If it fails, the gate is as before.
     pub(crate) fn flip(&self, open: bool, bell: &Bell) -> io::Result<()> {
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*alive {
+            return Ok(());
+        }
         if open {
             self.open.store(true, Ordering::Release);
         }

@@ -36,6 +36,15 @@ impl Zones {
         }
     }
 
+    /// Control path. When it returns, nobody calls the zone from here.
+    pub(crate) fn remove(&self, zone: &Arc<dyn CoalescedZone>) {
+        let Ok(()) = self.zones.replace(|zones| {
+            let mut zones = zones.clone();
+            zones.retain(|other| !std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(zone)));
+            Ok::<_, Infallible>(zones)
+        });
+    }
+
     /// Before anything that the guest could tell from a PROD that it wrote earlier.
     #[inline]
     pub(crate) fn drain(&self) {

@@ -37,6 +37,8 @@ pub(crate) struct Behind {
     rings: Vec<Arc<Ring>>,
     executor: Executor,
     way: Way,
+    // Takes its rings away when it is dropped.
+    _frame: Frame,
     // Stops the worker when it is dropped.
     engine: Engine,
 }
@@ -74,6 +76,7 @@ impl Behind {
             rings,
             executor,
             way,
+            _frame: frame,
             engine,
         })
     }
