@@ -8,6 +8,7 @@
 //! | [`throughput`] | many rings of many guests: commands per second |
 //! | [`group_commit`] | many producers' SYNCs in one call to the backend |
 //! | [`fairness`] | a guest's SYNC while another one floods the same worker |
+//! | [`blocked`] | a guest's SYNC while the backends of others block |
 //! | [`idle`] | processor time while nothing happens |
 //! | [`tlb`] | an invalidation, by how many entries are cached |
 //! | [`data`] | distributions, costs, placements |
@@ -19,6 +20,7 @@
 //! disturbs all of them alike, and medians over the rounds are compared.
 #![forbid(unsafe_code)]
 
+pub mod blocked;
 pub mod cores;
 pub mod data;
 pub mod drains;

@@ -1,5 +1,6 @@
 //! Everything in one run.
 
+use crate::blocked::Blocked;
 use crate::cores::Pair;
 use crate::data::{Placed, Section};
 use crate::drains::Drains;
@@ -10,7 +11,7 @@ use crate::options::{Options, Part, Progress};
 use crate::throughput::Throughput;
 use crate::tlb::TlbCosts;
 use crate::trips::RoundTrips;
-use crate::{drains, fairness, group_commit, idle, throughput, tlb, trips};
+use crate::{blocked, drains, fairness, group_commit, idle, throughput, tlb, trips};
 use serde::{Deserialize, Serialize};
 use std::thread::available_parallelism;
 
@@ -34,6 +35,8 @@ pub struct InProcess {
     pub group_commit: Section<GroupCommit>,
     /// Row by row.
     pub fairness: Section<Fairness>,
+    /// Row by row.
+    pub blocked: Section<Blocked>,
     /// Row by row.
     pub idle: Section<Idle>,
     /// Row by row.
@@ -79,6 +82,9 @@ pub fn measure(options: &Options, progress: &dyn Progress) -> InProcess {
             .into(),
         fairness: on_two(Part::Fairness)
             .and_then(|pair| fairness::measure(options, pair, progress))
+            .into(),
+        blocked: on_two(Part::Blocked)
+            .and_then(|pair| blocked::measure(options, pair, progress))
             .into(),
         idle: on_two(Part::Idle)
             .and_then(|pair| idle::measure(options, pair, progress))

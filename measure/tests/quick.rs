@@ -121,6 +121,20 @@ fn the_idle_guest_gets_every_sync_and_the_flood_goes_on() {
 }
 
 #[test]
+fn others_get_their_syncs_while_backends_block() {
+    let run = quick(Part::Blocked);
+    let Some(measured) = measured(&run.blocked) else {
+        return;
+    };
+    for case in &measured.cases {
+        assert_eq!(case.blocked, case.workers);
+        is_sane(&case.without, 200);
+        // One at least, also where nobody takes a blocked worker's place.
+        assert!((1..=200).contains(&case.with.count), "{}", case.with.count);
+    }
+}
+
+#[test]
 fn every_engine_has_worked_before_it_idles() {
     let run = quick(Part::Idle);
     let Some(measured) = measured(&run.idle) else {
