@@ -6,7 +6,6 @@
 
 use crate::args::BackendKind;
 use crate::error::ToolError;
-use crate::machine::baseline::Baseline;
 use crate::machine::engine::frame_with_ring;
 use crate::machine::{MachineSettings, backend, guest_memory, ram};
 use crate::progress::Progress;
@@ -14,17 +13,19 @@ use crate::trace::Trace;
 use dispatch::Backend;
 use dispatch::backend::Software;
 use serde::Serialize;
-use smmu_core::command::{Command, Signal, Tlbi};
+use smmu_core::Gpa;
+use smmu_core::command::{Command, Signal};
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::{GuestMemory, store_u64};
-use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::{RawCommand, opcode};
-use smmu_core::{Asid, Gpa, Vmid};
 use std::sync::Arc;
 use std::time::Instant;
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::{QueueError, QueueRegisters};
 use vcmdq::{DoorbellMode, Engine, RingSettings, Settings};
+use vcmdq_benches::baseline::Baseline;
+use vcmdq_benches::one_by_one::Place;
+use vcmdq_benches::streams;
 use vcmdq_sync::atomic::Ordering;
 
 /// Commands in the small queue, as in OpenVMM's measurement.
@@ -32,10 +33,6 @@ const SMALL: usize = 256;
 
 /// No queue has more slots.
 const MOST: usize = 1 << smmu_core::queue_index::MAX_LOG2SIZE;
-
-/// OpenVMM's SMMU emulator, summer 2026, per command in a full drain of 256, without a host
-/// backend: no SYNC, a SYNC every 16, every 2. Measured on another machine (AMD EPYC, Zen 5).
-const OPENVMM: [f64; 3] = [12.4, 14.1, 18.7];
 
 /// Nanoseconds per command.
 #[derive(Clone, Debug, Serialize)]
@@ -68,6 +65,7 @@ struct Full {
     name: &'static str,
     log2size: u8,
     commands: Vec<RawCommand>,
+    published_ns: Option<f64>,
 }
 
 /// Measures everything, `rounds` times each; medians.
@@ -81,9 +79,7 @@ pub(crate) fn measure(
     let mut rows = vec![Row {
         consumer: "OpenVMM (published)",
         backend: "none",
-        ns_per_command: (0..streams.len())
-            .map(|at| OPENVMM.get(at).copied())
-            .collect(),
+        ns_per_command: streams.iter().map(|full| full.published_ns).collect(),
     }];
     progress.begin("full queue, one thread", 4 * streams.len() as u64);
     for (behind, kind) in [
@@ -160,7 +156,11 @@ fn baseline(
     backend: Arc<dyn Backend>,
     rounds: u32,
 ) -> Result<Option<f64>, ToolError> {
-    let consumer = Baseline::new((ram(), full.log2size), settings.caps, memory, backend);
+    let place = Place {
+        base: ram(),
+        log2size: full.log2size,
+    };
+    let consumer = Baseline::new(place, settings.caps, memory, backend);
     Ok(median(
         full,
         rounds,
@@ -212,37 +212,14 @@ fn sync() -> RawCommand {
     encode(&Command::Sync(Signal::None))
 }
 
-fn tlbi(asid: u16, addr: u64) -> RawCommand {
-    let range = TlbiRange {
-        addr,
-        bytes: 4096,
-        granule: Some(Granule::K4),
-        ttl: 3,
-        leaf: true,
-    };
-    encode(&Command::Tlbi(Tlbi::NhVa {
-        vmid: Vmid(0),
-        asid: Asid(asid),
-        range,
-    }))
-}
-
-/// Neighbouring pages with a SYNC every so often, and what a real guest sends.
+/// Streams that somebody has published figures for, random pages, and what a real guest sends.
 fn streams(trace: &Trace) -> Vec<Full> {
-    let neighbours = |name, sync_every: usize| Full {
-        name,
-        log2size: 8,
-        commands: (0..SMALL)
-            .map(|n| match n % sync_every {
-                last if last + 1 == sync_every && sync_every <= SMALL => sync(),
-                _ => tlbi(1, 0x5500_0000_0000 + n as u64 * 4096),
-            })
-            .collect(),
-    };
-    let mixed = |n: usize| (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let scattered = (0..SMALL)
-        .map(|n| tlbi(mixed(n) as u16 & 0x3FFF, (mixed(n + SMALL) >> 28) & !0xFFF))
-        .collect();
+    let published = streams::published().into_iter().map(|stream| Full {
+        name: stream.name,
+        log2size: SMALL.trailing_zeros() as u8,
+        commands: stream.commands,
+        published_ns: stream.published_ns,
+    });
     // A message of a recorded SYNC would go into this guest's queue.
     let quiet = |raw: &RawCommand| {
         if raw.opcode() == opcode::SYNC {
@@ -252,20 +229,12 @@ fn streams(trace: &Trace) -> Vec<Full> {
         }
     };
     let recorded: Vec<_> = trace.commands.iter().take(MOST).map(quiet).collect();
-    let log2size = recorded.len().next_power_of_two().trailing_zeros() as u8;
-    vec![
-        neighbours("no SYNC", usize::MAX),
-        neighbours("SYNC/16", 16),
-        neighbours("SYNC/2", 2),
-        Full {
-            name: "random",
-            log2size: 8,
-            commands: scattered,
-        },
-        Full {
-            name: "recorded",
-            log2size,
-            commands: recorded,
-        },
-    ]
+    let others = [("random", streams::tlbis(SMALL)), ("recorded", recorded)];
+    let others = others.into_iter().map(|(name, commands)| Full {
+        name,
+        log2size: commands.len().next_power_of_two().trailing_zeros() as u8,
+        commands,
+        published_ns: None,
+    });
+    published.chain(others).collect()
 }

@@ -1,6 +1,6 @@
 //! A guest's memory and queue, with the engine or the baseline behind it.
 
-pub(crate) mod baseline;
+mod baseline;
 pub(crate) mod engine;
 mod faulty;
 #[cfg(test)]
@@ -9,7 +9,6 @@ mod tests;
 use crate::args::{BackendKind, Doorbell, RunArgs};
 use crate::check::DeviceModel;
 use crate::error::ToolError;
-use baseline::Baseline;
 use dispatch::Backend;
 use dispatch::backend::Software;
 use engine::EngineSide;
@@ -20,6 +19,8 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use vcmdq::VmMemory;
 use vcmdq::testing::{GuestQueue, QueueRegisters, QueueSettings};
+use vcmdq_benches::baseline::Baseline;
+use vcmdq_benches::one_by_one::Place;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 /// Where the guest's RAM begins, and its queue with it.
@@ -148,9 +149,12 @@ impl Machine {
             }
             Kind::Baseline => {
                 let one = |base: &Gpa| {
-                    let queue = (*base, settings.log2size);
+                    let place = Place {
+                        base: *base,
+                        log2size: settings.log2size,
+                    };
                     Arc::new(Baseline::new(
-                        queue,
+                        place,
                         settings.caps,
                         memory.clone(),
                         backend.clone(),
@@ -191,7 +195,7 @@ impl Machine {
         let figures = match &self.side {
             Side::Engine(engine) => engine.figures(),
             Side::Baseline(sides) => sides.iter().fold(Figures::default(), |mut sum, side| {
-                sum.add(&side.figures());
+                sum.add(&baseline::figures(side));
                 sum
             }),
         };
