@@ -24,6 +24,9 @@ pub const SHARED_PAGE: &str = "shared page";
 /// A page that is taken away while the guest is idle: the worker sleeps.
 pub const ADAPTIVE: &str = "adaptive";
 
+/// A machine on which a guest cannot be busy for so long measures nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Idle {
@@ -79,14 +82,16 @@ impl Site {
         })
     }
 
-    /// A busy guest: as many SYNCs one after the other as fit into the time.
+    /// A busy guest: as many SYNCs one after the other as fit into the time; and until its page is
+    /// open, if it has one that is opened for the busy.
     fn burst(&mut self, time: Duration) {
-        let Some((vm, _)) = &mut self.engine else {
+        let Some((vm, engine)) = &mut self.engine else {
             return;
         };
+        let is_closed = || self.name == ADAPTIVE && engine.metrics().flips == 0;
         let (begun, queue) = (Instant::now(), &mut vm.queues[0]);
         let mut number = 0;
-        while begun.elapsed() < time {
+        while begun.elapsed() < time || is_closed() && begun.elapsed() < PATIENCE {
             if queue.has_room(2) {
                 let pending = queue.publish_with_sync(tlbi(Asid(1), number));
                 while !queue.has_synced(pending) {
