@@ -71,7 +71,7 @@ impl MachineSettings {
 }
 
 enum Side {
-    Engine(EngineSide),
+    Engine(Box<EngineSide>),
     /// One for each queue: the rings do not even share a lock.
     Baseline(Vec<Arc<Baseline>>),
 }
@@ -145,7 +145,7 @@ impl Machine {
             Kind::Engine => {
                 let side = EngineSide::start(settings, &bases, memory.clone(), backend)?;
                 let registers = side.registers();
-                ("engine", Side::Engine(side), registers)
+                ("engine", Side::Engine(Box::new(side)), registers)
             }
             Kind::Baseline => {
                 let one = |base: &Gpa| {
