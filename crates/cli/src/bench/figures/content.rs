@@ -4,8 +4,8 @@ use crate::bench::plot::{Figure, Ink, Panel, Point, Series, Table, Unit};
 use std::cmp::Ordering;
 use vcmdq_measure::data::Section;
 
-/// Names of a figure: on the page, for the reader.
-pub(super) type Names = (&'static str, &'static str);
+/// Names of a figure: on the page, in the list of figures, above it.
+pub(super) type Names = (&'static str, &'static str, &'static str);
 
 /// What a figure adds to its names.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Content {
 
 /// The figure of what was measured, or an empty one that says why.
 pub(super) fn filled<T>(
-    (id, title): Names,
+    (id, short, title): Names,
     source: &Section<T>,
     show: impl FnOnce(&T) -> Result<Content, String>,
 ) -> Figure {
@@ -31,6 +31,7 @@ pub(super) fn filled<T>(
     let content = content.unwrap_or_default();
     Figure {
         id,
+        short,
         title,
         reading: content.reading,
         note: content.note,

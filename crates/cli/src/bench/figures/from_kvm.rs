@@ -7,11 +7,24 @@ use crate::bench::plot::{Axis, Figure, Lines, Panel, Plot, Scale, Unit};
 use kvm_roundtrip::{Case, Mode, Report};
 use vcmdq_measure::data::Section;
 
-const LATENCY: Names = ("latency", "What a guest waits for one TLBI and SYNC");
-const UNMAP: Names = ("unmap", "Unmapping 4K to 256K, one TLBI for each page");
-const RANGE: Names = ("unmap-range", "Unmapping 16K to 256K with one range TLBI");
+const LATENCY: Names = (
+    "latency",
+    "Latency",
+    "What a guest waits for one TLBI and SYNC",
+);
+const UNMAP: Names = (
+    "unmap",
+    "Unmap",
+    "Unmapping 4K to 256K, one TLBI for each page",
+);
+const RANGE: Names = (
+    "unmap-range",
+    "Unmap by range",
+    "Unmapping 16K to 256K with one range TLBI",
+);
 const KINDS: Names = (
     "kinds",
+    "Waiters",
     "Other ways to wait: as Linux does, after a pause, not at all",
 );
 

@@ -7,24 +7,49 @@ use vcmdq_measure::InProcess;
 use vcmdq_measure::data::{Latencies, Section};
 use vcmdq_measure::trips::{self, RoundTrips};
 
-const TRIPS: Names = ("round-trips", "A round trip inside one process");
-const DRAINS: Names = ("full-rings", "What a command costs in a full ring");
-const THROUGHPUT: Names = ("throughput", "Throughput against the number of rings");
+const TRIPS: Names = (
+    "round-trips",
+    "Round trips",
+    "A round trip inside one process",
+);
+const DRAINS: Names = (
+    "full-rings",
+    "Full rings",
+    "What a command costs in a full ring",
+);
+const THROUGHPUT: Names = (
+    "throughput",
+    "Throughput",
+    "Throughput against the number of rings",
+);
 const GROUP: Names = (
     "group-commit",
+    "Group commit",
     "Group commit: SYNCs that wait at the same time",
 );
-const FAIRNESS: Names = ("fairness", "An idle guest's SYNC beside a flooding guest");
+const FAIRNESS: Names = (
+    "fairness",
+    "Fairness",
+    "An idle guest's SYNC beside a flooding guest",
+);
+const TLB: Names = (
+    "invalidations",
+    "Cache size",
+    "An invalidation against the size of the cache",
+);
+const IDLE: Names = ("idle", "Idle workers", "What an idle worker costs");
 
 /// All of them, in the order of the page.
 pub(super) fn figures(rows: &Section<InProcess>) -> Vec<Figure> {
-    use super::{full_rings, group, many};
+    use super::{full_rings, group, idle, invalidations, many};
     vec![
         part(TRIPS, rows, |rows| &rows.round_trips, round_trips),
         part(DRAINS, rows, |rows| &rows.drains, full_rings::content),
         part(THROUGHPUT, rows, |rows| &rows.throughput, many::throughput),
         part(GROUP, rows, |rows| &rows.group_commit, group::content),
+        part(TLB, rows, |rows| &rows.tlb, invalidations::content),
         part(FAIRNESS, rows, |rows| &rows.fairness, many::fairness),
+        part(IDLE, rows, |rows| &rows.idle, idle::content),
     ]
 }
 

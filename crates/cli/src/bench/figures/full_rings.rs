@@ -62,7 +62,7 @@ fn reading(drains: &Drains) -> String {
     });
     let faster: Vec<String> = faster.collect();
     format!(
-        "Against synchronous consumption under a mutex the engine is faster by {}.",
+        "The engine is {} as fast as synchronous consumption under a mutex.",
         faster.join(", ")
     )
 }

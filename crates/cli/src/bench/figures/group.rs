@@ -11,7 +11,7 @@ use vcmdq_measure::group_commit::{
 /// Calls to the left, times to the right.
 pub(super) fn content(group: &GroupCommit) -> Content {
     let cases = group.cases.iter();
-    let named = cases.map(|case| (case.name.clone(), ink(case), &case.latencies));
+    let named = cases.map(|case| (short(case), ink(case), &case.latencies));
     let named: Vec<(String, Ink, &Latencies)> = named.collect();
     let calls = |name| Some(group.find(name)?.calls_per_sync);
     let reading = match calls(ONE_RING).zip(calls(BASELINE)) {
@@ -25,7 +25,7 @@ pub(super) fn content(group: &GroupCommit) -> Content {
     Content {
         reading,
         note: format!(
-            "A call to the backend takes {}. A producer waits from its last SYNC to its next one.",
+            "Eight producers each; a call to the backend takes {}. A producer waits from its last SYNC to its next one.",
             ns(group.per_call_ns as f64)
         ),
         terms: Vec::new(),
@@ -43,6 +43,14 @@ pub(super) fn content(group: &GroupCommit) -> Content {
     }
 }
 
+/// Its name without what all have in common.
+fn short(case: &GroupCase) -> String {
+    let name = case.name.as_str();
+    name.strip_prefix("8 producers, ")
+        .unwrap_or(name)
+        .to_owned()
+}
+
 fn ink(case: &GroupCase) -> Ink {
     match case.name.as_str() {
         BASELINE => Hue::Red.solid(),
@@ -55,7 +63,7 @@ fn ink(case: &GroupCase) -> Ink {
 
 fn row(case: &GroupCase) -> Row {
     Row {
-        name: case.name.clone(),
+        name: short(case),
         dots: vec![Dot {
             name: String::new(),
             ink: ink(case),

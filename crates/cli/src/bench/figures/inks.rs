@@ -28,11 +28,12 @@ pub(super) fn of_mode(mode: Mode) -> Ink {
     match mode {
         Mode::InExit => Hue::Red.solid(),
         Mode::Worker => Hue::Orange.solid(),
-        Mode::Inline => Hue::Purple.solid(),
+        Mode::Inline => Hue::Orange.dashed(),
         Mode::Coalesced => Hue::Green.solid(),
         Mode::SharedPage => Hue::Blue.solid(),
         Mode::Adaptive => Hue::Sky.solid(),
+        Mode::Rtrb => Hue::Purple.solid(),
         Mode::Bare => Hue::Grey.solid(),
-        Mode::EmptyExit | Mode::KernelExit | Mode::Rtrb => Hue::Grey.dashed(),
+        Mode::EmptyExit | Mode::KernelExit => Hue::Grey.dashed(),
     }
 }

@@ -67,7 +67,7 @@ fn of_workers(throughput: &Throughput, workers: usize) -> Panel {
             ),
             series: series
                 .into_iter()
-                .filter(|line| !line.points.is_empty())
+                .filter(|line| line.points.len() > usize::from(line.ink.dashed))
                 .collect(),
         }),
     }
@@ -140,7 +140,7 @@ pub(super) fn fairness(fairness: &Fairness) -> Content {
     }
     let ratios = fairness.cases.iter().map(|case| {
         format!(
-            "{} by {} (median {})",
+            "{} by {} (the median {})",
             Unit::Times.show(case.ratio_p999),
             case.name,
             Unit::Times.show(case.ratio_p50)
@@ -155,7 +155,7 @@ pub(super) fn fairness(fairness: &Fairness) -> Content {
     });
     Content {
         reading: format!(
-            "Beside a guest that floods the same worker, the p99.9 of an idle guest's SYNC grows to {}.",
+            "Beside a guest that floods the same worker, the p99.9 of an idle guest's SYNC is {} of what it is alone.",
             ratios.collect::<Vec<_>>().join(" and ")
         ),
         note: format!(

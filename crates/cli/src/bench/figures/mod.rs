@@ -3,7 +3,7 @@
 //! | file | of |
 //! |---|---|
 //! | `from_kvm`, `unmap`, `kinds` | a guest under KVM |
-//! | `from_rows`, `full_rings`, `many`, `group` | one process |
+//! | `from_rows` and the others | one process |
 //! | `content`, `inks` | what all of them share |
 
 mod content;
@@ -11,7 +11,9 @@ mod from_kvm;
 mod from_rows;
 mod full_rings;
 mod group;
+mod idle;
 mod inks;
+mod invalidations;
 mod kinds;
 mod many;
 mod unmap;

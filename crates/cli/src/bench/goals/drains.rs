@@ -35,7 +35,7 @@ pub(super) fn goal(sources: &Sources<'_>) -> Goal {
                 own,
             ),
             Part::new(
-                format!("{name}, times faster than the baseline"),
+                format!("{name}, times as fast as the baseline"),
                 Bound::AtLeast(FASTER),
                 Unit::Times,
                 faster,

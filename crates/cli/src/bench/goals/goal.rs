@@ -52,6 +52,8 @@ pub(crate) struct WithoutExits {
 pub(crate) enum Bound {
     AtMost(f64),
     AtLeast(f64),
+    /// The limit itself is too much.
+    Below(f64),
 }
 
 /// What a goal has come to.
@@ -66,13 +68,14 @@ pub(crate) enum Verdict {
 impl Bound {
     pub(crate) fn limit(self) -> f64 {
         match self {
-            Self::AtMost(limit) | Self::AtLeast(limit) => limit,
+            Self::AtMost(limit) | Self::AtLeast(limit) | Self::Below(limit) => limit,
         }
     }
 
-    fn holds(self, value: f64) -> bool {
+    pub(crate) fn holds(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
+            Self::Below(limit) => value < limit,
             Self::AtLeast(limit) => value >= limit,
         }
     }
@@ -82,6 +85,7 @@ impl Bound {
         let sign = match self {
             Self::AtMost(_) => "≤",
             Self::AtLeast(_) => "≥",
+            Self::Below(_) => "<",
         };
         format!("{sign} {}", unit.show(self.limit()))
     }
@@ -92,7 +96,7 @@ impl Bound {
         let score = match self {
             Self::AtLeast(limit) if unit == Unit::Share => (1.0 - limit) / (1.0 - value),
             Self::AtLeast(limit) => value / limit,
-            Self::AtMost(limit) => limit / value,
+            Self::AtMost(limit) | Self::Below(limit) => limit / value,
         };
         // 0/0: nothing is lacking where nothing may lack.
         if score.is_nan() { 1.0 } else { score.max(0.0) }
@@ -150,12 +154,24 @@ impl Part {
         }
     }
 
+    /// Of the figure as measured.
+    pub(crate) fn own_verdict(&self) -> Verdict {
+        self.reading.verdict(self.bound)
+    }
+
     /// The worst of the figure and of the one without exits.
     pub(crate) fn verdict(&self) -> Verdict {
         let without = self.without_exits.as_ref();
-        let without = without.and_then(|part| Some(part.reading.verdict(part.bound?)));
-        let own = self.reading.verdict(self.bound);
-        without.map_or(own, |without| own.max(without))
+        let without = without.map_or(Verdict::Met, WithoutExits::verdict);
+        self.own_verdict().max(without)
+    }
+}
+
+impl WithoutExits {
+    /// Met where nothing is demanded.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let demanded = self.bound.map(|bound| self.reading.verdict(bound));
+        demanded.unwrap_or(Verdict::Met)
     }
 }
 

@@ -7,6 +7,7 @@ mod fairness;
 mod flat;
 mod goal;
 mod group_commit;
+mod idle;
 mod linux_waiter;
 mod shared_page;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         group_commit::goal,
         drains::goal,
         fairness::goal,
+        idle::goal,
         flat::goal,
     ];
     goals.map(|goal| goal(&sources)).into()

@@ -30,7 +30,7 @@ pub(super) fn goal(sources: &Sources<'_>) -> Goal {
         times(left(exit), left(page))
     });
     let mut part = Part::new(
-        "shared page, times faster",
+        "shared page, times as fast",
         Bound::AtLeast(20.0),
         Unit::Times,
         ratio,

@@ -12,7 +12,7 @@ const ENDS: f64 = 4.0;
 pub(super) fn list(goals: &[Goal]) -> Markup {
     html! {
         div.scale { span { "4× short of the goal" em { "goal" } "4× better" } }
-        ol.goals { @for goal in goals { (one(goal)) } }
+        ol.goals id="goals" { @for goal in goals { (one(goal)) } }
     }
 }
 
@@ -66,7 +66,7 @@ fn bar(bound: Bound, value: f64, unit: Unit) -> Markup {
     let part = (score.log2() / ENDS.log2()).clamp(-1.0, 1.0);
     // An empty bar would look as if nothing had been measured.
     let width = ((part + 1.0) * 50.0).max(2.0);
-    let met = if score >= 1.0 { "met" } else { "missed" };
+    let met = if bound.holds(value) { "met" } else { "missed" };
     let title = format!("{} of the goal {}", unit.show(value), bound.show(unit));
     html! { div.bar title=(title) { i.(met) style=(format!("width:{width:.1}%")) {} } }
 }

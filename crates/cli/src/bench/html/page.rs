@@ -28,6 +28,7 @@ pub(crate) fn page(view: &View) -> Result<String, String> {
             body {
                 main {
                     (top(view))
+                    (contents(view))
                     (goals::list(&view.goals))
                     @for section in &sections { (section) }
                     (again(view))
@@ -49,6 +50,17 @@ fn top(view: &View) -> Markup {
         h1 { (tied(&view.headline)) }
         p.under { (in_words(tally)) " " (tied(&view.under)) }
         @for warning in &view.warnings { p.warn { (warning) } }
+    }
+}
+
+/// Links to what lies below the goals.
+fn contents(view: &View) -> Markup {
+    html! {
+        nav {
+            a href="#goals" { "Goals" }
+            @for figure in &view.figures { a href=(format!("#{}", figure.id)) { (figure.short) } }
+            a href="#again" { "Machine and settings" }
+        }
     }
 }
 

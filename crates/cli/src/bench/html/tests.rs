@@ -74,6 +74,7 @@ fn figure(plots: Vec<Plot>) -> Figure {
     table.push(vec!["page".to_owned(), "3 ns".to_owned()]);
     Figure {
         id: "figure",
+        short: "Figure",
         title: "A figure",
         reading: "What is to be seen.".to_owned(),
         note: String::new(),

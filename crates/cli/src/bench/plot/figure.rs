@@ -8,6 +8,8 @@ use super::ink::Ink;
 pub(crate) struct Figure {
     /// Unique on the page, for links.
     pub(crate) id: &'static str,
+    /// A word or two, for the list of figures.
+    pub(crate) short: &'static str,
     pub(crate) title: &'static str,
     /// One sentence, from the data.
     pub(crate) reading: String,
