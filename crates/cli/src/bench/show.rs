@@ -125,6 +125,7 @@ fn placed(rows: &InProcess) -> Vec<(&'static str, &[Placed])> {
         of(Part::GroupCommit, &rows.group_commit, |part| {
             &part.placement
         }),
+        of(Part::Blocked, &rows.blocked, |part| &part.placement),
         of(Part::Idle, &rows.idle, |part| &part.placement),
         of(Part::Tlb, &rows.tlb, |part| &part.placement),
         of(Part::Fairness, &rows.fairness, |part| &part.placement),

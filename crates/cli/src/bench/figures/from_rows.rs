@@ -32,6 +32,11 @@ const FAIRNESS: Names = (
     "Fairness",
     "An idle guest's SYNC beside a flooding guest",
 );
+const BLOCKED: Names = (
+    "blocked",
+    "Blocked backends",
+    "A SYNC while other guests' backends block",
+);
 const TLB: Names = (
     "invalidations",
     "Cache size",
@@ -49,6 +54,7 @@ pub(super) fn figures(rows: &Section<InProcess>) -> Vec<Figure> {
         part(GROUP, rows, |rows| &rows.group_commit, group::content),
         part(TLB, rows, |rows| &rows.tlb, invalidations::content),
         part(FAIRNESS, rows, |rows| &rows.fairness, many::fairness),
+        part(BLOCKED, rows, |rows| &rows.blocked, many::blocked),
         part(IDLE, rows, |rows| &rows.idle, idle::content),
     ]
 }

@@ -3,6 +3,7 @@
 use super::content::{Content, ns};
 use super::from_rows::{distributions, latency_table};
 use crate::bench::plot::{Axis, Hue, Lines, Panel, Plot, Point, Scale, Series, Table, Unit};
+use vcmdq_measure::blocked::Blocked;
 use vcmdq_measure::fairness::Fairness;
 use vcmdq_measure::throughput::{self, Throughput};
 
@@ -162,6 +163,50 @@ pub(super) fn fairness(fairness: &Fairness) -> Content {
             "The flooding guest gets done, in commands: {}.",
             floods.collect::<Vec<_>>().join(", ")
         ),
+        terms: Vec::new(),
+        panels,
+        table: latency_table(&rows),
+    }
+}
+
+/// While nobody blocks and while as many instances as workers do, a panel for each number of workers.
+pub(super) fn blocked(blocked: &Blocked) -> Content {
+    let mut panels = Vec::new();
+    let mut rows = Vec::new();
+    for case in &blocked.cases {
+        let both = [
+            (
+                "nobody blocked".to_owned(),
+                Hue::Blue.solid(),
+                &case.without,
+            ),
+            ("backends blocked".to_owned(), Hue::Red.solid(), &case.with),
+        ];
+        let plural = if case.workers == 1 { "" } else { "s" };
+        let heading = format!("{} worker{plural}, as many blocked", case.workers);
+        rows.extend(both.clone().map(|(name, ink, times)| {
+            (
+                format!("{} worker{plural}, {name}", case.workers),
+                ink,
+                times,
+            )
+        }));
+        panels.push(distributions(&heading, &both));
+    }
+    let ratios = blocked.cases.iter().map(|case| {
+        let plural = if case.workers == 1 { "" } else { "s" };
+        format!(
+            "{} with {} worker{plural}",
+            Unit::Times.show(case.ratio_p99),
+            case.workers
+        )
+    });
+    Content {
+        reading: format!(
+            "While as many instances as workers are blocked, the p99 of all others is {} of what it is else.",
+            ratios.collect::<Vec<_>>().join(" and ")
+        ),
+        note: format!("A call blocks for {} ms.", blocked.blocked_for_ms),
         terms: Vec::new(),
         panels,
         table: latency_table(&rows),

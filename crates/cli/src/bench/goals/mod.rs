@@ -1,6 +1,7 @@
 //! The goals: what is promised, computed from what was measured. One file for each row of the table.
 
 mod away;
+mod blocked;
 mod coalesced;
 mod drains;
 mod fairness;
@@ -43,6 +44,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         group_commit::goal,
         drains::goal,
         fairness::goal,
+        blocked::goal,
         idle::goal,
         flat::goal,
     ];
