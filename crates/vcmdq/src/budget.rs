@@ -61,5 +61,5 @@ impl Budget {
 
 /// Of backends that get the same requests.
 pub(crate) fn sum(costs: impl Iterator<Item = Costs>) -> Costs {
-    costs.fold(Costs::NOTHING, Costs::and)
+    costs.reduce(Costs::and).unwrap_or(Costs::NOTHING)
 }

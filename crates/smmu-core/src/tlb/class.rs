@@ -87,6 +87,17 @@ impl PageClass {
         Self::ALL[(code as usize).min(Self::ALL.len() - 1)]
     }
 
+    /// The bits of all classes of a granule, or of all there are.
+    #[inline]
+    pub(super) fn bits_of(granule: Option<Granule>) -> u32 {
+        match granule {
+            None => 0b11_1111_1111,
+            Some(Granule::K4) => 0b00_0000_1111,
+            Some(Granule::K16) => 0b00_0111_0000,
+            Some(Granule::K64) => 0b11_1000_0000,
+        }
+    }
+
     #[inline]
     pub(super) fn bit(self) -> u32 {
         1 << self as u32

@@ -244,17 +244,16 @@ impl Tlb {
     /// How many sets the removal of one address looks at by now: of entries of `granule`, or of any
     /// with `None`; of one ASID or of `every` one. Grows as entries of more sizes are filled.
     #[must_use]
+    #[inline]
     pub fn sets_for_an_address(&self, granule: Option<Granule>, every: bool) -> u64 {
         let present = self.present.load(Ordering::Relaxed);
-        let of = |class: &PageClass| {
-            present & class.bit() != 0 && granule.is_none_or(|own| own == class.granule())
-        };
-        let classes = PageClass::ALL.iter().filter(|class| of(class)).count() as u64;
-        classes * self.sets_of_a_group(present, every)
+        let classes = (present & PageClass::bits_of(granule)).count_ones();
+        u64::from(classes) * self.sets_of_a_group(present, every)
     }
 
     /// How many sets the removal of eight neighbouring pages of one size looks at by now.
     #[must_use]
+    #[inline]
     pub fn sets_for_a_group(&self, every: bool) -> u64 {
         self.sets_of_a_group(self.present.load(Ordering::Relaxed), every)
     }

@@ -107,6 +107,23 @@ fn law7_an_unknown_granule_takes_blocks_of_every_size() {
 }
 
 #[test]
+fn the_classes_of_a_granule_are_those_that_say_so() {
+    let bits = |granule| {
+        let of = PageClass::ALL.into_iter();
+        let of = of.filter(|class| granule == Some(class.granule()) || granule.is_none());
+        of.fold(0, |bits, class| bits | class.bit())
+    };
+    for granule in [
+        None,
+        Some(Granule::K4),
+        Some(Granule::K16),
+        Some(Granule::K64),
+    ] {
+        assert_eq!(PageClass::bits_of(granule), bits(granule), "{granule:?}");
+    }
+}
+
+#[test]
 fn a_known_granule_spares_the_others() {
     let tlb = Tlb::new(TlbSettings::default());
     fill(
