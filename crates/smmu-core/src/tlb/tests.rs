@@ -108,10 +108,10 @@ fn law7_an_unknown_granule_takes_blocks_of_every_size() {
 
 #[test]
 fn the_classes_of_a_granule_are_those_that_say_so() {
-    let bits = |granule| {
+    let bits = |granule: Option<Granule>| {
         let of = PageClass::ALL.into_iter();
         let of = of.filter(|class| granule == Some(class.granule()) || granule.is_none());
-        of.fold(0, |bits, class| bits | class.bit())
+        of.fold(0u32, |bits, class| bits | class.bit())
     };
     for granule in [
         None,
