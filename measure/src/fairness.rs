@@ -81,7 +81,7 @@ impl Flood {
             self.next = (self.next + 1) % (self.commands.len() / PIECE);
             self.looks += 1;
             self.empty += u64::from(self.queue.is_done());
-            self.queue.publish(piece.iter().copied());
+            self.queue.publish(piece);
         }
     }
 }

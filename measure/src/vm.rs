@@ -257,8 +257,25 @@ impl Queue {
     }
 
     /// Stores commands into the slots behind PROD, which must be free, and publishes them.
-    pub(crate) fn publish(&mut self, commands: impl Iterator<Item = RawCommand>) {
-        commands.for_each(|command| self.store(command));
+    pub(crate) fn publish(&mut self, commands: &[RawCommand]) {
+        let mut rest = commands;
+        while !rest.is_empty() {
+            let run = rest.len().min(self.geometry.until_wrap(self.prod) as usize);
+            let (here, behind) = rest.split_at(run);
+            let words = self.memory.words(self.slot(), 2 * run);
+            for (entry, command) in words.expect("the ring is RAM").chunks_exact(2).zip(here) {
+                entry[0].store(command.dw0.to_le(), Ordering::Relaxed);
+                entry[1].store(command.dw1.to_le(), Ordering::Relaxed);
+            }
+            self.prod = self.geometry.advance(self.prod, run as u32);
+            rest = behind;
+        }
+        self.registers.write_prod(self.prod.raw());
+    }
+
+    /// Publishes what lies in the next slots since they were written last.
+    pub(crate) fn publish_again(&mut self, count: u32) {
+        self.prod = self.geometry.advance(self.prod, count);
         self.registers.write_prod(self.prod.raw());
     }
 
