@@ -37,6 +37,7 @@ impl Backend for Noting {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: false,
+            ranges_of_any_granule: false,
             caches_contexts: false,
             may_block: false,
             widen_above: u64::MAX,

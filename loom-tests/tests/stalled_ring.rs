@@ -44,6 +44,7 @@ impl Backend for Guarding {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: false,
+            ranges_of_any_granule: false,
             caches_contexts: false,
             may_block: false,
             widen_above: u64::MAX,

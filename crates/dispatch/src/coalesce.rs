@@ -10,7 +10,8 @@
 //!   *known* granule, become one range. Different level hints become "any level", Leaf=0 covers
 //!   Leaf=1.
 //! * With an unknown granule (TG=0) only the very same page is a duplicate: two neighbours are
-//!   two pages of unknown size, not a range of 8 KiB.
+//!   two pages of unknown size, not a range of 8 KiB of a granule. For a backend that takes "whatever
+//!   overlaps these addresses" they are one request.
 //! * A VMID's stage-1 entries cover everything of that VMID's stage 1. "Everything" covers all.
 //! * An ASID covers the same ASID. It never covers addresses: those take global entries too.
 //! * A range that is longer than the backend says becomes "the ASID and all globals", which
@@ -57,6 +58,7 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Coalescer {
     ranges: bool,
+    ranges_of_any_granule: bool,
     widen_above: u64,
     costs: Costs,
     /// What the requests kept so far cost, in nanoseconds.
@@ -84,6 +86,7 @@ impl Coalescer {
     pub fn new(capabilities: &BackendCapabilities) -> Self {
         Self {
             ranges: capabilities.ranges,
+            ranges_of_any_granule: capabilities.ranges_of_any_granule,
             widen_above: capabilities.widen_above,
             costs: Costs::default(),
             spent: 0,
@@ -117,6 +120,7 @@ impl Coalescer {
     #[inline]
     pub fn restart(&mut self, capabilities: &BackendCapabilities) {
         self.ranges = capabilities.ranges;
+        self.ranges_of_any_granule = capabilities.ranges_of_any_granule;
         self.widen_above = capabilities.widen_above;
         self.spent = 0;
         self.translations.clear();
@@ -240,11 +244,14 @@ impl Coalescer {
         if !self.wide.is_empty() && self.is_covered(&new.unpack()) {
             return;
         }
+        // law7b: neighbours of unknown granule become a range, whatever the backend makes of it.
+        let any_granule = self.ranges_of_any_granule || cfg!(break_law7b);
+        let ranges = self.ranges && (new.key & key::GRANULE != 0 || any_granule);
         let oldest = self.translations.len().saturating_sub(LOOK_BACK);
         for at in (oldest..self.translations.len()).rev() {
             let kept = &mut self.translations[at];
             let before = kept.bytes;
-            if merge(kept, &new, self.ranges) {
+            if merge(kept, &new, ranges) {
                 if kept.bytes != before {
                     let grown = kept.cost(&self.costs);
                     let bytes = before;
@@ -427,18 +434,15 @@ fn covers(wide: &Invalidation, narrow: &Invalidation) -> bool {
     }
 }
 
-/// Makes `kept` cover `new` as well, if one request of addresses can say both.
+/// Makes `kept` cover `new` as well, if one request of addresses can say both; `ranges`: also one that
+/// is longer than either.
 #[inline(always)]
 fn merge(kept: &mut Packed, new: &Packed, ranges: bool) -> bool {
     if (kept.key ^ new.key) & key::IDENTITY != 0 {
         return false;
     }
-    // law7b: neighbours of unknown granule become a range.
-    let known = new.key & key::GRANULE != 0 || cfg!(break_law7b);
-    // The very same addresses need neither a known granule nor a backend that knows ranges.
     let identical = kept.addr == new.addr && kept.bytes == new.bytes;
-    let mergeable = known && ranges && touch(kept, new);
-    if !identical && !mergeable {
+    if !(identical || ranges && touch(kept, new)) {
         return false;
     }
     let end = kept.last().max(new.last());

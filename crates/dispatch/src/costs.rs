@@ -42,12 +42,14 @@ impl AddressCosts {
 
     #[inline]
     fn of(&self, granule: Option<Granule>, bytes: u64) -> u64 {
-        let Some(granule) = granule else {
-            return u64::from(self.first[0]);
+        let (tg, shift, sizes) = match granule {
+            Some(granule) => (granule as usize & 3, granule.shift(), 1),
+            // Groups of 4 KiB, and fewer of each larger size.
+            None => (0, Granule::K4.shift(), 2),
         };
-        let groups = bytes >> (granule.shift() + 3);
+        let groups = (bytes >> (shift + 3)).saturating_mul(sizes);
         let further = groups.saturating_mul(u64::from(self.further));
-        further.saturating_add(u64::from(self.first[granule as usize & 3]))
+        further.saturating_add(u64::from(self.first[tg]))
     }
 }
 

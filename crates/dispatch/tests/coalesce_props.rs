@@ -31,6 +31,11 @@ impl Cached {
 
 /// IHI 0070, 4.4.1 and 4.4.2, and our own `ContextAndGlobals`: what *must* go.
 fn must_go(request: &Invalidation, cached: &Cached) -> bool {
+    goes(request, cached, false)
+}
+
+/// What a backend removes; one that takes no ranges without a granule knows their first page only.
+fn goes(request: &Invalidation, cached: &Cached, any_granule: bool) -> bool {
     let stage = match request.stage {
         Stage::One => !cached.stage_two,
         Stage::Two => cached.stage_two,
@@ -46,18 +51,19 @@ fn must_go(request: &Invalidation, cached: &Cached) -> bool {
         }
         Scope::Addresses { asid, range } => {
             let whose = asid.is_none() || cached.asid.is_none() || cached.asid == asid;
-            stage && vmid && whose && addressed(&range, cached)
+            stage && vmid && whose && addressed(&range, cached, any_granule)
         }
         Scope::DeviceTlb { .. } | Scope::ContextTable { .. } => false,
     }
 }
 
-fn addressed(range: &TlbiRange, cached: &Cached) -> bool {
+fn addressed(range: &TlbiRange, cached: &Cached, any_granule: bool) -> bool {
     let (base, last) = cached.base_and_last();
     if cached.table && range.leaf {
         return false;
     }
     match range.granule {
+        None if any_granule => base <= range.last() && range.addr <= last,
         None => base <= range.addr && range.addr <= last,
         Some(granule) => {
             let level = match (range.ttl, cached.table) {
@@ -90,6 +96,7 @@ fn coalesced(requests: &[Invalidation], capabilities: &BackendCapabilities) -> V
 fn capabilities(ranges: bool, widen_above: u64) -> BackendCapabilities {
     BackendCapabilities {
         ranges,
+        ranges_of_any_granule: false,
         caches_contexts: false,
         may_block: false,
         widen_above,
@@ -182,9 +189,12 @@ proptest! {
     /// What a window is said to cost is never less than what it comes to.
     #[test]
     fn law8_no_window_is_cheaper_than_its_batches(
-        requests in proptest::collection::vec(any_request(), 1..48),
+        requests in proptest::collection::vec(any_request(), 1..48), any_granule: bool,
     ) {
-        let mut coalescer = Coalescer::new(&capabilities(true, 0x8000));
+        let mut coalescer = Coalescer::new(&BackendCapabilities {
+            ranges_of_any_granule: any_granule,
+            ..capabilities(true, 0x8000)
+        });
         coalescer.set_costs(&PRICES);
         let mut said = 0;
         for (request, origin) in requests.iter().zip(0..) {
@@ -208,14 +218,19 @@ proptest! {
     fn law7_coalesced_requests_remove_at_least_as_much(
         requests in proptest::collection::vec(any_request(), 1..24),
         entries in proptest::collection::vec(any_cached(), 64),
-        ranges: bool, widen_above in prop_oneof![Just(u64::MAX), Just(0x8000u64)],
+        ranges: bool, any_granule: bool,
+        widen_above in prop_oneof![Just(u64::MAX), Just(0x8000u64)],
     ) {
-        let fewer = coalesced(&requests, &capabilities(ranges, widen_above));
+        let capabilities = BackendCapabilities {
+            ranges_of_any_granule: any_granule,
+            ..capabilities(ranges, widen_above)
+        };
+        let fewer = coalesced(&requests, &capabilities);
         prop_assert!(fewer.len() <= requests.len());
         for entry in &entries {
             if let Some(request) = requests.iter().find(|request| must_go(request, entry)) {
                 prop_assert!(
-                    fewer.iter().any(|request| must_go(request, entry)),
+                    fewer.iter().any(|request| goes(request, entry, any_granule)),
                     "{request:?} removes {entry:?}, but none of {fewer:?} does"
                 );
             }
@@ -231,9 +246,13 @@ proptest! {
     fn law3_a_shared_request_names_every_ring_that_needs_it(
         rings in proptest::collection::vec(proptest::collection::vec(any_request(), 0..8), 2..5),
         entries in proptest::collection::vec(any_cached(), 64),
-        ranges: bool, widen_above in prop_oneof![Just(u64::MAX), Just(0x8000u64)],
+        ranges: bool, any_granule: bool,
+        widen_above in prop_oneof![Just(u64::MAX), Just(0x8000u64)],
     ) {
-        let mut coalescer = Coalescer::new(&capabilities(ranges, widen_above));
+        let mut coalescer = Coalescer::new(&BackendCapabilities {
+            ranges_of_any_granule: any_granule,
+            ..capabilities(ranges, widen_above)
+        });
         let mut origin = 0..;
         for (nth, requests) in (0..).zip(&rings) {
             coalescer.begin_ring(nth);
@@ -252,12 +271,29 @@ proptest! {
             let own = |entry: &&Cached| requests.iter().any(|request| must_go(request, entry));
             for entry in entries.iter().filter(own) {
                 let covered = kept.iter().any(|(request, rings)| {
-                    must_go(request, entry) && rings >> nth & 1 != 0
+                    goes(request, entry, any_granule) && rings >> nth & 1 != 0
                 });
                 prop_assert!(covered, "ring {nth} needs {entry:?} removed, by none of {kept:?}");
             }
         }
     }
+}
+
+/// Linux without range invalidation: 64 pages are 64 commands. They are one request for a backend
+/// that takes whatever overlaps them, and stay 64 for one that passes them on to hardware.
+#[test]
+fn law7_pages_of_unknown_granule_are_one_request_where_that_is_understood() {
+    let pages: Vec<_> = (0..64).map(|n| va(1, page(n, None, 0))).collect();
+    let of_any = |ranges_of_any_granule| BackendCapabilities {
+        ranges_of_any_granule,
+        ..capabilities(true, u64::MAX)
+    };
+    let all = TlbiRange {
+        bytes: 64 << 12,
+        ..page(0, None, 0)
+    };
+    assert_eq!(coalesced(&pages, &of_any(true)), [va(1, all)]);
+    assert_eq!(coalesced(&pages, &of_any(false)), pages);
 }
 
 /// A device that does not answer is every ring's to hear of that asked it.

@@ -52,13 +52,14 @@ impl Granule {
 
 /// What a TLBI by address covers.
 ///
-/// With a `granule`, `bytes` of addresses and only entries of that granule; without one
-/// (TG=0), the single page that contains `addr`, of whatever granule and size it is.
+/// With a `granule`, `bytes` of addresses and only entries of that granule; without one, whatever
+/// overlaps the addresses, of whatever granule and size it is. A command without one (TG=0) has 4 KiB:
+/// the single page that contains `addr`. Longer ones are several commands made one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TlbiRange {
     /// First address. Aligned down to the granule where there is one, else to 4 KiB.
     pub addr: u64,
-    /// Length. Without a granule it is 4 KiB and says nothing about the entry's size.
+    /// Length. Without a granule it is a multiple of 4 KiB and says nothing about the entries' size.
     pub bytes: u64,
     /// Granule of the entries, if the command says.
     pub granule: Option<Granule>,
@@ -83,7 +84,9 @@ impl TlbiRange {
     pub fn hits(&self, base: u64, shift: u32, granule: Granule) -> bool {
         let last = base.saturating_add((1u64 << shift) - 1);
         match self.granule {
-            None => base <= self.addr && self.addr <= last,
+            // Aligned to 4 KiB, which no entry is smaller than: the page of a TLBI with TG=0
+            // overlaps what contains its address, and nothing else.
+            None => base <= self.last() && self.addr <= last,
             Some(own) => own == granule && base <= self.last() && self.addr <= last,
         }
     }

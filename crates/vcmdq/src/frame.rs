@@ -404,6 +404,7 @@ impl Drop for Frame {
 /// What a frame without instances can be asked for: anything, it is dropped.
 const NOTHING: BackendCapabilities = BackendCapabilities {
     ranges: true,
+    ranges_of_any_granule: true,
     caches_contexts: false,
     may_block: false,
     widen_above: u64::MAX,

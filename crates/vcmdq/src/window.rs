@@ -214,6 +214,7 @@ impl Desk {
     pub(crate) fn new() -> Self {
         let nothing = BackendCapabilities {
             ranges: true,
+            ranges_of_any_granule: false,
             caches_contexts: false,
             may_block: false,
             widen_above: u64::MAX,

@@ -136,6 +136,7 @@ impl Backend for Set {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
+            ranges_of_any_granule: false,
             caches_contexts: false,
             may_block: self.may_block,
             widen_above: u64::MAX,

@@ -224,6 +224,7 @@ impl Backend for Busy {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
+            ranges_of_any_granule: false,
             caches_contexts: false,
             may_block: false,
             widen_above: u64::MAX,

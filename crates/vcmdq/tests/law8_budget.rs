@@ -310,6 +310,7 @@ impl dispatch::Backend for Blocking {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
+            ranges_of_any_granule: false,
             caches_contexts: false,
             may_block: true,
             widen_above: u64::MAX,

@@ -57,6 +57,10 @@ pub struct Rejected {
 pub struct BackendCapabilities {
     /// Ranges with a granule are understood; else every page is a request of its own.
     pub ranges: bool,
+    /// Ranges without a granule are understood as well, as "every entry that overlaps them, of
+    /// whatever granule and size". The architecture has no such command: a host that passes
+    /// requests on to an SMMU says no. Means nothing without `ranges`.
+    pub ranges_of_any_granule: bool,
     /// The backend keeps context descriptors and must hear of CFGI_CD.
     pub caches_contexts: bool,
     /// A call can block (a system call, slow hardware): law 11 applies.
@@ -72,6 +76,7 @@ impl BackendCapabilities {
     pub fn and(self, other: Self) -> Self {
         Self {
             ranges: self.ranges && other.ranges,
+            ranges_of_any_granule: self.ranges_of_any_granule && other.ranges_of_any_granule,
             caches_contexts: self.caches_contexts || other.caches_contexts,
             may_block: self.may_block || other.may_block,
             widen_above: self.widen_above.min(other.widen_above),

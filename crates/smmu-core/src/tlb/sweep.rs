@@ -101,10 +101,7 @@ impl<'a> Sweep<'a> {
                 continue;
             }
             let first = page_number(range.addr, class);
-            let more = match range.granule {
-                None => 0,
-                Some(_) => (range.bytes - 1 + offset(range.addr, class)) >> class.shift(),
-            };
+            let more = (range.bytes - 1 + offset(range.addr, class)) >> class.shift();
             let groups = (first + more) / 8 - first / 8 + 1;
             let sets = groups.saturating_mul(sets_each);
             if sets > sets_left {

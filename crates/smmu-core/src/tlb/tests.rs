@@ -106,6 +106,37 @@ fn law7_an_unknown_granule_takes_blocks_of_every_size() {
     assert!(!there(&tlb, 1, 0x1234_5678_9000));
 }
 
+/// Several TLBIs with TG=0 made one: what any of them would take goes, and nothing else.
+#[test]
+fn law7_a_range_of_unknown_granule_takes_what_each_of_its_pages_takes() {
+    let places = |class: PageClass| (0..8).map(move |n| n << class.shift());
+    for class in PageClass::ALL {
+        let (one, many) = (
+            Tlb::new(TlbSettings::default()),
+            Tlb::new(TlbSettings::default()),
+        );
+        for tlb in [&one, &many] {
+            places(class).for_each(|va| {
+                fill(
+                    tlb,
+                    Entry {
+                        class,
+                        ..page(1, va)
+                    },
+                );
+            });
+        }
+        let (from, pages) = (0x3000, 40);
+        for page in 0..pages {
+            remove(&one, Some(1), &range(from + (page << 12), 1, None));
+        }
+        remove(&many, Some(1), &range(from, pages, None));
+        for va in places(class) {
+            assert_eq!(there(&many, 1, va), there(&one, 1, va), "{class:?} {va:#x}");
+        }
+    }
+}
+
 #[test]
 fn the_classes_of_a_granule_are_those_that_say_so() {
     let bits = |granule: Option<Granule>| {
@@ -333,11 +364,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     );
     let granule = prop_oneof![Just(None), (1u8..4).prop_map(Granule::from_tg)];
     let range = (addr(), 1u64..40, granule).prop_map(|(addr, pages, granule)| {
-        let bytes = if granule.is_none() {
-            4096
-        } else {
-            pages * granule.map_or(0, Granule::bytes)
-        };
+        let bytes = pages * granule.map_or(4096, Granule::bytes);
         let addr = addr & !(granule.map_or(4096, Granule::bytes) - 1);
         TlbiRange {
             addr,

@@ -113,6 +113,7 @@ impl Backend for Noting {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
+            ranges_of_any_granule: false,
             caches_contexts: false,
             may_block: self.may_block,
             widen_above: u64::MAX,

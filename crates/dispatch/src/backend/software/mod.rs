@@ -324,6 +324,7 @@ impl Backend for Software {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
+            ranges_of_any_granule: true,
             caches_contexts: false,
             may_block: false,
             // A set holds eight pages.
