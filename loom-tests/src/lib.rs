@@ -7,12 +7,15 @@
 //! Without `--cfg loom` the crate is empty. `cargo xtask test --only loom` runs it.
 #![cfg(loom)]
 
+mod access;
 mod rig;
+mod shared;
 pub mod software;
 mod vintf;
 
 pub use rig::{Flag, Rig, raw_sync, raw_sync_to, raw_tlbi};
 pub use run::{model, twin, wrong};
+pub use shared::SharedRig;
 pub use vintf::VintfRig;
 
 mod run;

@@ -1,93 +1,24 @@
 //! Two rings of a VINTF, and a backend with one access that may be going on.
 
+use crate::access::{Access, Model};
 use crate::rig::raw_tlbi;
-use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Scope, WaiterId, Wake};
 use loom::sync::Arc as LoomArc;
 use smmu_core::Gpa;
 use smmu_core::command::Msi;
 use smmu_core::guest_memory::store_u64;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::vcmdq::offset;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use vcmdq::cmdqv::{CmdqvFrame, CmdqvSettings};
 use vcmdq::seams::NoTarget;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{Engine, Frame, FrameSettings, Interrupts, Line, Placement, Ring, Seams, Settings};
-use vcmdq_sync::atomic::{AtomicU64, Ordering};
+use vcmdq_sync::atomic::Ordering;
 
 const BASE: u64 = 0x1000;
 /// Two entries.
 const LOG2SIZE: u64 = 1;
 const RING_BYTES: u64 = 16 << LOG2SIZE;
-
-const OPEN: u64 = 1;
-const WAITED: u64 = 2;
-
-/// An access that uses whatever is removed while it goes on, as `smmu_core::guard` has it.
-struct Access {
-    state: AtomicU64,
-    /// The rings whose invalidations concern it.
-    marks: AtomicU64,
-    asked: AtomicU64,
-    /// Relaxed: what makes it visible must be the engine's own publication.
-    removed: AtomicU64,
-    wake: OnceLock<Arc<dyn Wake>>,
-}
-
-struct Model(LoomArc<Access>);
-
-impl Backend for Model {
-    fn capabilities(&self) -> BackendCapabilities {
-        BackendCapabilities {
-            ranges: false,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
-            may_block: false,
-            widen_above: u64::MAX,
-        }
-    }
-
-    fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
-        for request in batch.requests() {
-            if let Scope::Addresses { range, .. } = request.scope {
-                let old = self.0.removed.load(Ordering::Relaxed);
-                let new = old | 1 << (range.addr >> 12);
-                self.0.removed.store(new, Ordering::Relaxed);
-            }
-        }
-        let marks = batch.waiters().iter().fold(0, |all, w| all | 1 << w.0);
-        self.0.marks.fetch_or(marks, Ordering::AcqRel);
-        Ok(())
-    }
-
-    fn barrier(&self, waiter: WaiterId) -> Barrier {
-        let bit = 1 << waiter.0;
-        let access = &*self.0;
-        let marked = access.marks.load(Ordering::Acquire) & bit != 0;
-        if !marked || access.state.load(Ordering::Acquire) & OPEN == 0 {
-            return Barrier::Done;
-        }
-        access.asked.fetch_or(bit, Ordering::AcqRel);
-        let mut state = OPEN;
-        while state & OPEN != 0 {
-            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
-            match access
-                .state
-                .compare_exchange(state, OPEN | WAITED, success, failure)
-            {
-                Ok(_) => return Barrier::Pending,
-                Err(now) => state = now,
-            }
-        }
-        Barrier::Done
-    }
-
-    fn attach(&self, wake: Arc<dyn Wake>) {
-        assert!(self.0.wake.set(wake).is_ok(), "attached once");
-    }
-
-    fn fail_closed(&self, _stream: Option<smmu_core::StreamId>) {}
-}
 
 /// See the [module](self). Shared by the threads of a model.
 pub struct VintfRig {
@@ -125,13 +56,7 @@ impl VintfRig {
     /// `access` says whether an access goes on.
     #[must_use]
     pub fn new(access: bool) -> LoomArc<Self> {
-        let access = LoomArc::new(Access {
-            state: AtomicU64::new(u64::from(access)),
-            marks: AtomicU64::new(0),
-            asked: AtomicU64::new(0),
-            removed: AtomicU64::new(0),
-            wake: OnceLock::new(),
-        });
+        let access = Access::new(None, access);
         let regions = [(Gpa(BASE), 2 * RING_BYTES)];
         let memory = Arc::new(HeapMemory::with_regions(&regions));
         let settings = Settings {
@@ -202,18 +127,11 @@ impl VintfRig {
     /// The pages that have been removed, as the caller sees it.
     #[must_use]
     pub fn removed(&self) -> u64 {
-        self.access.removed.load(Ordering::Relaxed)
+        self.access.removed()
     }
 
     /// The access ends.
     pub fn end_access(&self) {
-        let access = &*self.access;
-        if access.state.swap(0, Ordering::AcqRel) & WAITED == 0 {
-            return;
-        }
-        let asked = access.asked.swap(0, Ordering::AcqRel);
-        for ring in (0..2).filter(|ring| asked >> ring & 1 != 0) {
-            access.wake.get().expect("attached").wake(WaiterId(ring));
-        }
+        self.access.end();
     }
 }

@@ -35,6 +35,8 @@ pub enum Site {
     CoverUnsynced,
     /// It says that it waits before it asks.
     CoverWaits,
+    /// A call that rings share says whose each request is.
+    SharedWaiters,
     /// The fences between a change of what is wanted of a ring and a look at what has come about,
     /// and the other way round.
     EnableFence,

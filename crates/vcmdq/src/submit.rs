@@ -7,6 +7,7 @@ use crate::ring::Ring;
 use crate::window::Desk;
 use dispatch::batch::Rings;
 use dispatch::dispatch::dispatch;
+use vcmdq_sync::weak::{Site, taken};
 
 /// Whom a request is charged to: the first of the rings that need it.
 fn first(rings: Rings) -> usize {
@@ -26,7 +27,12 @@ impl Consumer {
             ..
         } = desk;
         report.clear();
-        batch.set_waiters(rings.iter().map(|ring| waiter(ring.index)));
+        let named = if taken(Site::SharedWaiters) {
+            rings.len()
+        } else {
+            1
+        };
+        batch.set_waiters(rings[..named].iter().map(|ring| waiter(ring.index)));
         if window.coalescer.is_empty() {
             return;
         }

@@ -94,6 +94,67 @@ fn law3_law8_a_ring_full_of_others_commands_is_covered_in_portions() {
     }
 }
 
+/// Served together, each piece is executed once, and each SYNC covers all of them.
+#[test]
+fn law3_rings_served_together_cover_each_other_in_one_call() {
+    for mapped in BOTH {
+        let mut world = World::new(2, mapped);
+        world.reset();
+        world.backend.take();
+        (0..80).for_each(|page| world.cache(page));
+        for queue in 0..4 {
+            let first = 20 * queue as u64;
+            let mut piece: Vec<_> = (first..first + 20).map(tlbi).collect();
+            // One ring's piece has its SYNC in another one.
+            piece.extend((queue != 2).then(sync));
+            world.put(queue, 0, &piece);
+            world.publish(queue, piece.len() as u32);
+        }
+        world.stepper.serve_together(world.cmdqv.rings());
+        assert_eq!(
+            [0, 1, 2, 3].map(|queue| world.cons(queue)),
+            [21, 21, 20, 21]
+        );
+        assert!((0..80).all(|page| !world.cached(page)));
+        assert_eq!(world.backend.take().len(), 1);
+        assert!((0..4).all(|queue| world.ring(queue).metrics().covered == 0));
+    }
+}
+
+/// What another ring has published beyond its share of the window, or behind its error, is covered
+/// before the SYNC is done, however many rounds that takes.
+#[test]
+fn law3_rings_served_together_cover_what_did_not_fit() {
+    for stop in [None, Some(3)] {
+        for slice in [1, 2, 1000] {
+            let mut world = World::new(1, false);
+            world.reset();
+            world.stepper = Stepper::with_slice(Duration::from_micros(slice));
+            (0..256).for_each(|page| world.cache(page));
+            let mut all: Vec<_> = (0..256).map(tlbi).collect();
+            if let Some(stop) = stop {
+                all[stop] = illegal();
+            }
+            world.put(1, 0, &all);
+            world.publish(1, 256);
+            world.put(0, 0, &[tlbi(999), sync(), tlbi(1000)]);
+            world.publish(0, 3);
+            let others = |world: &World| {
+                let left = (0..256).filter(|page| world.cached(*page));
+                left.filter(|page| stop != Some(*page as usize)).count()
+            };
+            let mut rounds = 0;
+            while world.cons(0) != 3 {
+                assert!(world.cons(0) < 2 || others(&world) == 0, "too early");
+                world.stepper.serve_together(world.cmdqv.rings());
+                rounds += 1;
+                assert!(rounds < 200, "it never comes to its end");
+            }
+            assert_eq!(others(&world), 0);
+        }
+    }
+}
+
 /// What was published after the SYNC was fetched is no part of it: a guest that publishes on and on
 /// in one ring cannot keep the SYNC of another one waiting.
 #[test]

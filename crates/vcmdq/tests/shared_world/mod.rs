@@ -146,14 +146,18 @@ impl Shared {
     pub(crate) fn send(&mut self, ring: usize, commands: &[RawCommand]) {
         let entries = 1 << self.log2size;
         for raw in commands {
-            let slot = u64::from(self.prods[ring] % entries);
-            let at = base(ring).0 + 16 * slot;
-            for (at, value) in [(at, raw.dw0), (at + 8, raw.dw1)] {
-                store_u64(&*self.rig.memory, Gpa(at), value, Ordering::Relaxed).unwrap();
-            }
+            self.overwrite(ring, self.prods[ring], *raw);
             self.prods[ring] = (self.prods[ring] + 1) % (2 * entries);
         }
         self.rings[ring].doorbell(self.prods[ring]);
+    }
+
+    pub(crate) fn overwrite(&self, ring: usize, index: u32, raw: RawCommand) {
+        let slot = u64::from(index % (1 << self.log2size));
+        let at = base(ring).0 + 16 * slot;
+        for (at, value) in [(at, raw.dw0), (at + 8, raw.dw1)] {
+            store_u64(&*self.rig.memory, Gpa(at), value, Ordering::Relaxed).unwrap();
+        }
     }
 
     /// Serves all rings together, once.
