@@ -284,13 +284,16 @@ impl Coalescer {
         if self.is_covered(&request) {
             return;
         }
-        let mut rings = self.ring;
+        let (mut rings, mut earliest) = (self.ring, origin);
         // An ASID covers nothing but itself.
         if !matches!(request.scope, Scope::Context(_)) || cfg!(break_law7a) {
             self.spent += self.translations.len() as u64 * LOOK_NS;
             self.translations.retain(|kept| {
                 let covered = covers(&request, &kept.unpack());
-                rings |= if covered { kept.rings } else { 0 };
+                if covered {
+                    rings |= kept.rings;
+                    earliest = earliest.min(kept.origin);
+                }
                 !covered
             });
             // They lie elsewhere now.
@@ -300,7 +303,7 @@ impl Coalescer {
             self.wide.pop_at(0);
         }
         self.wide.push(self.translations.len());
-        let new = Packed::wide(&request, origin, rings);
+        let new = Packed::wide(&request, earliest, rings);
         self.spent += new.cost(&self.costs);
         self.keep(new);
     }

@@ -8,9 +8,9 @@ use dispatch::Cause;
 use dispatch::backend::faulty::Verdict;
 use dispatch::dispatch::TRIES;
 use shared_world::*;
-use smmu_core::Gpa;
-use smmu_core::command::{Command, Signal};
+use smmu_core::command::{Command, Signal, Tlbi};
 use smmu_core::encode::encode;
+use smmu_core::{Gpa, Vmid};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vcmdq::tap::{Fetched, Tap};
@@ -110,6 +110,29 @@ fn law4_shared_call_charges_a_merged_request_to_both() {
     shared.serve();
     let state = |ring| (shared.error(ring), shared.cons(ring));
     assert_eq!([state(0), state(1), state(2)], [(3, 1), (3, 1), (0, 2)]);
+}
+
+/// What a wider request of another ring stands for is its own ring's all the same, and stands where it
+/// stood.
+#[test]
+fn law4_shared_call_charges_a_request_that_is_covered_where_it_was_made() {
+    let everything = encode(&Command::Tlbi(Tlbi::NhAll { vmid: Vmid(0) }));
+    let silent = refuse(0, 0, Cause::DeviceTimedOut);
+    for wide_first in [false, true] {
+        let mut shared = Shared::new(2);
+        let (narrow, wide) = if wide_first { (1, 0) } else { (0, 1) };
+        shared.send(narrow, &[tlbi(1), sync()]);
+        shared.send(wide, &[everything, sync()]);
+        shared.rig.backend.inner().script([silent]);
+        shared.serve();
+        let state = |ring| (shared.error(ring), shared.cons(ring));
+        assert_eq!([state(0), state(1)], [(3, 1), (3, 1)]);
+    }
+    let mut alone = Shared::new(1);
+    alone.send(0, &[tlbi(1), sync(), everything, sync()]);
+    alone.rig.backend.inner().script([silent]);
+    alone.serve();
+    assert_eq!((alone.error(0), alone.cons(0)), (3, 1));
 }
 
 #[test]
