@@ -15,7 +15,7 @@ pub(crate) fn write(out: &mut impl Write, view: &View) -> io::Result<()> {
             out,
             "| {} | {} | {} | {} |",
             goal.what,
-            each(goal, measured),
+            each(goal, |part| measured(part, goal.parts.len() > 1)),
             demanded(goal),
             each(goal, without_exits).trim_matches([';', ' '])
         )?;
@@ -38,21 +38,33 @@ fn each(goal: &Goal, show: impl Fn(&Part) -> String) -> String {
 }
 
 /// With the name of the figure where a goal has several.
-fn measured(part: &Part) -> String {
+fn measured(part: &Part, named: bool) -> String {
     let value = figure(&part.reading, part.unit, part.own_verdict());
-    format!("{} {value}", part.name)
+    if named {
+        format!("{} {value}", part.name)
+    } else {
+        value
+    }
 }
 
-/// Each demand once, in the order of the figures.
+/// Each demand once, those of a kind together: `≤ 4 ns / 8 ns; ≥ 4×`.
 fn demanded(goal: &Goal) -> String {
-    let mut demands: Vec<String> = Vec::new();
+    let mut kinds: Vec<(String, Vec<String>)> = Vec::new();
     for part in &goal.parts {
         let demand = part.bound.show(part.unit);
-        if !demands.contains(&demand) {
-            demands.push(demand);
+        let Some((sign, limit)) = demand.split_once(' ') else {
+            continue;
+        };
+        let found = kinds.iter_mut().find(|(kind, _)| kind == sign);
+        match found {
+            Some((_, limits)) if limits.iter().any(|known| known == limit) => {}
+            Some((_, limits)) => limits.push(limit.to_owned()),
+            None => kinds.push((sign.to_owned(), vec![limit.to_owned()])),
         }
     }
-    demands.join("; ")
+    let kinds = kinds.iter();
+    let kinds = kinds.map(|(sign, limits)| format!("{sign} {}", limits.join(" / ")));
+    kinds.collect::<Vec<_>>().join("; ")
 }
 
 fn without_exits(part: &Part) -> String {
@@ -72,5 +84,40 @@ fn figure(reading: &Reading, unit: Unit, verdict: Verdict) -> String {
         (Reading::Measured { value, .. }, Verdict::Missed) => format!("**{}**", unit.show(*value)),
         (Reading::Measured { value, .. }, _) => unit.show(*value),
         (Reading::NotMeasured(_), _) => "not measured".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::goals::{Bound, WithoutExits};
+    use super::super::testing::{goal, view};
+    use super::*;
+
+    #[test]
+    fn a_row_for_each_goal_with_what_is_missed_in_bold() -> io::Result<()> {
+        let mut several = goal("", "Second", Reading::of(3.0, String::new()));
+        several.parts.push(several.parts[0].clone());
+        several.parts[1].name = "p99".to_owned();
+        several.parts[1].bound = Bound::AtMost(4.0);
+        let mut twice = goal("", "Third", Reading::NotMeasured("no KVM".to_owned()));
+        twice.parts[0].without_exits = Some(WithoutExits {
+            reading: Reading::of(2.0, String::new()),
+            unit: Unit::Times,
+            bound: Some(Bound::AtLeast(5.0)),
+        });
+        let first = goal("", "First", Reading::of(1.0, "1 against 1".to_owned()));
+        let mut table = Vec::new();
+        write(&mut table, &view(vec![first, several, twice], Vec::new()))?;
+        let table = String::from_utf8_lossy(&table);
+        for row in [
+            "| First | 1× | ≤ 1.5× |  |",
+            "| Second | median **3×**; p99 3× | ≤ 1.5× / 4× |  |",
+            "| Third | not measured | ≤ 1.5× | **2×** (≥ 5×) |",
+            "1 of 3 goals is met, 2 are missed.",
+            "**careful**",
+        ] {
+            assert!(table.contains(row), "no '{row}' in\n{table}");
+        }
+        Ok(())
     }
 }

@@ -13,12 +13,15 @@ mod figures;
 mod goals;
 mod headline;
 mod html;
+mod load;
 mod machine;
 mod markdown;
 mod plot;
 mod results;
 mod run;
 mod show;
+#[cfg(test)]
+mod testing;
 mod text;
 mod view;
 

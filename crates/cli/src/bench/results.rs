@@ -1,5 +1,6 @@
 //! What a run has measured, as it is written to a file and read back.
 
+use super::load::Load;
 use super::machine::Machine;
 use crate::error::ToolError;
 use kvm_roundtrip::Report;
@@ -16,6 +17,8 @@ pub(crate) struct Results {
     pub(crate) command: String,
     /// A smoke run: figures mean nothing.
     pub(crate) quick: bool,
+    /// Whether the machine was quiet; `None` where that cannot be told.
+    pub(crate) load: Option<Load>,
     /// Inside one process.
     pub(crate) rows: Section<InProcess>,
     /// As a guest under KVM sees it.

@@ -1,6 +1,7 @@
 //! Measures what was asked for.
 
 use super::args::{BenchArgs, What};
+use super::load::Watch;
 use super::machine::Machine;
 use super::results::Results;
 use crate::progress::Progress;
@@ -11,6 +12,7 @@ use vcmdq_measure::{Options, Part};
 /// Runs everything; takes minutes, seconds with `--quick`.
 pub(crate) fn measure(args: &BenchArgs, progress: &Progress) -> Results {
     let machine = Machine::here();
+    let watch = Watch::begin();
     // The guest first: what the rows leave behind in caches and threads could not be told from it.
     let kvm = guest(args, progress);
     let rows = if args.wants(What::Rows) {
@@ -26,6 +28,7 @@ pub(crate) fn measure(args: &BenchArgs, progress: &Progress) -> Results {
         machine,
         command: command(args),
         quick: args.quick,
+        load: watch.end(),
         rows,
         kvm,
     }

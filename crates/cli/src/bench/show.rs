@@ -3,7 +3,7 @@
 use super::figures;
 use super::goals::{self, Sources};
 use super::headline::headline;
-use super::plot::Table;
+use super::plot::{Table, Unit};
 use super::results::Results;
 use super::view::View;
 use vcmdq_measure::data::{Placed, Section};
@@ -41,10 +41,23 @@ fn warnings(results: &Results) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if let Some(load) = results.load.filter(|load| !load.is_quiet()) {
+        warnings.push(format!(
+            "The machine was not quiet: others used {} of its CPUs just before and {} just after, and {} of the \
+             time in between went to other machines of its host.",
+            share(load.before),
+            share(load.after),
+            share(load.stolen)
+        ));
+    }
     if results.machine.cpus < 2 {
         warnings.push("With one CPU nothing between two threads can be measured.".to_owned());
     }
     warnings
+}
+
+fn share(value: f64) -> String {
+    Unit::Share.show(value)
 }
 
 fn facts(results: &Results) -> Vec<(&'static str, String)> {
@@ -71,6 +84,17 @@ fn facts(results: &Results) -> Vec<(&'static str, String)> {
     };
     facts.push(("compiler", format!("{}, {built}", machine.compiler)));
     facts.push(("revision", machine.revision.clone()));
+    if let Some(load) = &results.load {
+        facts.push((
+            "load",
+            format!(
+                "CPUs {} busy just before, {} just after; {} stolen in between",
+                share(load.before),
+                share(load.after),
+                share(load.stolen)
+            ),
+        ));
+    }
     facts.push(("measured", machine.date.clone()));
     facts
 }

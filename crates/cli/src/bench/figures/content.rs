@@ -46,6 +46,9 @@ pub(super) fn ns(value: f64) -> String {
     Unit::Nanoseconds.show(value)
 }
 
+/// What is rarer is in the table, as the longest.
+const RAREST: f64 = 0.9999;
+
 /// A cumulative distribution of `count` times, with something to point at for its median, 99th and
 /// 99.9th percentile.
 pub(super) fn curve(
@@ -56,8 +59,10 @@ pub(super) fn curve(
     quantiles: [f64; 3],
 ) -> Series {
     // The longest of a thousand stands at 99.9 %: what is rarer was not seen.
-    let most = 1.0 - 1.0 / count.max(2) as f64;
-    let curve = cdf.map(|(ns, share)| Point {
+    let most = (1.0 - 1.0 / count.max(2) as f64).min(RAREST);
+    let mut whole = false;
+    let seen = cdf.take_while(|(_, share)| !std::mem::replace(&mut whole, *share >= most));
+    let curve = seen.map(|(ns, share)| Point {
         x: ns,
         y: share.min(most),
         title: None,
@@ -93,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_curve_rises_and_claims_no_more_than_was_seen() {
-        let cdf = [(1.0, 0.4), (2.0, 0.9), (9.0, 1.0)];
+        let cdf = [(1.0, 0.4), (2.0, 0.9), (9.0, 0.99), (50.0, 1.0)];
         let series = curve("", Hue::Blue.solid(), 100, cdf.into_iter(), [1.5, 8.0, 9.0]);
         let shares: Vec<_> = series.points.iter().map(|point| point.y).collect();
         assert_eq!(shares, [0.4, 0.5, 0.9, 0.99, 0.99]);

@@ -1,26 +1,11 @@
 //! The page as a reader gets it.
 
 use super::page;
-use crate::bench::goals::{Bound, Goal, Part, Reading};
+use crate::bench::goals::Reading;
 use crate::bench::plot::{
     Axis, Dot, Dots, Figure, Hue, Lines, Panel, Plot, Point, Row, Scale, Series, Table, Unit,
 };
-use crate::bench::view::View;
-
-fn goal(id: &'static str, what: &'static str, reading: Reading) -> Goal {
-    Goal {
-        id,
-        what,
-        parts: vec![Part {
-            name: "median".to_owned(),
-            bound: Bound::AtMost(1.5),
-            unit: Unit::Times,
-            reading,
-            without_exits: None,
-        }],
-        note: "a & b".to_owned(),
-    }
-}
+use crate::bench::testing::{goal, view};
 
 fn axis(scale: Scale) -> Axis {
     Axis::new("axis", scale, Unit::Nanoseconds)
@@ -82,21 +67,6 @@ fn figure(plots: Vec<Plot>) -> Figure {
         panels: plots.into_iter().map(panel).collect(),
         table,
         missing: None,
-    }
-}
-
-fn view(goals: Vec<Goal>, figures: Vec<Figure>) -> View {
-    View {
-        date: "2030-01-01".to_owned(),
-        machine_in_short: "a machine".to_owned(),
-        headline: "It is fast.".to_owned(),
-        under: "No <b>markup</b> here.".to_owned(),
-        warnings: vec!["careful".to_owned()],
-        goals,
-        figures,
-        facts: vec![("kernel", "Linux".to_owned())],
-        placement: Table::new(&["thread", "CPU"]),
-        command: "vcmdq bench".to_owned(),
     }
 }
 
