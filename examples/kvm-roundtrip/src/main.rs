@@ -3,7 +3,8 @@
 //! `cargo run --release -p kvm-roundtrip`
 
 use clap::Parser;
-use kvm_roundtrip::{Measured, Mode, Options, measure, table};
+use indicatif::{ProgressBar, ProgressStyle};
+use kvm_roundtrip::{Measured, Mode, Options, Progress, measure, table};
 use std::process::ExitCode;
 
 /// Measures what a guest under KVM waits for its invalidations.
@@ -36,6 +37,22 @@ fn mode(name: &str) -> Result<Mode, String> {
         .map_err(|_| "one of in_exit, worker, inline, coalesced, shared_page, adaptive".to_owned())
 }
 
+/// How far it is, on a terminal. It never ticks by itself: the processors are all in use.
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn begin(&mut self, runs: u64) {
+        self.0.set_length(runs);
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} runs, {eta} left");
+        self.0
+            .set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    }
+
+    fn step(&mut self) {
+        self.0.inc(1);
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let options = Options {
@@ -45,7 +62,10 @@ fn main() -> ExitCode {
         pages: args.pages,
         rounds: args.rounds,
     };
-    match measure(&options, &mut ()) {
+    let mut bar = Bar(ProgressBar::new(0));
+    let measured = measure(&options, &mut bar);
+    bar.0.finish_and_clear();
+    match measured {
         Ok(measured) => print(&measured, args.json),
         Err(error) => {
             eprintln!("kvm-roundtrip: {error}");

@@ -18,7 +18,14 @@ pub(crate) fn all(options: &Options, cpus: usize) -> Vec<Case> {
         (chosen, _) => chosen,
     };
     let mut cases = Vec::new();
-    for vcpus in vcpus(options, cpus) {
+    let vcpus = vcpus(options, cpus);
+    if !vcpus.contains(&1) {
+        // What an exit costs is asked of one vCPU.
+        for mode in Mode::ALL.into_iter().filter(|mode| mode.is_reference()) {
+            references(mode, 1, cpus, &mut cases);
+        }
+    }
+    for vcpus in vcpus {
         for mode in Mode::ALL {
             if mode.is_reference() {
                 references(mode, vcpus, cpus, &mut cases);
@@ -140,5 +147,13 @@ mod tests {
             (1, 2, 1)
         );
         assert_eq!((of(Mode::SharedPage), of(Mode::InExit)), (6, 0));
+        let others = Options {
+            vcpus: vec![2],
+            ..options
+        };
+        let cases = all(&others, 4);
+        for mode in Mode::ALL.into_iter().filter(|mode| mode.is_reference()) {
+            assert!(cases.contains(&Case::of(mode)), "{mode:?}");
+        }
     }
 }

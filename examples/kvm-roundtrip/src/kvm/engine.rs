@@ -23,7 +23,7 @@ const STREAM: StreamId = StreamId(0x10);
 const INLINE: u32 = 256;
 /// How long a worker sleeps between two looks whose processor a vCPU wants as well. It does not spin:
 /// the vCPU that it would wait for could be the one that waits for its processor.
-const SHORT_DOZE: Duration = Duration::from_micros(20);
+const SHORT_DOZE: Duration = Duration::from_micros(30);
 
 /// A way around the exit, which is to be as it was when all is over.
 enum Way {

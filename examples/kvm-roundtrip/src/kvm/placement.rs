@@ -3,7 +3,7 @@
 //! A vCPU of this guest never sleeps, and while it waits for a SYNC neither does the worker for
 //! some time: threads that share a processor wait for each other's time slices. So each has its
 //! own as long as there are enough, and else the worker shares the last vCPU's: then it does not
-//! spin, but sleeps 20 µs between two looks, and the scheduler lets it in when it wakes.
+//! spin, but sleeps 30 µs between two looks, and the scheduler lets it in when it wakes.
 
 use crate::data::Placed;
 use core_affinity::CoreId;
