@@ -74,7 +74,9 @@ fn compare(out: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
         "SYNC latency, µs", "p50", "p90", "p99", "p99.9", "max", "mean", "commands/s"
     )?;
     for outcome in [engine, baseline] {
-        for (vcpu, latency) in outcome.vcpus.iter().enumerate() {
+        // One producer is all producers.
+        let each = outcome.vcpus.iter().filter(|_| producers > 1);
+        for (vcpu, latency) in each.enumerate() {
             latency_line(out, &format!("{} {vcpu}", outcome.consumer), latency)?;
             writeln!(out)?;
         }
@@ -83,9 +85,11 @@ fn compare(out: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
     }
     writeln!(
         out,
-        "  engine / baseline: {:.2}x commands/s, {:.2}x shorter p50, {:.2}x shorter p99, \
-         {:.2}x fewer calls",
-        ratios.commands_per_second, ratios.p50, ratios.p99, ratios.calls
+        "  engine against baseline: commands/s {}, p50 {}, p99 {}, calls {}",
+        times(ratios.commands_per_second, "as many", "fewer"),
+        times(ratios.p50, "shorter", "longer"),
+        times(ratios.p99, "shorter", "longer"),
+        times(ratios.calls, "fewer", "as many")
     )?;
     if engine.operations.len() > 1 {
         operations(out, engine, baseline)?;
@@ -95,6 +99,17 @@ fn compare(out: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
         checks(out, outcome)?;
     }
     writeln!(out)
+}
+
+/// `ratio` as a factor above 1 with the word for its direction: `2.10x shorter`.
+fn times(ratio: f64, better: &str, worse: &str) -> String {
+    if ratio >= 1.0 {
+        format!("{ratio:.2}x {better}")
+    } else if ratio > 0.0 {
+        format!("{:.2}x {worse}", 1.0 / ratio)
+    } else {
+        "-".to_owned()
+    }
 }
 
 fn latency_line(out: &mut impl Write, name: &str, latency: &Latency) -> io::Result<()> {
@@ -258,4 +273,16 @@ fn ratios(
         }
     }
     writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::times;
+
+    #[test]
+    fn a_ratio_is_told_in_the_direction_in_which_it_is_above_one() {
+        assert_eq!(times(2.1, "shorter", "longer"), "2.10x shorter");
+        assert_eq!(times(0.125, "shorter", "longer"), "8.00x longer");
+        assert_eq!(times(0.0, "shorter", "longer"), "-");
+    }
 }
