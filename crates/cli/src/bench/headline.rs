@@ -1,8 +1,8 @@
 //! What was found, in a sentence: of what was measured, the most telling.
 
-use super::goals::Sources;
+use super::goals::{Sources, best_and_exit};
 use super::plot::Unit;
-use kvm_roundtrip::{Case, Cost, Mode};
+use kvm_roundtrip::{Case, Mode};
 use vcmdq_measure::trips::{RTRB, SHARED_PAGE};
 
 /// The sentence, and one that says what else there is.
@@ -28,28 +28,15 @@ fn guest(sources: &Sources<'_>) -> Option<String> {
         show(page),
         show(exit)
     );
-    if let Some((page, exit)) = unmap(sources) {
+    if let Some((own, exit)) = best_and_exit(sources) {
         words += &format!(
-            "; 256K from two CPUs, on a backend that costs time, take {} instead of {}",
-            show(page),
-            show(exit)
+            "; 256K from two CPUs, on a backend that costs time, take {} ({}) instead of {}",
+            show(own.latency.passes_mean),
+            own.case.mode.name(),
+            show(exit.latency.passes_mean)
         );
     }
     Some(words + ".")
-}
-
-/// 64 pages of two guest CPUs at a price: means through the page and in the exit.
-fn unmap(sources: &Sources<'_>) -> Option<(f64, f64)> {
-    let mean = |mode| {
-        let case = Case {
-            vcpus: 2,
-            pages: 64,
-            backend: Cost::Injected,
-            ..Case::of(mode)
-        };
-        Some(sources.guest(&case).ok()?.latency.passes_mean)
-    };
-    Some((mean(Mode::SharedPage)?, mean(Mode::InExit)?))
 }
 
 /// A round trip inside one process.
@@ -66,4 +53,52 @@ fn process(sources: &Sources<'_>) -> Option<String> {
 
 fn show(ns: f64) -> String {
     Unit::Nanoseconds.show(ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::goals::testing::{Synthetic, latencies, trips};
+    use super::*;
+    use kvm_roundtrip::Cost;
+
+    #[test]
+    fn the_guest_comes_first_and_the_best_mode_is_named() {
+        let mut synthetic = Synthetic::default();
+        synthetic.rows(|rows| {
+            rows.round_trips = trips(vec![
+                latencies(RTRB, 100, 0, 0),
+                latencies(SHARED_PAGE, 110, 0, 0),
+            ]);
+        });
+        synthetic.guest(Case::of(Mode::SharedPage), 150.0);
+        synthetic.guest(Case::of(Mode::InExit), 30_000.0);
+        for (mode, ns) in [
+            (Mode::InExit, 900_000.0),
+            (Mode::SharedPage, 80_000.0),
+            (Mode::Inline, 40_000.0),
+        ] {
+            let large = Case {
+                vcpus: 2,
+                pages: 64,
+                backend: Cost::Injected,
+                ..Case::of(mode)
+            };
+            synthetic.guest(large, ns);
+        }
+        let (first, second) = headline(&synthetic.sources());
+        for told in ["150 ns", "30 µs", "40 µs (trap, inline) instead of 900 µs"] {
+            assert!(first.contains(told), "no '{told}' in {first}");
+        }
+        assert!(
+            second.contains("110 ns") && second.contains("100 ns"),
+            "{second}"
+        );
+    }
+
+    #[test]
+    fn nothing_measured_is_said() {
+        let (first, second) = headline(&Synthetic::default().sources());
+        assert!(first.starts_with("Nothing was measured"), "{first}");
+        assert_eq!(second, "");
+    }
 }

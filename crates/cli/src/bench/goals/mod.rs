@@ -12,7 +12,7 @@ mod idle;
 mod linux_waiter;
 mod shared_page;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod unmap;
 
 use super::plot::Unit;
@@ -20,6 +20,8 @@ use super::results::Results;
 use kvm_roundtrip::{Case, Report, Row};
 use vcmdq_measure::InProcess;
 use vcmdq_measure::data::Section;
+
+pub(crate) use unmap::best_and_exit;
 
 pub(crate) use goal::{Bound, Goal, Part, Reading, Tally, Verdict, WithoutExits};
 

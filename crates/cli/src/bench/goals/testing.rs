@@ -8,7 +8,7 @@ use vcmdq_measure::{InProcess, Options};
 
 /// What a test wants to have been measured; at first nothing.
 #[derive(Debug)]
-pub(super) struct Synthetic {
+pub(in crate::bench) struct Synthetic {
     rows: Section<InProcess>,
     kvm: Section<Report>,
 }
@@ -35,7 +35,7 @@ impl Default for Synthetic {
 }
 
 impl Synthetic {
-    pub(super) fn sources(&self) -> Sources<'_> {
+    pub(in crate::bench) fn sources(&self) -> Sources<'_> {
         Sources {
             rows: &self.rows,
             kvm: &self.kvm,
@@ -43,14 +43,14 @@ impl Synthetic {
     }
 
     /// Changes the rows inside one process.
-    pub(super) fn rows(&mut self, change: impl FnOnce(&mut InProcess)) {
+    pub(in crate::bench) fn rows(&mut self, change: impl FnOnce(&mut InProcess)) {
         if let Section::Measured(rows) = &mut self.rows {
             change(rows);
         }
     }
 
     /// Adds a row of the guest whose rounds all took so long.
-    pub(super) fn guest(&mut self, case: Case, ns: f64) -> &mut Row {
+    pub(in crate::bench) fn guest(&mut self, case: Case, ns: f64) -> &mut Row {
         let Section::Measured(report) = &mut self.kvm else {
             panic!("it was measured from the beginning");
         };
@@ -73,13 +73,13 @@ impl Synthetic {
 
 impl Goal {
     /// The figures of its parts.
-    pub(super) fn values(&self) -> Vec<Option<f64>> {
+    pub(in crate::bench) fn values(&self) -> Vec<Option<f64>> {
         self.parts.iter().map(|part| part.reading.value()).collect()
     }
 }
 
 /// Times with this median and these percentiles.
-pub(super) fn latencies(name: &str, p50: u64, p99: u64, p999: u64) -> Latencies {
+pub(in crate::bench) fn latencies(name: &str, p50: u64, p99: u64, p999: u64) -> Latencies {
     Latencies {
         name: name.to_owned(),
         count: 1000,
@@ -96,7 +96,7 @@ pub(super) fn latencies(name: &str, p50: u64, p99: u64, p999: u64) -> Latencies 
 }
 
 /// Round trips of these contenders.
-pub(super) fn trips(contenders: Vec<Latencies>) -> Section<RoundTrips> {
+pub(in crate::bench) fn trips(contenders: Vec<Latencies>) -> Section<RoundTrips> {
     Section::Measured(RoundTrips {
         placement: Vec::new(),
         clock_cost_ns: 0,

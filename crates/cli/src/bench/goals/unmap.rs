@@ -29,6 +29,11 @@ fn best<'a>(sources: &Sources<'a>) -> Option<&'a Row> {
     rows.min_by(|a, b| mean(a).total_cmp(&mean(b)))
 }
 
+/// The engine's best row and the exit's, for who tells about them elsewhere.
+pub(crate) fn best_and_exit<'a>(sources: &Sources<'a>) -> Option<(&'a Row, &'a Row)> {
+    Some((best(sources)?, sources.guest(&case(Mode::InExit)).ok()?))
+}
+
 pub(super) fn goal(sources: &Sources<'_>) -> Goal {
     let best = best(sources);
     let both = || {
