@@ -382,6 +382,26 @@ fn tap_of_a_ring_that_shares_calls_sees_that_ring() {
     assert_eq!(told(2), "prod 2, 2 from 0, sync 0, cons 2");
 }
 
+/// Every SYNC of a shared call is measured, and those that wait for an access only when they are done.
+#[test]
+fn lateness_of_rings_that_share_calls_is_measured_for_each() {
+    let mut shared = Shared::measured(3);
+    let mut port = shared.translate();
+    let guard = port.translate(None, read(0), 8, |_| ()).expect("mapped");
+    shared.send(0, &[tlbi(0), sync(), tlbi(1), sync()]);
+    shared.send(1, &[tlbi(2 * BLOCK_PAGES), sync(), sync()]);
+    shared.send(2, &[sync()]);
+    shared.serve();
+    let measured = |shared: &Shared| {
+        let of = |ring: usize| shared.rings[ring].metrics().lateness().measured;
+        [of(0), of(1), of(2)]
+    };
+    assert_eq!(measured(&shared), [0, 2, 1]);
+    drop(guard);
+    shared.serve_all();
+    assert_eq!(measured(&shared), [2, 2, 1]);
+}
+
 /// A thread that unwinds in a shared call: nothing is lost, and all of it is read again (law 6).
 #[test]
 fn law6_shared_call_that_unwinds_is_done_again() {

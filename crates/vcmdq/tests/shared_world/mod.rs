@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vcmdq::metrics::RingMetrics;
 use vcmdq::stepping::Stepper;
-use vcmdq::{DoorbellMode, Placement, Ring, RingSettings};
+use vcmdq::{DoorbellMode, Placement, Ring, RingSettings, Settings};
 
 /// 4 KiB pages of a block of 2 MiB.
 pub(crate) const BLOCK_PAGES: u64 = 512;
@@ -114,8 +114,21 @@ impl Shared {
         })
     }
 
+    /// SYNCs that take longer than a second are late.
+    pub(crate) fn measured(rings: usize) -> Self {
+        let settings = Settings {
+            late_after: Some(Duration::from_secs(1)),
+            ..Settings::default()
+        };
+        let rig = Rig::set(settings, all_features(), 6, DoorbellMode::Trap, false);
+        Self::around(rings, 6, rig)
+    }
+
     fn with(rings: usize, log2size: u8, change: impl FnOnce(Rig) -> Rig) -> Self {
-        let mut rig = change(Rig::new());
+        Self::around(rings, log2size, change(Rig::new()))
+    }
+
+    fn around(rings: usize, log2size: u8, mut rig: Rig) -> Self {
         rig.log2size = log2size;
         let end = base(rings + 1).0;
         let memory = vcmdq::testing::HeapMemory::with_regions(&[(Gpa(0), end)]);
