@@ -31,7 +31,7 @@ const TRIAL: u32 = 20;
 /// core, then does not meet one row alone.
 const PASSES: usize = 5;
 /// What all passes are to take, in microseconds, without setting up.
-const ALL_US: f64 = 60e6;
+const ALL_US: f64 = 40e6;
 /// Most of it for one row in one pass.
 const ROW_US: f64 = 100e3;
 /// Rounds of a row in one pass.
