@@ -34,7 +34,8 @@ pub(crate) enum Command {
     /// Measures everything: the engine beside its baselines, and what a guest under KVM sees.
     ///
     /// Prints tables with the goals and writes a page with figures. Takes some minutes, in which nothing
-    /// else should run. Exit code 0 also if goals are missed, 2 for bad usage.
+    /// else should run. Exit code: 0 it was measured, whether or not goals are met, 1 a measurement failed, 2 bad
+    /// usage.
     #[cfg(feature = "bench")]
     Bench(crate::bench::BenchArgs),
     /// Boots an unmodified Linux for arm64 under QEMU on the engine's SMMU, and checks what it reads

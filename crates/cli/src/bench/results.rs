@@ -19,6 +19,8 @@ pub(crate) struct Results {
     pub(crate) quick: bool,
     /// Whether the machine was quiet; `None` where that cannot be told.
     pub(crate) load: Option<Load>,
+    /// What went wrong while measuring; the figures concerned are missing.
+    pub(crate) failures: Vec<String>,
     /// Inside one process.
     pub(crate) rows: Section<InProcess>,
     /// As a guest under KVM sees it.

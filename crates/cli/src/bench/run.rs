@@ -14,7 +14,11 @@ pub(crate) fn measure(args: &BenchArgs, progress: &Progress) -> Results {
     let machine = Machine::here();
     let watch = Watch::begin();
     // The guest first: what the rows leave behind in caches and threads could not be told from it.
-    let kvm = guest(args, progress);
+    let mut failures = Vec::new();
+    let kvm = guest(args, progress).unwrap_or_else(|why| {
+        failures.push(why.clone());
+        Section::Skipped(why)
+    });
     let rows = if args.wants(What::Rows) {
         let options = Options {
             quick: args.quick,
@@ -29,24 +33,30 @@ pub(crate) fn measure(args: &BenchArgs, progress: &Progress) -> Results {
         command: command(args),
         quick: args.quick,
         load: watch.end(),
+        failures,
         rows,
         kvm,
     }
 }
 
 /// What a guest under KVM sees, if there is KVM here.
-fn guest(args: &BenchArgs, progress: &Progress) -> Section<Report> {
+///
+/// # Errors
+///
+/// The measurement failed; the text says how.
+fn guest(args: &BenchArgs, progress: &Progress) -> Result<Section<Report>, String> {
     if !args.wants(What::Kvm) {
-        return Section::Skipped("it was not asked for (--only)".to_owned());
+        let why = "it was not asked for (--only)";
+        return Ok(Section::Skipped(why.to_owned()));
     }
     let options = kvm_roundtrip::Options {
         quick: args.quick,
         ..kvm_roundtrip::Options::default()
     };
     match kvm_roundtrip::measure(&options, &mut Bar(progress)) {
-        Ok(Measured::Report(report)) => Section::Measured(report),
-        Ok(Measured::Nothing(why)) => Section::Skipped(why),
-        Err(error) => Section::Skipped(format!("it failed: {error}")),
+        Ok(Measured::Report(report)) => Ok(Section::Measured(report)),
+        Ok(Measured::Nothing(why)) => Ok(Section::Skipped(why)),
+        Err(error) => Err(format!("the measurement in the guest failed: {error}")),
     }
 }
 

@@ -28,7 +28,8 @@ pub(crate) fn view(results: &Results) -> View {
 }
 
 fn warnings(results: &Results) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let failures = results.failures.iter();
+    let mut warnings: Vec<String> = failures.map(|why| format!("FAILED: {why}.")).collect();
     if results.quick {
         warnings.push(
             "This was a smoke run (--quick): everything was called, but the figures mean nothing."
@@ -155,4 +156,66 @@ fn placed(rows: &InProcess) -> Vec<(&'static str, &[Placed])> {
         of(Part::Fairness, &rows.fairness, |part| &part.placement),
     ];
     parts.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::goals::Tally;
+    use super::super::load::Load;
+    use super::super::machine::Machine;
+    use super::*;
+
+    /// A run that measured nothing.
+    fn nothing() -> Results {
+        let skipped = "it was not asked for";
+        Results {
+            machine: Machine::here(),
+            command: "vcmdq bench".to_owned(),
+            quick: false,
+            load: None,
+            failures: Vec::new(),
+            rows: Section::Skipped(skipped.to_owned()),
+            kvm: Section::Skipped(skipped.to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said_everywhere() {
+        let view = view(&nothing());
+        let tally = Tally::of(&view.goals);
+        assert_eq!((tally.met, tally.missed), (0, 0));
+        assert_eq!(tally.not_measured, 11);
+        for figure in &view.figures {
+            let why = figure.missing.as_deref();
+            assert_eq!(why, Some("it was not asked for"), "{}", figure.title);
+        }
+        assert!(view.placement.rows.is_empty());
+    }
+
+    #[test]
+    fn failures_and_a_busy_machine_are_warned_of() {
+        let warnings = |change: &dyn Fn(&mut Results)| {
+            let mut results = nothing();
+            change(&mut results);
+            view(&results).warnings.join("\n")
+        };
+        let failed =
+            warnings(&|results| results.failures = vec!["the guest stood still".to_owned()]);
+        assert!(
+            failed.contains("FAILED: the guest stood still."),
+            "{failed}"
+        );
+        let load = |before| Load {
+            before,
+            after: 0.0,
+            stolen: 0.0,
+        };
+        let quiet = warnings(&|results| results.load = Some(load(0.01)));
+        assert!(!quiet.contains("not quiet"), "{quiet}");
+        let busy = warnings(&|results| results.load = Some(load(0.5)));
+        assert!(
+            busy.contains("not quiet") && busy.contains("50 %"),
+            "{busy}"
+        );
+    }
 }
