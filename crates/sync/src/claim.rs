@@ -76,10 +76,11 @@ impl<T> ClaimCell<T> {
     #[inline]
     pub fn try_enter(&self) -> Option<Claim<'_, T>> {
         // Acquire pairs with the Release in `Claim::leave`.
-        self.word
-            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-            .then_some(Claim { cell: self })
+        let entered = self
+            .word
+            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
+        // Not made before it is true: dropping it gives the data up.
+        entered.is_ok().then(|| Claim { cell: self })
     }
 
     /// Whether somebody owns the data; a hint that may be late.
@@ -154,6 +155,16 @@ impl<T> Drop for Claim<'_, T> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_only_tries_tells_the_owner_nothing_and_takes_nothing_away() {
+        let cell = ClaimCell::new(1);
+        let owner = cell.try_enter().expect("free");
+        assert!(cell.try_enter().is_none() && cell.is_taken());
+        assert!(cell.try_enter().is_none());
+        owner.leave().expect("nobody came");
+        assert!(!cell.is_taken());
+    }
 
     #[test]
     fn a_second_reason_sends_the_owner_round_again() {

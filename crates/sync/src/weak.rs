@@ -11,6 +11,8 @@ use crate::atomic::Ordering;
 pub enum Site {
     /// The fence between publishing work and looking for sleepers.
     BellFence,
+    /// The fence between giving up a round and looking whether something is ready.
+    VacantFence,
     /// A ready bit that is left behind when another one is taken shows further up again.
     ReadyLeft,
     /// What an inline doorbell leaves is a worker's, for whom the bell rings.

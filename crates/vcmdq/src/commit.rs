@@ -24,7 +24,7 @@ use crate::budget::{self, Budget};
 use crate::cmdqv::cover::Taken;
 use crate::complete::Completed;
 use crate::consumer::Consumer;
-use crate::ring::Ring;
+use crate::ring::{Again, Ring};
 use crate::window::{Desk, MAX_WINDOW, Part};
 use arrayvec::ArrayVec;
 use dispatch::MAX_WAITERS;
@@ -50,17 +50,6 @@ struct Member<'r> {
 
 /// Rings that share windows.
 type Members<'r> = ArrayVec<Member<'r>, MAX_WAITERS>;
-
-/// A thread that unwinds leaves its rings to others.
-struct Again<'r>(&'r Ring);
-
-impl Drop for Again<'_> {
-    fn drop(&mut self) {
-        if vcmdq_sync::thread::panicking() {
-            self.0.bell.ring(self.0.index);
-        }
-    }
-}
 
 /// Serves rings of one frame together, each until it is idle or has had its share of `slice`, and rings
 /// the bell for those that have more. Whether anything was consumed. Rings that are not of the first
@@ -275,7 +264,7 @@ impl<'r> Member<'r> {
     /// What is left is for whoever takes the ring next.
     fn leave_the_rest(self) {
         drop(self.claim);
-        self.ring.bell.ring(self.ring.index);
+        self.ring.rouse();
     }
 
     fn has_invalidations(&self) -> bool {

@@ -53,7 +53,7 @@ pub(crate) fn complete(
             cover.forget();
         }
     }
-    let lost_at = device_timed_out.or(std::mem::take(&mut consumer.lost_atc_inv).then_some(0));
+    let lost_at = device_timed_out.or(consumer.lost_atc_inv.then_some(0));
     let at_once = if lost_at.is_none() {
         in_ring_messages(consumer, syncs)
     } else {
@@ -65,6 +65,7 @@ pub(crate) fn complete(
             consumer.publish(ring, entries.geometry().advance(start, sync.at));
             ring.counters.syncs.add(done as u64);
             ring.counters.atc_timeouts.add(1);
+            consumer.lost_atc_inv = false;
             consumer.stop(ring, CommandError::AtcInvSync);
             return Completed::Failed;
         }

@@ -17,6 +17,7 @@ use crate::ring::Ring;
 use crate::tap::Watched;
 use crate::traffic::Telling;
 use crate::window::{Desk, Stop};
+use crate::worker::Deaths;
 use dispatch::BackendCapabilities;
 use smmu_core::GuestMemory;
 use smmu_core::queue_index::QueueIndex;
@@ -30,6 +31,8 @@ pub(crate) enum Progress {
     Idle,
     /// The budget is used up; there may be more.
     More,
+    /// The next step may block, which the desk does not allow (law 11).
+    Blocks,
 }
 
 /// See the [module](self).
@@ -62,6 +65,8 @@ pub(crate) struct Consumer {
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) capabilities: BackendCapabilities,
     pub(crate) frame: Arc<FrameShared>,
+    /// How often a thread has died while it worked here.
+    pub(crate) deaths: Deaths,
     /// Who watches the ring, if anybody does.
     pub(crate) watched: Option<Box<Watched>>,
     /// When its commands were published, if that is measured.
@@ -79,6 +84,10 @@ impl Consumer {
         slice: Duration,
     ) -> (Progress, bool) {
         desk.budget = Budget::of(slice);
+        desk.defers_effects = self.host_blocks(desk);
+        if self.begins_with_a_call(ring, desk) {
+            return (Progress::Blocks, false);
+        }
         if !self.begin_slice(ring, desk) {
             return (Progress::More, true);
         }
@@ -94,6 +103,9 @@ impl Consumer {
             if desk.budget.is_spent() || desk.left == 0 {
                 return (Progress::More, true);
             }
+            if self.capabilities.may_block && !desk.may_block {
+                return (Progress::Blocks, worked);
+            }
             worked = true;
             let goes_on = match (&self.watched, &self.timing) {
                 (None, None) => self.window::<false>(ring, desk, published),
@@ -103,7 +115,10 @@ impl Consumer {
                 break;
             }
         }
-        (Progress::Idle, worked)
+        match std::mem::take(&mut desk.deferred) {
+            true => (Progress::Blocks, worked),
+            false => (Progress::Idle, worked),
+        }
     }
 
     /// What the backends say now that their work costs.
@@ -155,7 +170,10 @@ impl Consumer {
     #[inline]
     fn may_run(&mut self, ring: &Ring) -> bool {
         self.look_at_doorbell(ring);
-        if !ring.settle(self) || ring.latch.is_active(gerror_bits::CMDQ_ERR) {
+        if !ring.settle(self)
+            || self.deaths.is_given_up()
+            || ring.latch.is_active(gerror_bits::CMDQ_ERR)
+        {
             // The SYNC that it belongs to may be another one when the ring goes on.
             self.events_due = None;
             self.configuring = None;
@@ -265,7 +283,7 @@ impl Consumer {
     /// The last window has ended by unwinding: nothing that was fetched from CONS on is kept (law 6), nor
     /// what was collected for a SYNC there. It is all fetched again.
     #[cold]
-    fn forget_window(&mut self, ring: &Ring) {
+    pub(crate) fn forget_window(&mut self, ring: &Ring) {
         self.in_window = false;
         self.events_due = None;
         self.configuring = None;

@@ -28,6 +28,7 @@ pub(crate) mod pace;
 pub(crate) mod zones;
 
 use crate::ready::ReadySet;
+use crate::worker::Spares;
 use bed::Bed;
 use inline::Inline;
 use std::time::Duration;
@@ -46,8 +47,13 @@ pub(crate) struct Bell {
     slots: Box<[AtomicU32]>,
     /// One bit for each round whose worker sleeps, or is about to.
     sleepers: CachePadded<AtomicU64>,
+    /// One bit for each round that no thread goes through.
+    vacant: AtomicU64,
     beds: Box<[Bed]>,
+    spares: Spares,
     wake_ups: AtomicU64,
+    panics: AtomicU64,
+    broken: AtomicU64,
     inline: Option<Inline>,
 }
 
@@ -58,8 +64,12 @@ impl Bell {
             ready: ReadySet::new(rings),
             slots: (0..rings).map(|_| AtomicU32::new(NOWHERE)).collect(),
             sleepers: CachePadded::new(AtomicU64::new(0)),
+            vacant: AtomicU64::new(0),
             beds: (0..workers).map(|_| Bed::default()).collect(),
+            spares: Spares::default(),
             wake_ups: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            broken: AtomicU64::new(0),
             inline: None,
         }
     }
@@ -86,6 +96,12 @@ impl Bell {
     /// The ring of this number is found in `slot` from now on. Control path.
     pub(crate) fn set_slot(&self, ring: u32, slot: u32) {
         self.slots[ring as usize].store(slot, Ordering::Release);
+    }
+
+    /// The slot of a ring, if it is there.
+    pub(crate) fn slot(&self, ring: u32) -> Option<u32> {
+        let slot = self.slots.get(ring as usize)?.load(Ordering::Acquire);
+        Some(slot).filter(|slot| *slot != NOWHERE)
     }
 
     /// The ring has work, for who looks next. Relaxed: a number is told to nobody before it has its
@@ -115,6 +131,7 @@ impl Bell {
         }
     }
 
+    /// Wakes somebody for one round that sleeps, rather one with a thread in its bed.
     #[cold]
     fn wake_one(&self) {
         loop {
@@ -122,18 +139,89 @@ impl Bell {
             if sleepers == 0 {
                 return;
             }
-            let bit = 1 << sleepers.trailing_zeros();
-            if self.sleepers.fetch_and(!bit, Ordering::AcqRel) & bit != 0 {
-                self.wake_ups.fetch_add(1, Ordering::Relaxed);
-                self.beds[sleepers.trailing_zeros() as usize].unpark();
+            let beds = sleepers & !self.vacant.load(Ordering::Relaxed);
+            let whom = if beds != 0 { beds } else { sleepers };
+            if self.wake(whom.trailing_zeros() as usize) {
                 return;
             }
         }
     }
 
+    /// Wakes somebody for a round, if it sleeps. Whoever takes its bit does so.
+    fn wake(&self, round: usize) -> bool {
+        let bit = 1 << round;
+        let slept = self.sleepers.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        if slept {
+            self.wake_ups.fetch_add(1, Ordering::Relaxed);
+            // The acquire above pairs with `vacate`.
+            if self.vacant.load(Ordering::Acquire) & bit != 0 {
+                self.spares.wake();
+            } else {
+                self.beds[round].unpark();
+            }
+        }
+        slept
+    }
+
     /// Wakes every worker: something other than a ring has changed.
     pub(crate) fn wake_all(&self) {
-        self.beds.iter().for_each(Bed::unpark);
+        // Pairs with the fence in `has_vacated`: either that thread sees what has changed, or this
+        // one sees that its round is vacant.
+        fence(Ordering::SeqCst);
+        let vacant = self.vacant.load(Ordering::Acquire);
+        for (round, bed) in self.beds.iter().enumerate() {
+            if vacant >> round & 1 != 0 {
+                self.wake(round);
+            }
+            bed.unpark();
+        }
+    }
+
+    /// Threads without a round.
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
+    }
+
+    /// The calling thread is about to give up the claim of a round, which sleeps then.
+    pub(crate) fn vacate(&self, round: usize) {
+        // In this order: whoever takes the sleeper's bit sees whom to wake.
+        self.vacant.fetch_or(1 << round, Ordering::AcqRel);
+        self.sleepers.fetch_or(1 << round, Ordering::AcqRel);
+    }
+
+    /// The calling thread has given up the claim of a round. Somebody else has to go through it if
+    /// that is `awaited`, or if something is ready.
+    pub(crate) fn has_vacated(&self, round: usize, awaited: impl Fn() -> bool) {
+        // Pairs with the fence in `ring`: either this thread sees the mark, or who rings sees that the
+        // round sleeps. Model: `law11_a_doorbell_finds_somebody_beside_a_call_that_blocks`.
+        full_fence(Site::VacantFence);
+        if awaited() || !self.ready.is_empty() {
+            self.wake(round);
+        }
+    }
+
+    /// A round that nobody goes through from now on, and that does not sleep.
+    pub(crate) fn leave_open(&self, round: usize) {
+        self.vacant.fetch_or(1 << round, Ordering::AcqRel);
+    }
+
+    /// The calling thread has the claim of a round.
+    pub(crate) fn has_entered(&self, round: usize) {
+        self.vacant.fetch_and(!(1 << round), Ordering::AcqRel);
+        self.sleepers.fetch_and(!(1 << round), Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_vacant(&self, round: usize) -> bool {
+        self.vacant.load(Ordering::Acquire) >> round & 1 != 0
+    }
+
+    /// The rounds that somebody has to go through and nobody does; a hint that may be late.
+    pub(crate) fn needs_threads(&self) -> u64 {
+        let vacant = self.vacant.load(Ordering::Acquire);
+        if vacant == 0 {
+            return 0;
+        }
+        vacant & !self.sleepers.load(Ordering::Acquire)
     }
 
     /// From now on a round's worker wakes for this eventfd, and the ring is served.
@@ -185,6 +273,27 @@ impl Bell {
         }
         self.sleepers.fetch_and(!bit, Ordering::AcqRel);
         slept
+    }
+
+    /// All rings of a share that are ready, as bits.
+    pub(crate) fn take_share(&self, share: u32) -> u64 {
+        self.ready.take_share(share)
+    }
+
+    pub(crate) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_broken(&self) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
     }
 
     pub(crate) fn wake_ups(&self) -> u64 {

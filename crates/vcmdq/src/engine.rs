@@ -13,7 +13,7 @@ use crate::ring::{DoorbellMode, Ring};
 use crate::rings::{Home, Place, Rings};
 use crate::seams::{Clock, Seams, StdClock, Threads};
 use crate::settings::{FrameSettings, Settings};
-use crate::worker::{Round, Worker};
+use crate::worker::{Round, Staff, Worker};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,13 +27,17 @@ pub(crate) struct EngineShared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) flipper: Arc<Flipper>,
-    threads: Option<Arc<dyn Threads>>,
+    pub(crate) staff: Staff,
     pub(crate) rings: Rings,
     /// One for each worker.
     pub(crate) rounds: Box<[ClaimCell<Round>]>,
     pub(crate) stop: AtomicBool,
     sleeps: AtomicU64,
     idle_looks: AtomicU64,
+    hand_overs: AtomicU64,
+    /// Rings whose SYNC waits, and which no round knows of yet.
+    waiting: Mutex<Vec<Arc<Ring>>>,
+    any_waits: AtomicBool,
 }
 
 impl EngineShared {
@@ -41,6 +45,37 @@ impl EngineShared {
         self.idle_looks
             .fetch_add(u64::from(looks), Ordering::Relaxed);
         self.sleeps.fetch_add(u64::from(slept), Ordering::Relaxed);
+    }
+
+    /// A round has been given up before a call that can block.
+    pub(crate) fn count_hand_over(&self) {
+        self.hand_overs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A thread without a round leaves a ring waiting, which somebody is to keep an eye on.
+    #[cold]
+    pub(crate) fn leave_waiting(&self, ring: &Arc<Ring>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.iter().any(|other| Arc::ptr_eq(other, ring)) {
+            waiting.push(ring.clone());
+        }
+        self.any_waits.store(true, Ordering::Release);
+        drop(waiting);
+        self.bell.wake_all();
+    }
+
+    #[inline]
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.any_waits.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_waiting(&self) -> Vec<Arc<Ring>> {
+        if !self.has_waiting() {
+            return Vec::new();
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any_waits.store(false, Ordering::Release);
+        std::mem::take(&mut *waiting)
     }
 
     /// Adds a ring to those of a frame. Control path.
@@ -69,7 +104,7 @@ impl EngineShared {
         let meter = limit.map(|limit| Meter::new(self.clock.clone(), limit));
         let mut ring = Ring::new(place, mode, self.bell.clone(), consumer, member, meter);
         if let Some(way) = ring.mode.way() {
-            let threads = self.threads.as_deref();
+            let threads = self.staff.threads();
             ring.gate = Some(self.flipper.gate(way, ring.index, threads)?);
         }
         self.watch(&ring)?;
@@ -113,6 +148,15 @@ impl EngineShared {
 /// The workers of a process and what they serve.
 ///
 /// All methods are control calls: from any thread, not from inside a callback of the engine.
+///
+/// A backend or a callback that panics takes nothing along: the panic is caught in the worker, counted
+/// ([`EngineMetrics::panics`]), and the ring is served again from CONS on. The third time at the same
+/// CONS the frame's instances fail closed, [`StreamHost::failed_closed`](crate::StreamHost::failed_closed)
+/// is called and that ring is not served any more. This needs unwinding. With `panic = "abort"` such a
+/// panic ends the process; what holds in either build is that no guest can make the engine itself panic.
+///
+/// Beside the workers there is a spare thread for each frame with calls that can block: a backend with
+/// `may_block`, or a `StreamHost` that may.
 pub struct Engine {
     shared: Arc<EngineShared>,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -172,7 +216,7 @@ impl Engine {
             flipper: Arc::new(Flipper::new(bell.clone(), clock.clone())),
             bell,
             clock,
-            threads,
+            staff: Staff::new(threads),
             rings: Rings::new(settings.max_rings, settings.workers),
             rounds: (0..settings.workers)
                 .map(|index| ClaimCell::new(Round::new(index)))
@@ -180,8 +224,12 @@ impl Engine {
             stop: AtomicBool::new(false),
             sleeps: AtomicU64::new(0),
             idle_looks: AtomicU64::new(0),
+            hand_overs: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            any_waits: AtomicBool::new(false),
             settings,
         };
+        (0..shared.rounds.len()).for_each(|round| shared.bell.leave_open(round));
         Ok(Self {
             shared: Arc::new(shared),
             workers: Mutex::default(),
@@ -213,6 +261,10 @@ impl Engine {
             wake_ups: self.shared.bell.wake_ups(),
             sleeps: self.shared.sleeps.load(Ordering::Relaxed),
             idle_looks: self.shared.idle_looks.load(Ordering::Relaxed),
+            hand_overs: self.shared.hand_overs.load(Ordering::Relaxed),
+            spares: self.shared.staff.spares(),
+            panics: self.shared.bell.panics(),
+            broken_rings: self.shared.bell.broken(),
             flips: flips.flips.load(Ordering::Relaxed),
             failed_flips: flips.failed.load(Ordering::Relaxed),
             flip_time: Duration::from_nanos(flips.nanos.load(Ordering::Relaxed)),
@@ -225,10 +277,12 @@ impl Engine {
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.bell.wake_all();
+        self.shared.bell.spares().wake_all();
         self.shared.flipper.stop();
         let workers =
             std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        for worker in workers {
+        let spares = self.shared.staff.take_handles();
+        for worker in workers.into_iter().chain(spares) {
             if worker.join().is_err() {
                 tracing::error!("a worker had died by a panic");
             }

@@ -78,6 +78,15 @@ pub enum RingError {
     EventFd(std::io::ErrorKind),
 }
 
+/// An instance could not be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstanceError {
+    /// The VMM's thread seam failed.
+    #[error("a spare worker, for calls that can block, could not be spawned: {0}")]
+    Spare(std::io::ErrorKind),
+}
+
 /// A ring could not be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

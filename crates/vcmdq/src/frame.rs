@@ -8,7 +8,7 @@ use crate::doorbell::Bell;
 use crate::doorbell::check::check;
 use crate::doorbell::zones::Zones;
 use crate::engine::EngineShared;
-use crate::error::{BindError, RemoveError, RestoreError, RingError};
+use crate::error::{BindError, InstanceError, RemoveError, RestoreError, RingError};
 use crate::events::EventSink;
 use crate::fetch::Entries;
 use crate::instance::{Instance, InstanceId, Placement};
@@ -20,6 +20,7 @@ use crate::settings::FrameSettings;
 use crate::snapshot::{FrameState, RingState};
 use crate::streams::{Binding, Streams};
 use crate::traffic::{FrameTraffic, Telling};
+use crate::worker::{Deaths, Lane};
 use dispatch::{Backend, BackendCapabilities, Traffic, WaiterId, Wake};
 use smmu_core::guest_memory::MemoryError;
 use smmu_core::queue_index::Geometry;
@@ -42,6 +43,10 @@ pub(crate) struct FrameShared {
     pub(crate) vintf: Vintf,
     /// What rings have queued outside of the engine.
     pub(crate) zones: Zones,
+    /// Calls that can block.
+    pub(crate) lane: Arc<Lane>,
+    /// [`StreamHost::may_block`].
+    pub(crate) host_blocks: bool,
 }
 
 /// What control calls change; workers never look here.
@@ -50,6 +55,8 @@ struct FrameControl {
     instances: Vec<Arc<Instance>>,
     rings: Vec<Arc<Ring>>,
     home: Home,
+    /// A thread has been hired for calls that can block.
+    spare: bool,
     cmdqv: Option<Arc<cmdqv::Shared>>,
 }
 
@@ -93,6 +100,8 @@ impl Frame {
             interrupts: gate.clone(),
             gate,
             traffic: FrameTraffic::default(),
+            lane: Arc::new(Lane::new(engine.settings.max_rings)),
+            host_blocks: seams.streams.may_block(),
             host: seams.streams,
             streams: Snapshot::new(Streams::default()),
             vintf: Vintf::default(),
@@ -105,6 +114,7 @@ impl Frame {
             instances: Vec::new(),
             rings: Vec::new(),
             home: Home::default(),
+            spare: false,
             cmdqv: None,
         };
         Self {
@@ -119,8 +129,34 @@ impl Frame {
     }
 
     /// Puts a backend behind the frame. `placement` is what all of its streams share (law 1).
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_add_instance`](Self::try_add_instance) fails.
     pub fn add_instance(&self, backend: Arc<dyn Backend>, placement: Placement) -> InstanceId {
+        match self.try_add_instance(backend, placement) {
+            Ok(id) => id,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same. If the backend may block, or the frame's [`StreamHost`] may, one spare thread is
+    /// hired for the frame, so that a call that blocks delays no other one (law 11); nothing is added
+    /// if there is none to be had.
+    pub fn try_add_instance(
+        &self,
+        backend: Arc<dyn Backend>,
+        placement: Placement,
+    ) -> Result<InstanceId, InstanceError> {
         let mut control = self.control();
+        let blocks = backend.capabilities().may_block;
+        if (blocks || self.shared.host_blocks) && !control.spare {
+            self.engine.hire()?;
+            control.spare = true;
+        }
+        if blocks {
+            self.shared.lane.always_blocks();
+        }
         let id = InstanceId(control.instances.len() as u32);
         let wake = Arc::new(WakeRing(
             self.engine.bell.clone(),
@@ -134,7 +170,7 @@ impl Frame {
         for ring in &control.rings {
             ring.with_consumer(|consumer| set_instances(consumer, &control.instances));
         }
-        id
+        Ok(id)
     }
 
     /// Says that a stream (by the guest's number, vSID) belongs to an instance. Refused if it is
@@ -190,6 +226,7 @@ impl Frame {
             instances: Vec::new(),
             capabilities: NOTHING,
             frame: self.shared.clone(),
+            deaths: Deaths::default(),
             watched: None,
             timing: None,
         };
@@ -394,6 +431,9 @@ impl Drop for Frame {
         let mut control = self.control();
         for ring in std::mem::take(&mut control.rings) {
             self.take_away(&mut control, &ring);
+        }
+        if control.spare {
+            self.engine.dismiss();
         }
         let nothing: Arc<dyn GuestMemory> = Arc::new(NoMemory);
         self.shared.events.queue().update_memory(nothing.clone());

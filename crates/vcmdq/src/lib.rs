@@ -77,6 +77,8 @@ mod lateness;
 mod looks;
 pub mod metrics;
 mod observed;
+#[cfg(all(feature = "pinning", not(loom)))]
+mod pinning;
 mod polled;
 mod ready;
 pub mod registers;
@@ -105,10 +107,14 @@ mod worker;
 #[cfg(all(feature = "eventfd", target_os = "linux", not(loom)))]
 pub use doorbell::guest_prod::GuestProd;
 pub use engine::Engine;
-pub use error::{BindError, ConfigureError, RemoveError, RestoreError, RingError, StartError};
+pub use error::{
+    BindError, ConfigureError, InstanceError, RemoveError, RestoreError, RingError, StartError,
+};
 pub use frame::Frame;
 pub use gerror::{CommandError, ErrorLatch, gerror_bits};
 pub use instance::{Instance, InstanceId, Placement};
+#[cfg(all(feature = "pinning", not(loom)))]
+pub use pinning::{PinError, PinnedThreads};
 pub use ring::{DoorbellMode, Ring};
 pub use ring_page::{HeapPage, RingPage};
 pub use seams::{CoalescedZone, Interrupts, Line, Passage, Seams, StdThreads, StreamHost, Threads};

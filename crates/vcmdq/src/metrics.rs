@@ -225,6 +225,15 @@ pub struct EngineMetrics {
     pub sleeps: u64,
     /// Looks for work that found none.
     pub idle_looks: u64,
+    /// Times a worker gave up its other work before a call that can block.
+    pub hand_overs: u64,
+    /// Threads beside the workers, for such calls.
+    pub spares: usize,
+    /// Times a thread died by a panic of a backend or a callback, and went on. A build with
+    /// `panic = "abort"` has none.
+    pub panics: u64,
+    /// Rings that are not served any more because that happened again and again at one command.
+    pub broken_rings: u64,
     /// How late the SYNCs of all rings were, and why.
     pub lateness: Lateness,
     /// Times the VMM was asked to open or close a way around the exit.

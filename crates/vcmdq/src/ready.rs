@@ -147,6 +147,18 @@ impl ReadySet {
         bit
     }
 
+    /// All rings of a share that have work, as bits; they are the caller's to serve.
+    pub(crate) fn take_share(&self, share: u32) -> u64 {
+        let group = share / FAN;
+        let (in_top, in_group) = (1 << group, 1 << (share % FAN));
+        self.top.fetch_and(!in_top, Ordering::AcqRel);
+        let beside = self.groups[group as usize].fetch_and(!in_group, Ordering::AcqRel) & !in_group;
+        if beside != 0 {
+            self.top.fetch_or(in_top, Ordering::Release);
+        }
+        self.shares[share as usize].rings.swap(0, Ordering::AcqRel)
+    }
+
     /// Whether nothing is marked; exact behind a full fence, but for what a worker that is just
     /// taking is about to show again.
     #[inline]
@@ -157,13 +169,13 @@ impl ReadySet {
 
 /// The bits above `bit`.
 #[inline]
-fn above(bit: u32) -> u64 {
+pub(crate) fn above(bit: u32) -> u64 {
     (u64::MAX << bit) << 1
 }
 
 /// The first set bit above `bit`, or the first of all. `bits` is not zero.
 #[inline]
-fn first_behind(bits: u64, bit: u32) -> u32 {
+pub(crate) fn first_behind(bits: u64, bit: u32) -> u32 {
     let later = bits & above(bit % FAN);
     if later != 0 {
         later.trailing_zeros()

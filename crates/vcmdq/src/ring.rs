@@ -18,6 +18,7 @@ use crate::seams::{CoalescedZone, Interrupts, Line, Passage};
 use crate::settings::RingSettings;
 use crate::staged::Staged;
 use crate::tap::TapSlot;
+use crate::worker::Lane;
 use smmu_core::queue_index::{Geometry, QueueIndex};
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,9 @@ use vcmdq_sync::CachePadded;
 use vcmdq_sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use vcmdq_sync::claim::{Claim, ClaimCell};
 use vcmdq_sync::weak::{Site, order};
+
+/// After this time a ring is looked at again whose owner could not be waited for.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// How a guest's PROD reaches the engine.
 #[derive(Clone)]
@@ -111,6 +115,8 @@ pub struct Ring {
     pub(crate) counters: Counters,
     pub(crate) consumer: ClaimCell<Consumer>,
     pub(crate) bell: Arc<Bell>,
+    /// Of its frame.
+    pub(crate) lane: Arc<Lane>,
     pub(crate) tap: TapSlot,
     /// Present if the ring's SYNCs are measured.
     pub(crate) meter: Option<Box<Meter>>,
@@ -164,6 +170,7 @@ impl Ring {
             cmdq_cap,
             latch: ErrorLatch::new(),
             counters: Counters::default(),
+            lane: consumer.frame.lane.clone(),
             consumer: ClaimCell::new(consumer),
             bell,
             tap: TapSlot::default(),
@@ -180,7 +187,7 @@ impl Ring {
     #[inline]
     pub fn doorbell(&self, prod: u32) {
         if self.guest_prod().is_some() {
-            return self.bell.ring(self.index);
+            return self.rouse();
         }
         if self.gate.is_some() && self.doorbell_beside_a_way(prod) {
             return;
@@ -199,7 +206,15 @@ impl Ring {
         if self.page().is_none() && self.consume_inline() {
             return;
         }
-        self.bell.ring(self.index);
+        self.rouse();
+    }
+
+    /// Sees to it that the ring is served. From any thread, never blocks.
+    #[inline]
+    pub(crate) fn rouse(&self) {
+        if !self.lane.takes(self.index, &self.bell) {
+            self.bell.ring(self.index);
+        }
     }
 
     /// Copies PROD to where others look for it.
@@ -250,7 +265,7 @@ impl Ring {
         // law4e: an acknowledgement resumes nothing; the next PROD does.
         self.latch.acknowledge(gerrorn);
         if !cfg!(break_law4e) {
-            self.bell.ring(self.index);
+            self.rouse();
         }
     }
 
@@ -307,9 +322,13 @@ impl Ring {
     }
 
     /// Tells the ring's backends how long its SYNC has waited; the shortest wait after which that
-    /// is to be done again.
+    /// is to be done again. Not now, if somebody is at work in the ring, perhaps in a call that
+    /// blocks.
     pub(crate) fn overdue(&self, waited: Duration) -> Option<Duration> {
-        self.with_consumer(|consumer| {
+        let Some(mut claim) = self.consumer.try_enter() else {
+            return Some(waited + RETRY);
+        };
+        let next = claim.with(|consumer| {
             let others = consumer.cover.iter().flat_map(|c| c.unsynced_others());
             let rings: Vec<u32> = others.chain([self.index]).collect();
             let tell = |instance: &Arc<Instance>| {
@@ -317,7 +336,9 @@ impl Ring {
                 rings.iter().filter_map(tell).min()
             };
             consumer.instances.iter().filter_map(tell).min()
-        })
+        });
+        self.release(claim);
+        next
     }
 
     /// The ring goes: from now on it consumes nothing, and holds nothing of what its frame was
@@ -329,6 +350,8 @@ impl Ring {
 
     /// Works on the consumer from a control path; waits for a worker's present slice.
     pub(crate) fn with_consumer<R>(&self, work: impl FnOnce(&mut Consumer) -> R) -> R {
+        // Dropped behind the claim.
+        let _again = Again(self);
         let mut claim = self.consumer.enter_blocking();
         let result = claim.with(work);
         self.release(claim);
@@ -339,7 +362,7 @@ impl Ring {
     pub(crate) fn release(&self, claim: Claim<'_, Consumer>) {
         if let Err(again) = claim.leave() {
             drop(again);
-            self.bell.ring(self.index);
+            self.rouse();
         }
     }
 
@@ -372,6 +395,17 @@ impl Ring {
         }
         if news {
             self.pulse(interrupts);
+        }
+    }
+}
+
+/// A thread that unwinds gives its claim up without another round: then somebody else has to look.
+pub(crate) struct Again<'r>(pub(crate) &'r Ring);
+
+impl Drop for Again<'_> {
+    fn drop(&mut self) {
+        if vcmdq_sync::thread::panicking() {
+            self.0.rouse();
         }
     }
 }

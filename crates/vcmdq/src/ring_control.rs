@@ -114,7 +114,7 @@ impl Ring {
             });
             self.release(claim);
         }
-        self.bell.ring(self.index);
+        self.rouse();
     }
 
     /// Brings about what is wanted; whether to consume. Called by the owner of the claim.

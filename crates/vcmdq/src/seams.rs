@@ -3,8 +3,8 @@
 //! | seam | called from | may block | may call the engine |
 //! |---|---|---|---|
 //! | [`Interrupts`] | workers, threads whose DMA faults, and vCPUs in register writes | no | [`Ring::doorbell`](crate::Ring::doorbell) only |
-//! | [`StreamHost`] | workers; `failed_closed` also inline doorbells ([`Settings::inline`](crate::Settings::inline)) | briefly (an ioctl) | as above |
-//! | [`Threads`] | the thread that starts the engine | yes | no |
+//! | [`StreamHost`] | workers; `failed_closed` also inline doorbells ([`Settings::inline`](crate::Settings::inline)) | if it says so ([`may_block`](StreamHost::may_block)); `failed_closed` briefly | as above |
+//! | [`Threads`] | the thread that starts the engine, or adds an instance | yes | no |
 //! | [`Clock`] | workers, and doorbells while lateness is measured | no | no |
 //! | [`GuestMemory`] | workers | no | no |
 //! | [`Passage`], [`CoalescedZone`] `open`, `close` | the engine's thread for gates | yes | no |
@@ -50,6 +50,13 @@ pub trait Interrupts: Send + Sync {
 /// attaches them; the engine says when. Every method has a default that does nothing, for
 /// VMMs without the feature.
 pub trait StreamHost: Send + Sync {
+    /// Whether a call of the others can take long, or wait for somebody (an ioctl that waits for
+    /// hardware, a lock). Then the worker gives up its other work before it (law 11), which costs a
+    /// wake-up if there is any. Asked once, when the frame is added.
+    fn may_block(&self) -> bool {
+        true
+    }
+
     /// A bound stream's configuration may have changed (CFGI_*): what was derived from its STE or
     /// CDs is to be derived anew before this returns. In ring order: every invalidation before it
     /// has been accepted, none behind it.
@@ -190,7 +197,11 @@ impl Interrupts for NoInterrupts {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PassiveStreams;
 
-impl StreamHost for PassiveStreams {}
+impl StreamHost for PassiveStreams {
+    fn may_block(&self) -> bool {
+        false
+    }
+}
 
 /// The seams of one frame.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 //! the very code that a worker runs.
 
 use crate::commit::serve_together;
+use crate::doorbell::Bell;
 use crate::engine::Engine;
 use crate::error::StartError;
 use crate::ready::ReadySet;
@@ -11,7 +12,7 @@ use crate::seams::Clock;
 use crate::settings::Settings;
 use crate::testing::QueueRegisters;
 use crate::window::Desk;
-use crate::worker::{Look, News, Worker, look, serve};
+use crate::worker::{Look, News, Served, Worker, look, serve};
 use std::sync::Arc;
 use std::time::Duration;
 use vcmdq_sync::atomic::Ordering;
@@ -30,6 +31,22 @@ impl SteppedWorker {
     /// the settings say.
     pub fn turn(&mut self) {
         self.0.turn();
+    }
+}
+
+/// A worker that runs on the caller's thread.
+pub struct ModelWorker(Worker);
+
+impl std::fmt::Debug for ModelWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ModelWorker")
+    }
+}
+
+impl ModelWorker {
+    /// Does what a thread of the engine does until it is stopped.
+    pub fn work_until_stopped(self) {
+        self.0.run();
     }
 }
 
@@ -61,7 +78,7 @@ impl Stepper {
 
     /// Serves a ring as a worker that took it would. Whether anything was consumed.
     pub fn serve(&mut self, ring: &Ring) -> bool {
-        serve(ring, &mut self.desk, self.slice)
+        serve(ring, &mut self.desk, self.slice) == Served::Done(true)
     }
 
     /// Serves rings of one frame together, as a worker does where a call to the backend costs much.
@@ -74,7 +91,8 @@ impl Stepper {
     /// Looks for what a guest has published where nobody rings, as a worker does; consumes
     /// it. Whether anything was consumed.
     pub fn look(&mut self, ring: &Ring) -> bool {
-        look(ring, &mut self.desk, self.slice, 1, News::Serve) == Look::Served(true)
+        let came_to = look(ring, &mut self.desk, self.slice, 1, News::Serve);
+        came_to == Look::Served(Served::Done(true))
     }
 }
 
@@ -96,6 +114,16 @@ impl Engine {
     #[must_use]
     pub fn stepped_worker(&self, index: usize) -> SteppedWorker {
         SteppedWorker(Worker::new(index, self.shared().clone()))
+    }
+
+    /// A worker that begins with a round, or a spare.
+    #[must_use]
+    pub fn model_worker(&self, round: Option<usize>) -> ModelWorker {
+        let shared = self.shared().clone();
+        ModelWorker(match round {
+            Some(round) => Worker::new(round, shared),
+            None => Worker::spare(shared),
+        })
     }
 
     /// Takes the ring that the doorbell announces, if any, and returns its number: what a worker that
@@ -121,6 +149,7 @@ impl Engine {
     /// Sleeps as worker `worker` would, until a doorbell rings. Whether it slept.
     #[must_use]
     pub fn sleep_as(&self, worker: usize) -> bool {
+        self.bell().has_entered(worker);
         self.bell().sleep(worker, None, || false)
     }
 }
@@ -245,5 +274,44 @@ impl Ready {
     #[must_use]
     pub fn take(&self, after: u32) -> Option<u32> {
         self.0.take(after)
+    }
+}
+
+/// One round, one ring, and who goes through the round: for models of a worker that gives it up.
+#[derive(Debug)]
+pub struct OneRound(Bell);
+
+impl Default for OneRound {
+    fn default() -> Self {
+        let bell = Bell::new(1, 1);
+        bell.set_slot(0, 0);
+        Self(bell)
+    }
+}
+
+impl OneRound {
+    /// Rings for the ring.
+    pub fn ring(&self) {
+        self.0.ring(0);
+    }
+
+    /// The worker gives the round up, as it does before a call that can block.
+    pub fn give_up(&self) {
+        self.0.vacate(0);
+        self.0.has_vacated(0, || false);
+    }
+
+    /// A spare sleeps until somebody has to go through the round, and does so.
+    pub fn enter_as_spare(&self) {
+        while self.0.needs_threads() == 0 {
+            self.0.spares().sleep(|| false);
+        }
+        self.0.has_entered(0);
+    }
+
+    /// Takes the ring, if it is ready.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.0.take(0).is_some()
     }
 }

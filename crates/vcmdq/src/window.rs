@@ -207,6 +207,12 @@ pub(crate) struct Desk {
     pub(crate) looks: Looks,
     /// How many more commands may be looked at; counted down at an inline desk only.
     pub(crate) left: u32,
+    /// Who sits here may make calls that block: others do its other work meanwhile (law 11).
+    pub(crate) may_block: bool,
+    /// The command at CONS ends in a call that may block, and has to wait for who may.
+    pub(crate) deferred: bool,
+    /// Such commands are left to others.
+    pub(crate) defers_effects: bool,
     inline: bool,
 }
 
@@ -235,8 +241,28 @@ impl Desk {
             budget: Budget::of(Duration::ZERO),
             looks: Looks::default(),
             left: MAX_WINDOW,
+            may_block: true,
+            deferred: false,
+            defers_effects: false,
             inline: false,
         }
+    }
+
+    /// A desk of a worker: whoever sits here has to give up other work before a call that can block.
+    pub(crate) fn of_worker() -> Self {
+        Self {
+            may_block: false,
+            ..Self::new()
+        }
+    }
+
+    /// Nothing is left of what was begun here.
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            may_block: self.may_block,
+            inline: self.inline,
+            ..Self::new()
+        };
     }
 
     /// A desk at which a doorbell consumes: with a limit, and no command that has an effect.
@@ -253,10 +279,12 @@ impl Desk {
         self.inline
     }
 
-    /// Whether a command with an effect is left to a worker.
+    /// Whether a command with an effect is left to others: to a worker, or to who may block.
     #[inline]
-    pub(crate) fn defers(&self, stop: &Stop) -> bool {
-        self.inline && matches!(stop, Stop::Effect(_))
+    pub(crate) fn defers(&mut self, stop: &Stop) -> bool {
+        let defers = (self.inline || self.defers_effects) && matches!(stop, Stop::Effect(_));
+        self.deferred |= defers && !self.inline;
+        defers
     }
 
     /// A window is done: so many commands have been looked at.

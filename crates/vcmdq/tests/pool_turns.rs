@@ -157,20 +157,19 @@ fn law5_a_ring_that_is_removed_waits_for_its_slice_and_its_place_is_anothers() {
     let log = Log::default();
     let mut guest = Guest::new(&engine, 0, 2, &log);
     guest.add(false, tlbi());
-    guest.held.store(true, Ordering::SeqCst);
+    guest.script.hold(true);
     guest.publish(0, 1);
-    let inside = guest.inside.clone();
-    wait_for("the call", || inside.load(Ordering::SeqCst) == 1);
+    wait_for("the call", || guest.script.is_inside());
     let gone = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             guest.frame.remove_ring(&guest.rings[0].0).unwrap();
-            assert_eq!(guest.inside.load(Ordering::SeqCst), 0, "nobody is inside");
+            assert!(!guest.script.is_inside(), "nobody is");
             gone.store(true, Ordering::SeqCst);
         });
         std::thread::sleep(Duration::from_millis(20));
         assert!(!gone.load(Ordering::SeqCst), "the slice is under way");
-        guest.held.store(false, Ordering::SeqCst);
+        guest.script.hold(false);
     });
     let old = guest.rings[0].0.clone();
     let removed = guest.frame.remove_ring(&old);

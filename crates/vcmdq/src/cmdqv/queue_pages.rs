@@ -144,6 +144,6 @@ impl Ring {
 
     /// The guest has stored into the shared page by way of a trap: somebody will look.
     pub(super) fn look_again(&self) {
-        self.bell.ring(self.index);
+        self.rouse();
     }
 }

@@ -30,7 +30,7 @@ impl Ring {
             meter.rung();
         }
         if self.forward(&self.prod, prod, |word| word) {
-            self.bell.ring(self.index);
+            self.rouse();
         }
     }
 
@@ -46,7 +46,7 @@ impl Ring {
             DoorbellMode::Adaptive { page, .. } => {
                 let word = PageView::new(&**page).prod_word();
                 self.forward(word, prod, u32::to_le);
-                self.bell.ring(self.index);
+                self.rouse();
             }
             _ => return false,
         }

@@ -78,7 +78,7 @@ impl Ring {
         }
         // law5c: what an inline doorbell leaves is nobody's.
         if taken(Site::InlineRest) && !cfg!(break_law5c) {
-            self.bell.ring(self.index);
+            self.rouse();
         }
         true
     }

@@ -37,7 +37,7 @@ impl RegisterFrame {
             self.shared.events.smmu_disabled();
         }
         // The worker of this ring tells the VMM.
-        self.ring.bell.ring(self.ring.index);
+        self.ring.rouse();
     }
 
     pub(super) fn write_strtab_base(

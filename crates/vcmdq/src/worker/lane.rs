@@ -15,6 +15,7 @@
 //! itself instead of waking a worker, which could do no more.
 
 use crate::doorbell::Bell;
+use crate::ready::{above, first_behind};
 use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vcmdq_sync::claim::{Claim, ClaimCell};
 
@@ -46,6 +47,10 @@ impl Lane {
         self.always.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_always(&self) -> bool {
+        self.always.load(Ordering::Relaxed)
+    }
+
     /// The ring is to be served by whoever owns the lane, or enters it next. Release pairs with the
     /// acquire in `take`.
     pub(crate) fn hold(&self, ring: u32) {
@@ -59,32 +64,33 @@ impl Lane {
         self.turn.enter()
     }
 
-    /// One of the rings that are held, behind `after` if there is one. Called by the owner.
+    /// One of the rings that are held: the first behind `after`, round and round. Called by the owner.
     pub(crate) fn take(&self, after: u32) -> Option<u32> {
         loop {
             let which = self.which.load(Ordering::Acquire);
             if which == 0 {
                 return None;
             }
-            let word = which.rotate_right(after / 64).trailing_zeros() + after / 64;
-            let word = word % 64;
-            let bits = self.held[word as usize].load(Ordering::Acquire);
-            if bits == 0 {
-                self.which.fetch_and(!(1 << word), Ordering::AcqRel);
-                // A read-modify-write reads the newest value: what was held before its bit in
-                // `which` was cleared is seen here.
-                if self.held[word as usize].fetch_or(0, Ordering::AcqRel) != 0 {
-                    self.which.fetch_or(1 << word, Ordering::Release);
-                }
-                continue;
-            }
-            let later = bits & u64::MAX.checked_shl(after % 64 + 1).unwrap_or(0);
-            let bit = match (word == after / 64, later) {
-                (true, 1..) => later.trailing_zeros(),
-                _ => bits.trailing_zeros(),
+            let own = after / 64;
+            let here = self.held.get(own as usize);
+            let here = here.map_or(0, |word| word.load(Ordering::Acquire)) & above(after % 64);
+            let (word, bits) = if here != 0 {
+                (own, here)
+            } else {
+                let word = first_behind(which, own);
+                (word, self.held[word as usize].load(Ordering::Acquire))
             };
-            self.held[word as usize].fetch_and(!(1 << bit), Ordering::AcqRel);
-            return Some(word * 64 + bit);
+            if bits != 0 {
+                let bit = bits.trailing_zeros();
+                self.held[word as usize].fetch_and(!(1 << bit), Ordering::AcqRel);
+                return Some(word * 64 + bit);
+            }
+            self.which.fetch_and(!(1 << word), Ordering::AcqRel);
+            // A read-modify-write reads the newest value: what was held before its bit in `which` was
+            // cleared is seen here.
+            if self.held[word as usize].fetch_or(0, Ordering::AcqRel) != 0 {
+                self.which.fetch_or(1 << word, Ordering::Release);
+            }
         }
     }
 
@@ -138,7 +144,7 @@ mod tests {
             order.push(ring);
             last = ring;
         }
-        assert_eq!(order, [7, 5, 64, 4095]);
+        assert_eq!(order, [7, 64, 4095, 5]);
         assert_eq!(lane.take(0), None);
     }
 

@@ -7,10 +7,13 @@
 //!    on, and served by turns.
 //! 3. If there is no news either, it spins a while, then sleeps in the round's bed.
 
-use super::serve::{Look, News, look, serve};
+use super::deaths::survive;
+use super::lane::Lane;
+use super::serve::{Look, News, Served, look, serve};
 use super::waits::Waits;
 use crate::doorbell::pace::Pace;
 use crate::engine::EngineShared;
+use crate::ready::FAN;
 use crate::ring::Ring;
 use crate::rings::Table;
 use crate::window::Desk;
@@ -25,10 +28,12 @@ const LOOKS: u32 = 16;
 /// Looks at many pages in one turn, and between two rings that are ready.
 const PAGES: usize = 32;
 const GLANCES: usize = 8;
+/// Pages that are looked at for more of a frame whose turn it is to make a call that can block.
+const GATHERED: usize = 64;
 /// Rings that are served before anything else is thought of.
 const READY: u32 = 64;
 /// Idle turns between two looks at the clock, which costs more than a turn.
-const TURNS: u32 = 32;
+pub(super) const TURNS: u32 = if cfg!(loom) { 1 } else { 32 };
 
 /// What belongs to a round, whoever goes through it.
 pub(crate) struct Round {
@@ -37,6 +42,8 @@ pub(crate) struct Round {
     version: u64,
     /// Rings whose PROD nobody announces.
     pages: Arc<Vec<Arc<Ring>>>,
+    /// The frame whose they all are, if it is one.
+    frame: Option<Arc<Lane>>,
     /// Which of them was looked at last, and which had news last.
     cursor: usize,
     busy: usize,
@@ -53,6 +60,7 @@ impl Round {
             table: vcmdq_sync::sync::Arc::new(Table::default()),
             version: 0,
             pages: Arc::default(),
+            frame: None,
             cursor: 0,
             busy: 0,
             last: 0,
@@ -61,6 +69,9 @@ impl Round {
         }
     }
 }
+
+/// Whether there was work. `Err` is a ring whose next step may block: it is for its frame's lane.
+type Step = Result<bool, Arc<Ring>>;
 
 /// A worker in its round.
 pub(super) struct Turn<'a> {
@@ -71,13 +82,56 @@ pub(super) struct Turn<'a> {
 
 impl Turn<'_> {
     /// Once round.
-    pub(super) fn go(&mut self) {
+    pub(super) fn go(&mut self) -> Result<(), Arc<Ring>> {
         self.refresh();
-        if !(self.serve_ready() | self.serve_pages()) {
-            self.rest();
-        } else if self.round.pace.has_worked() {
+        let ready = self.serve_ready()?;
+        if !(self.serve_pages()? | ready) {
+            return self.rest();
+        }
+        if self.round.pace.has_worked() {
             self.round.pace.rests(self.shared.clock.now());
         }
+        Ok(())
+    }
+
+    /// A ring of a frame is about to be served in the frame's lane: what else of the frame is ready
+    /// goes along.
+    pub(super) fn gather(&mut self, ring: &Ring) {
+        let lane = &*ring.lane;
+        if !lane.is_always() {
+            return;
+        }
+        let share = ring.place.slot / FAN;
+        let mut ready = self.shared.bell.take_share(share);
+        while ready != 0 {
+            let slot = share * FAN + ready.trailing_zeros();
+            ready &= ready - 1;
+            if let Some(other) = self.round.table.get(slot) {
+                lane.hold(other.index);
+            }
+        }
+        for _ in 0..self.round.pages.len().min(GATHERED) {
+            let page = self.next_page();
+            let other = &self.round.pages[page];
+            let slice = self.shared.settings.slice;
+            if std::ptr::eq(&*other.lane, lane)
+                && look(other, self.desk, slice, 1, News::Tell) == Look::News
+            {
+                lane.hold(other.index);
+            }
+        }
+    }
+
+    /// The round's number, the rings that it knows, and whether it has something to do beside the rings
+    /// of a frame that nobody would wake a worker for.
+    pub(super) fn leave_beside(&self, lane: &Lane) -> (usize, u64, bool) {
+        let of_frame = |frame: &Arc<Lane>| std::ptr::eq(&**frame, lane);
+        let others =
+            !self.round.pages.is_empty() && !self.round.frame.as_ref().is_some_and(of_frame);
+        let awaited = others || !self.round.waits.is_empty();
+        // law11b: nobody is woken to look at the pages.
+        let awaited = awaited && !cfg!(break_law11b);
+        (self.round.index, self.round.version, awaited)
     }
 
     /// Follows rings that come and go.
@@ -95,11 +149,14 @@ impl Turn<'_> {
         round.version = version;
         round.table = self.shared.rings.table();
         round.pages = round.table.polled(round.index);
+        let first = round.pages.first().map(|ring| ring.lane.clone());
+        let all = |lane: &Arc<Lane>| round.pages.iter().all(|r| Arc::ptr_eq(&r.lane, lane));
+        round.frame = first.filter(all);
         round.pace.follow(&round.pages);
     }
 
     /// Serves rings that are ready. Whether any had work.
-    fn serve_ready(&mut self) -> bool {
+    fn serve_ready(&mut self) -> Step {
         let mut worked = false;
         for _ in 0..READY {
             let Some(slot) = self.shared.bell.take(self.round.last) else {
@@ -109,26 +166,30 @@ impl Turn<'_> {
             // Behind the taking: the slot may be another ring's by now.
             self.refresh();
             if let Some(ring) = self.round.table.get(slot) {
-                worked |= serve(ring, self.desk, self.shared.settings.slice);
+                let slice = self.shared.settings.slice;
+                let served = survive(ring, self.desk, |desk| serve(ring, desk, slice));
+                match served {
+                    Some(Served::Blocks) => return Err(ring.clone()),
+                    Some(Served::Done(consumed)) => worked |= consumed,
+                    None => worked = true,
+                }
                 if ring.is_waiting() {
                     self.round.waits.note(ring, self.shared.clock.now());
                 }
             }
-            self.glance();
+            self.glance()?;
         }
-        worked
+        Ok(worked)
     }
 
     /// Looks at a few pages while other rings are being served.
     #[inline]
-    fn glance(&mut self) {
-        let pages = self.round.pages.len();
-        if pages != 0 {
-            for _ in 0..pages.min(GLANCES) {
-                let page = self.next_page();
-                self.look_at(page, 1, News::Announce);
-            }
+    fn glance(&mut self) -> Result<(), Arc<Ring>> {
+        for _ in 0..self.round.pages.len().min(GLANCES) {
+            let page = self.next_page();
+            self.look_at(page, 1, News::Tell)?;
         }
+        Ok(())
     }
 
     fn next_page(&mut self) -> usize {
@@ -138,9 +199,9 @@ impl Turn<'_> {
 
     /// Looks at pages because nothing is ready. Whether any had news.
     #[inline]
-    fn serve_pages(&mut self) -> bool {
+    fn serve_pages(&mut self) -> Step {
         match self.round.pages.len() {
-            0 => false,
+            0 => Ok(false),
             1 => self.look_at(0, LOOKS, self.first_news()),
             pages => self.serve_many(pages),
         }
@@ -148,13 +209,13 @@ impl Turn<'_> {
 
     fn first_news(&self) -> News {
         if self.shared.bell.has_work() {
-            News::Announce
+            News::Tell
         } else {
             News::Serve
         }
     }
 
-    fn serve_many(&mut self, pages: usize) -> bool {
+    fn serve_many(&mut self, pages: usize) -> Step {
         let (mut worked, mut news) = (false, self.first_news());
         for _ in 0..pages.min(PAGES) {
             let page = self.next_page();
@@ -162,35 +223,46 @@ impl Turn<'_> {
             // its guest does not wait until all the idle ones have been looked at.
             let busy = Some(self.round.busy).filter(|busy| *busy != page && *busy < pages);
             for page in [Some(page), busy].into_iter().flatten() {
-                if self.look_at(page, 1, news) {
-                    (worked, news) = (true, News::Announce);
+                if self.look_at(page, 1, news)? {
+                    (worked, news) = (true, News::Tell);
                 }
             }
         }
-        worked
+        Ok(worked)
     }
 
-    /// Whether there was news.
+    /// Whether there was news; what is not served at once is ready then.
     #[inline]
-    fn look_at(&mut self, page: usize, looks: u32, news: News) -> bool {
+    fn look_at(&mut self, page: usize, looks: u32, news: News) -> Step {
         let ring = &self.round.pages[page];
-        let found = look(ring, self.desk, self.shared.settings.slice, looks, news);
-        if let Look::Served(_) = found {
-            if ring.is_waiting() {
-                self.round.waits.note(ring, self.shared.clock.now());
+        let slice = self.shared.settings.slice;
+        let came_to = survive(ring, self.desk, |desk| look(ring, desk, slice, looks, news));
+        let found = match came_to {
+            Some(Look::Nothing) => false,
+            Some(Look::Served(Served::Blocks)) => return Err(ring.clone()),
+            Some(Look::Served(Served::Done(consumed))) => {
+                if ring.is_waiting() {
+                    self.round.waits.note(ring, self.shared.clock.now());
+                }
+                consumed
             }
-        }
-        let found = matches!(found, Look::Served(true) | Look::Announced);
+            Some(Look::News) => {
+                ring.rouse();
+                true
+            }
+            None => true,
+        };
         if found {
             self.round.busy = page;
         }
-        found
+        Ok(found)
     }
 
     /// Nothing to do: goes on looking for a while, then sleeps.
-    fn rest(&mut self) {
+    fn rest(&mut self) -> Result<(), Arc<Ring>> {
         let start = self.shared.clock.now();
         self.looked(start, false);
+        self.attend(start);
         self.round.waits.check(start);
         self.round.pace.rests(start);
         let spin = self.round.pace.spin(self.shared.settings.spin, start);
@@ -199,9 +271,15 @@ impl Turn<'_> {
             for _ in 0..TURNS {
                 looks += 1;
                 hint::spin_loop();
-                if self.has_work() || self.serve_pages() {
+                let step = if self.has_work() {
+                    Ok(true)
+                } else {
+                    self.serve_pages()
+                };
+                if !matches!(step, Ok(false)) {
                     self.round.pace.has_worked();
-                    return self.shared.count_idle(looks, false);
+                    self.shared.count_idle(looks, false);
+                    return step.map(drop);
                 }
             }
             let now = self.shared.clock.now();
@@ -216,6 +294,14 @@ impl Turn<'_> {
             }
         }
         self.sleep(looks);
+        Ok(())
+    }
+
+    /// Looks after rings that a thread has left waiting that has no round.
+    fn attend(&mut self, now: Duration) {
+        for ring in self.shared.take_waiting() {
+            self.round.waits.note(&ring, now);
+        }
     }
 
     fn sleep(&mut self, looks: u32) {
@@ -251,5 +337,6 @@ impl Turn<'_> {
     fn changed(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)
             || self.shared.rings.version() != self.round.version
+            || self.shared.has_waiting()
     }
 }

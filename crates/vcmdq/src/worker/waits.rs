@@ -25,6 +25,10 @@ impl Waits {
         Self(Vec::with_capacity(ROOM))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A ring has been left waiting.
     #[cold]
     pub(crate) fn note(&mut self, ring: &Arc<Ring>, now: Duration) {

@@ -1,7 +1,9 @@
 //! Guests of one engine, each with memory, a frame and a backend of its own.
 
-use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
-use smmu_core::command::{Command, Signal, Tlbi};
+#![expect(dead_code, reason = "each test file uses a part of it")]
+
+use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Cause, Rejected, WaiterId, Wake};
+use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::{MemoryError, store_u64};
 use smmu_core::spec::command::RawCommand;
@@ -11,10 +13,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::testing::HeapMemory;
 use vcmdq::{
-    DoorbellMode, Engine, Frame, FrameSettings, HeapPage, Placement, Ring, RingPage, RingSettings,
-    Seams, Settings, StdThreads,
+    Binding, DoorbellMode, Engine, Frame, FrameSettings, HeapPage, Placement, Ring, RingPage,
+    RingSettings, Seams, Settings, StdThreads, StreamHost,
 };
 
+/// Which calls of a guest's may block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocks {
+    Never,
+    Backend,
+    Host,
+}
+
+const STREAM: StreamId = StreamId(0x10);
 /// Bytes between two rings' entries.
 const STRIDE: u64 = 0x4000;
 pub(crate) const LOG2SIZE: u8 = 10;
@@ -25,6 +36,14 @@ pub(crate) fn sync() -> RawCommand {
 
 pub(crate) fn tlbi() -> RawCommand {
     encode(&Command::Tlbi(Tlbi::NhAll { vmid: Vmid(0) }))
+}
+
+pub(crate) fn cfgi() -> RawCommand {
+    let change = Cfgi::Ste {
+        stream: STREAM,
+        leaf: true,
+    };
+    encode(&Command::Cfgi(change))
 }
 
 pub(crate) fn engine(settings: Settings) -> Engine {
@@ -104,9 +123,72 @@ pub(crate) struct Noting {
     guest: usize,
     log: Log,
     may_block: bool,
+    script: Arc<Script>,
+}
+
+impl Noting {
+    pub(crate) fn new(guest: usize, log: &Log, may_block: bool, script: &Arc<Script>) -> Self {
+        Self {
+            guest,
+            log: log.clone(),
+            may_block,
+            script: script.clone(),
+        }
+    }
+}
+
+/// What a guest's backend and host are to do, and what has happened to them.
+#[derive(Default)]
+pub(crate) struct Script {
     /// While it is set, calls do not return.
-    pub(crate) held: Arc<AtomicBool>,
-    pub(crate) inside: Arc<AtomicU64>,
+    pub(crate) held: AtomicBool,
+    /// Threads inside of calls, and the most there were.
+    pub(crate) inside: AtomicU64,
+    pub(crate) most: AtomicU64,
+    /// So many calls panic from now on.
+    pub(crate) panics: AtomicU64,
+    pub(crate) calls: AtomicU64,
+    pub(crate) effects: AtomicU64,
+    pub(crate) failed_closed: AtomicU64,
+    pub(crate) told: AtomicU64,
+}
+
+impl Script {
+    fn call(&self) {
+        let panics = |left: u64| left.checked_sub(1);
+        let update = self
+            .panics
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, panics);
+        assert!(update.is_err(), "the script says so");
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        while self.held.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn hold(&self, hold: bool) {
+        self.held.store(hold, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_inside(&self) -> bool {
+        self.inside.load(Ordering::SeqCst) != 0
+    }
+}
+
+/// A VMM whose callbacks do what the script says.
+struct Host(Arc<Script>);
+
+impl StreamHost for Host {
+    fn configuration_changed(&self, _stream: StreamId, _change: &Cfgi) {
+        self.0.call();
+        self.0.effects.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn failed_closed(&self, _stream: Option<StreamId>, _cause: Cause) {
+        self.0.told.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Backend for Noting {
@@ -123,11 +205,8 @@ impl Backend for Noting {
     fn submit(&self, _batch: &Batch) -> Result<(), Rejected> {
         let thread = std::thread::current().name().unwrap_or("?").to_owned();
         self.log.lock().unwrap().push((self.guest, thread));
-        self.inside.fetch_add(1, Ordering::SeqCst);
-        while self.held.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        self.inside.fetch_sub(1, Ordering::SeqCst);
+        self.script.call();
+        self.script.calls.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -137,7 +216,9 @@ impl Backend for Noting {
 
     fn attach(&self, _wake: Arc<dyn Wake>) {}
 
-    fn fail_closed(&self, _stream: Option<StreamId>) {}
+    fn fail_closed(&self, _stream: Option<StreamId>) {
+        self.script.failed_closed.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// One VM.
@@ -145,41 +226,43 @@ pub(crate) struct Guest {
     pub(crate) memory: Arc<Memory>,
     pub(crate) frame: Frame,
     pub(crate) rings: Vec<(Arc<Ring>, Option<Arc<HeapPage>>)>,
-    pub(crate) held: Arc<AtomicBool>,
-    pub(crate) inside: Arc<AtomicU64>,
+    pub(crate) script: Arc<Script>,
 }
 
 impl Guest {
     /// Adds a frame with room for `rings` rings; `guest` is what its calls are noted as.
     pub(crate) fn new(engine: &Engine, guest: usize, rings: u64, log: &Log) -> Self {
-        Self::behind(engine, guest, rings, log, false)
+        Self::behind(engine, guest, rings, log, Blocks::Never)
     }
 
-    /// The same behind a backend that may block.
+    /// The same with calls that may block.
     pub(crate) fn behind(
         engine: &Engine,
         guest: usize,
         rings: u64,
         log: &Log,
-        may_block: bool,
+        blocks: Blocks,
     ) -> Self {
         let memory = Arc::new(Memory::new(rings));
-        let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
-        let (held, inside) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let noting = Noting {
-            guest,
-            log: log.clone(),
-            may_block,
-            held: held.clone(),
-            inside: inside.clone(),
+        let mut seams = Seams::new(memory.clone());
+        let script = Arc::<Script>::default();
+        if blocks == Blocks::Host {
+            seams.streams = Arc::new(Host(script.clone()));
+        }
+        let frame = engine.add_frame(FrameSettings::default(), seams);
+        let noting = Noting::new(guest, log, blocks == Blocks::Backend, &script);
+        let placement = Placement::default();
+        let instance = frame.add_instance(Arc::new(noting), placement);
+        let binding = Binding {
+            instance,
+            placement,
         };
-        frame.add_instance(Arc::new(noting), Placement::default());
+        frame.bind(STREAM, binding).unwrap();
         Self {
             memory,
             frame,
             rings: Vec::new(),
-            held,
-            inside,
+            script,
         }
     }
 

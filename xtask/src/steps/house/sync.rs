@@ -19,6 +19,14 @@ const STD_THREADS: &[(&str, &str)] = &[
         "crates/vcmdq/src/doorbell/flipper.rs",
         "it joins a thread that the VMM started",
     ),
+    (
+        "crates/vcmdq/src/worker/staff.rs",
+        "it keeps the threads that the VMM started until they are joined",
+    ),
+    (
+        "crates/vcmdq/src/pinning.rs",
+        "it starts threads in the VMM's place",
+    ),
 ];
 
 /// Only `crates/sync` names atomics and threads: what goes past it, loom does not see.

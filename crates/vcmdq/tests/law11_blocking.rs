@@ -1,0 +1,203 @@
+//! A backend or a callback that blocks delays its own frame only (law 11).
+
+mod pool_world;
+
+use pool_world::*;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use vcmdq::{
+    DoorbellMode, Engine, FrameSettings, InstanceError, Placement, Seams, Settings, StdThreads,
+    Threads,
+};
+
+const WORKERS: usize = 2;
+
+fn settings(spin: Duration) -> Settings {
+    Settings {
+        workers: WORKERS,
+        spin,
+        ..Settings::default()
+    }
+}
+
+/// As many guests as there are workers, or more, inside of calls that do not return.
+struct World {
+    engine: Engine,
+    log: Log,
+    blocked: Vec<Guest>,
+    others: Vec<Guest>,
+}
+
+impl World {
+    fn new(spin: Duration, blocks: Blocks, count: usize) -> Self {
+        let (engine, log) = (engine(settings(spin)), Log::default());
+        let guest = |n| Guest::behind(&engine, n, 3, &log, blocks);
+        let mut blocked: Vec<Guest> = (0..count).map(guest).collect();
+        let command = match blocks {
+            Blocks::Host => cfgi(),
+            _ => tlbi(),
+        };
+        for guest in &mut blocked {
+            (0..3).for_each(|ring| _ = guest.add(ring == 2, command));
+        }
+        let guest = |n: usize| Guest::new(&engine, 10 + n, 2, &log);
+        let mut others: Vec<Guest> = (0..3).map(guest).collect();
+        for guest in &mut others {
+            (0..2).for_each(|ring| _ = guest.add(ring == 1, tlbi()));
+        }
+        Self {
+            engine,
+            log,
+            blocked,
+            others,
+        }
+    }
+
+    fn round_trips(&self, from: u32, to: u32) {
+        for n in from..to {
+            for guest in &self.others {
+                guest.round_trip(0, n);
+                guest.round_trip(1, n);
+            }
+        }
+    }
+
+    /// Threads that have ever called a backend.
+    fn threads(&self) -> usize {
+        let log = self.log.lock().unwrap();
+        let names: BTreeSet<&String> = log.iter().map(|(_, name)| name).collect();
+        names.len()
+    }
+}
+
+fn all_others_go_on(spin: Duration, blocks: Blocks, first: usize) {
+    let mut world = World::new(spin, blocks, WORKERS + 1);
+    for guest in &world.blocked {
+        guest.script.hold(true);
+        guest.publish(first, 1);
+        wait_for("the call", || guest.script.is_inside());
+    }
+    world.round_trips(1, 20);
+    // Whatever the guest of a blocked frame does, and whatever is done to others.
+    for guest in &world.blocked {
+        (0..3).for_each(|ring| guest.publish(ring, 5));
+    }
+    world.round_trips(20, 30);
+    let mut late = Guest::new(&world.engine, 20, 1, &world.log);
+    late.add(false, tlbi());
+    late.round_trip(0, 1);
+    drop(late);
+    world.others.pop();
+    world.round_trips(30, 40);
+    assert_eq!(world.engine.metrics().spares, WORKERS + 1);
+    for guest in &world.blocked {
+        assert!(guest.script.is_inside(), "it has been inside all the time");
+        guest.script.hold(false);
+        (0..3).for_each(|ring| wait_for("the rest", || guest.is_consumed(ring, 5)));
+        assert_eq!(guest.script.most.load(Ordering::SeqCst), 1, "one at a time");
+    }
+    world.round_trips(40, 60);
+    assert!(world.threads() <= 2 * WORKERS + 1, "{}", world.threads());
+    assert!(world.engine.metrics().hand_overs > WORKERS as u64);
+    world.engine.stop();
+}
+
+#[test]
+fn law11_backends_that_block_delay_nobody_else() {
+    all_others_go_on(Duration::from_micros(20), Blocks::Backend, 0);
+}
+
+#[test]
+fn law11_backends_that_block_delay_nobody_else_where_threads_sleep_at_once() {
+    all_others_go_on(Duration::ZERO, Blocks::Backend, 0);
+}
+
+#[test]
+fn law11_backends_that_block_for_a_page_delay_nobody_else() {
+    all_others_go_on(Duration::ZERO, Blocks::Backend, 2);
+}
+
+#[test]
+fn law11_callbacks_that_block_delay_nobody_else() {
+    all_others_go_on(Duration::from_micros(20), Blocks::Host, 0);
+}
+
+/// A short call, and nothing to be done beside it: nobody is woken for it, and nothing is lost when
+/// somebody comes in the middle of it.
+#[test]
+fn law11_short_calls_beside_doorbells_lose_nothing() {
+    let world = World::new(Duration::ZERO, Blocks::Backend, 1);
+    let stop = Stop::default();
+    std::thread::scope(|scope| {
+        let _at_the_end = stop.guard();
+        for ring in 0..3 {
+            let (guest, stop) = (&world.blocked[0], &stop);
+            scope.spawn(move || {
+                let mut n = 0;
+                while !stop.is_set() {
+                    n += 1;
+                    guest.round_trip(ring, n);
+                }
+            });
+        }
+        world.round_trips(1, 400);
+    });
+    world.engine.stop();
+}
+
+#[test]
+fn law11_spares_come_and_go_with_their_frames() {
+    let (engine, log) = (engine(settings(Duration::ZERO)), Log::default());
+    for n in 1..30 {
+        let guest = || Guest::behind(&engine, 0, 1, &log, Blocks::Backend);
+        let mut guests = [guest(), guest()];
+        for guest in &mut guests {
+            guest.add(n % 2 == 0, tlbi());
+            guest.round_trip(0, 1);
+        }
+        // Those of the frames before may just be about to end.
+        assert!(engine.metrics().spares <= 4);
+    }
+    wait_for("their end", || engine.metrics().spares == 0);
+    engine.stop();
+}
+
+/// Threads for the workers, and none besides.
+struct NoSpares;
+
+impl Threads for NoSpares {
+    fn spawn(
+        &self,
+        name: String,
+        body: Box<dyn FnOnce() + Send>,
+    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        if name.contains("spare") {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        StdThreads.spawn(name, body)
+    }
+}
+
+#[test]
+fn law11_an_instance_without_its_spare_is_refused() {
+    let engine = Engine::start(Settings::default(), Arc::new(NoSpares)).unwrap();
+    let memory = vcmdq::testing::HeapMemory::new(4096);
+    let frame = engine.add_frame(FrameSettings::default(), Seams::new(Arc::new(memory)));
+    let log = Log::default();
+    let blocking = Noting::new(0, &log, true, &Arc::default());
+    let refused = frame.try_add_instance(Arc::new(blocking), Placement::default());
+    assert_eq!(
+        refused,
+        Err(InstanceError::Spare(std::io::ErrorKind::WouldBlock))
+    );
+    let other = Noting::new(0, &log, false, &Arc::default());
+    assert!(
+        frame
+            .try_add_instance(Arc::new(other), Placement::default())
+            .is_ok()
+    );
+    assert!(frame.add_ring(DoorbellMode::Trap).is_ok());
+    engine.stop();
+}

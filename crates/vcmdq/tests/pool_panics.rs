@@ -1,0 +1,114 @@
+//! Threads that die by a panic of a backend or a callback: the guest loses nothing (laws 5 and 6), and
+//! the host does not burn (law 8).
+
+mod pool_world;
+
+use pool_world::*;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use vcmdq::Settings;
+
+fn settings() -> Settings {
+    Settings {
+        spin: Duration::from_micros(20),
+        ..Settings::default()
+    }
+}
+
+/// Two calls panic; `rings` rings of the guest have something to do.
+fn loses_nothing(blocks: Blocks, rings: usize) {
+    let (engine, log) = (engine(settings()), Log::default());
+    let mut guest = Guest::behind(&engine, 0, rings as u64, &log, blocks);
+    let command = if blocks == Blocks::Host {
+        cfgi()
+    } else {
+        tlbi()
+    };
+    (0..rings).for_each(|ring| _ = guest.add(ring % 2 == 1, command));
+    guest.script.panics.store(2, Ordering::SeqCst);
+    (0..rings).for_each(|ring| guest.publish(ring, 40));
+    (0..rings).for_each(|ring| wait_for("consumption", || guest.is_consumed(ring, 40)));
+    let commands: u64 = guest
+        .rings
+        .iter()
+        .map(|(ring, _)| ring.metrics().commands)
+        .sum();
+    assert_eq!(commands, 40 * rings as u64);
+    if blocks == Blocks::Host {
+        assert!(guest.script.effects.load(Ordering::SeqCst) >= 40);
+    }
+    let metrics = engine.metrics();
+    assert_eq!((metrics.panics, metrics.broken_rings), (2, 0));
+    for n in 41..100 {
+        (0..rings).for_each(|ring| guest.round_trip(ring, n));
+    }
+    engine.stop();
+}
+
+#[test]
+fn law6_a_backend_that_panics_costs_the_guest_nothing() {
+    loses_nothing(Blocks::Never, 1);
+}
+
+#[test]
+fn law6_a_page_whose_backend_panics_loses_nothing() {
+    loses_nothing(Blocks::Never, 2);
+}
+
+#[test]
+fn law6_a_backend_that_panics_in_a_shared_call_costs_the_guest_nothing() {
+    loses_nothing(Blocks::Backend, 4);
+}
+
+#[test]
+fn law6_a_callback_that_panics_costs_the_guest_nothing() {
+    loses_nothing(Blocks::Host, 1);
+}
+
+/// It fails closed, the VMM is told, and others go on.
+fn is_given_up(blocks: Blocks) {
+    let (engine, log) = (engine(settings()), Log::default());
+    let mut other = Guest::new(&engine, 1, 2, &log);
+    (0..2).for_each(|ring| _ = other.add(ring == 1, tlbi()));
+    let mut guest = Guest::behind(&engine, 0, 1, &log, blocks);
+    guest.add(
+        false,
+        if blocks == Blocks::Host {
+            cfgi()
+        } else {
+            tlbi()
+        },
+    );
+    guest.script.panics.store(u64::MAX, Ordering::SeqCst);
+    guest.publish(0, 3);
+    wait_for("the end", || engine.metrics().broken_rings == 1);
+    for n in 1..50 {
+        guest.publish(0, 3 + n);
+        (0..2).for_each(|ring| other.round_trip(ring, n));
+    }
+    let script = &guest.script;
+    wait_for("the call", || {
+        script.failed_closed.load(Ordering::SeqCst) == 1
+    });
+    let told = u64::from(blocks == Blocks::Host);
+    wait_for("the word", || script.told.load(Ordering::SeqCst) == told);
+    assert_eq!((engine.metrics().panics, guest.rings[0].0.cons()), (3, 0));
+    // And it can be removed.
+    drop(guest);
+    engine.stop();
+}
+
+#[test]
+fn law8_a_command_at_which_every_thread_dies_is_given_up() {
+    is_given_up(Blocks::Never);
+}
+
+#[test]
+fn law8_a_command_at_which_every_thread_dies_in_a_call_that_may_block_is_given_up() {
+    is_given_up(Blocks::Backend);
+}
+
+#[test]
+fn law8_a_command_whose_callback_always_panics_is_given_up() {
+    is_given_up(Blocks::Host);
+}
