@@ -142,7 +142,7 @@ fn main() {
     let row = |(shape, ns): (&Shape, f64)| {
         let costs = shape.software.costs();
         let requests = shape.batches[0].requests();
-        let said = u64::from(costs.call) + requests.iter().map(|r| costs.of(r)).sum::<u64>();
+        let said = u64::from(costs.call) + requests.clone().map(|r| costs.of(&r)).sum::<u64>();
         vec![
             shape.name.to_owned(),
             format!("{ns:.0}"),

@@ -66,7 +66,7 @@ impl Backend for Model {
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         let mut marks = 0;
-        for (index, request) in batch.requests().iter().enumerate() {
+        for (index, request) in batch.requests().enumerate() {
             if let Scope::Addresses { range, .. } = request.scope {
                 let page = range.addr >> 12;
                 let old = self.0.removed.load(Ordering::Relaxed);

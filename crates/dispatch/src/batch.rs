@@ -2,6 +2,7 @@
 
 use crate::backend::WaiterId;
 use crate::invalidation::Invalidation;
+use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
 use smmu_core::Vmid;
 
@@ -23,10 +24,9 @@ pub type Rings = u16;
 pub struct Batch {
     vmid: Vmid,
     waiters: ArrayVec<WaiterId, MAX_WAITERS>,
-    requests: ArrayVec<Invalidation, MAX_BATCH>,
-    origins: ArrayVec<u32, MAX_BATCH>,
-    /// One for each request, but for the last ones that every waiter needs.
-    rings: ArrayVec<Rings, MAX_BATCH>,
+    requests: ArrayVec<Packed, MAX_BATCH>,
+    /// Those requests that name a stream.
+    devices: ArrayVec<Invalidation, MAX_BATCH>,
 }
 
 impl Default for Batch {
@@ -35,8 +35,7 @@ impl Default for Batch {
             vmid: Vmid::default(),
             waiters: ArrayVec::from_iter([WaiterId::default()]),
             requests: ArrayVec::new(),
-            origins: ArrayVec::new(),
-            rings: ArrayVec::new(),
+            devices: ArrayVec::new(),
         }
     }
 }
@@ -62,8 +61,7 @@ impl Batch {
     pub fn restart(&mut self, vmid: Vmid) {
         self.vmid = vmid;
         self.requests.clear();
-        self.origins.clear();
-        self.rings.clear();
+        self.devices.clear();
     }
 
     /// Says whose next barrier covers the batch. Kept by [`restart`](Self::restart).
@@ -96,7 +94,7 @@ impl Batch {
     #[must_use]
     #[inline]
     pub fn rings_of(&self, index: usize) -> Rings {
-        self.rings.get(index).copied().unwrap_or(Rings::MAX)
+        self.requests[index].rings
     }
 
     /// Adds a request of the batch's VMID, for every waiter. `origin` is the earliest command that it
@@ -107,8 +105,7 @@ impl Batch {
     /// If the batch is full: a window has no more commands than a batch has room.
     #[inline]
     pub fn push(&mut self, request: Invalidation, origin: u32) {
-        self.requests.push(request);
-        self.origins.push(origin);
+        self.push_for(Rings::MAX, request, origin);
     }
 
     /// [`push`](Self::push) for some of the waiters only.
@@ -117,19 +114,38 @@ impl Batch {
     ///
     /// If the batch is full.
     pub fn push_for(&mut self, rings: Rings, request: Invalidation, origin: u32) {
-        while self.rings.len() < self.requests.len() {
-            self.rings.push(Rings::MAX);
+        if request.stream().is_none() {
+            return self.push_packed(Packed::of(&request, origin, rings));
         }
-        self.rings.push(rings);
-        self.requests.push(request);
-        self.origins.push(origin);
+        let addr = self.devices.len() as u64;
+        self.devices.push(request);
+        self.push_packed(Packed {
+            key: key::ELSEWHERE,
+            addr,
+            bytes: 0,
+            origin,
+            rings,
+        });
     }
 
-    /// Says which rings need each of the requests that have been pushed; those that `rings` does not
-    /// reach are for every waiter.
-    pub fn share(&mut self, rings: impl Iterator<Item = Rings>) {
-        self.rings.clear();
-        self.rings.extend(rings.take(self.requests.len()));
+    #[inline(always)]
+    pub(crate) fn push_packed(&mut self, request: Packed) {
+        self.requests.push(request);
+    }
+
+    /// What names a stream is [elsewhere](key::ELSEWHERE).
+    #[inline]
+    pub(crate) fn packed(&self) -> &[Packed] {
+        &self.requests
+    }
+
+    #[inline]
+    pub(crate) fn unpack(&self, request: &Packed) -> Invalidation {
+        if request.key & key::KIND == key::ELSEWHERE {
+            self.devices[request.addr as usize]
+        } else {
+            request.unpack()
+        }
     }
 
     /// The VMID of every request.
@@ -140,21 +156,31 @@ impl Batch {
 
     /// The requests, in ring order of what they serve.
     #[must_use]
-    pub fn requests(&self) -> &[Invalidation] {
-        &self.requests
+    pub fn requests(
+        &self,
+    ) -> impl ExactSizeIterator<Item = Invalidation> + DoubleEndedIterator + Clone + '_ {
+        self.requests.iter().map(|request| self.unpack(request))
+    }
+
+    /// Request `index` of [`requests`](Self::requests).
+    ///
+    /// # Panics
+    ///
+    /// If there are no so many.
+    #[must_use]
+    pub fn request(&self, index: usize) -> Invalidation {
+        self.unpack(&self.requests[index])
     }
 
     /// Where request `index` comes from.
     #[must_use]
     pub fn origin(&self, index: usize) -> u32 {
-        self.origins[index]
+        self.requests[index].origin
     }
 
     /// Drops the first `count` requests: they are done.
     pub fn retire(&mut self, count: usize) {
         self.requests.drain(..count);
-        self.origins.drain(..count);
-        self.rings.drain(..count.min(self.rings.len()));
     }
 
     /// Whether nothing is left to do.

@@ -24,24 +24,27 @@
 //! Invalidations of a device's own cache are kept apart and leave last: the device may ask
 //! for a new translation at once, and must not get what a TLBI of this window removes.
 
+mod page;
+
 use crate::backend::BackendCapabilities;
 use crate::batch::{Batch, MAX_BATCH, Rings};
 use crate::costs::Costs;
+use crate::covering::{covers, merge, wider};
 use crate::invalidation::{Invalidation, Scope, Stage};
 use crate::packed::{Packed, key};
+use crate::recent::{LOOK_BACK, Recent};
 use arrayvec::ArrayVec;
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, StreamId, Vmid};
-
-/// How many of the newest requests a new one is compared with. Producers on several CPUs
-/// interleave; each works through its own range.
-const LOOK_BACK: usize = 4;
 
 /// How many of the newest wide requests are asked whether they cover a new one: all of them would make a
 /// window of wide requests cost its square.
 const WIDE: usize = 4;
 /// Looking through a kept request for what a wide one covers, in nanoseconds.
 const LOOK_NS: u64 = 2;
+
+/// The VMID of no request, as a key would have it.
+const NO_VMID: u64 = u64::MAX;
 
 /// A request and the position of the earliest command that it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,11 @@ pub struct Coalescer {
     devices: ArrayVec<Kept, MAX_BATCH>,
     /// Where the newest wide requests lie: new ones may be covered already.
     wide: ArrayVec<usize, WIDE>,
+    recent: Recent,
+    /// The VMID of the newest request, in its key.
+    vmid: u64,
+    /// What a page of 4 KiB costs.
+    page_ns: u64,
     /// Requests of more than one VMID have been kept.
     mixed: bool,
     /// The request that took the last command, where there is one.
@@ -93,6 +101,9 @@ impl Coalescer {
             translations: ArrayVec::new(),
             devices: ArrayVec::new(),
             wide: ArrayVec::new(),
+            recent: Recent::NONE,
+            vmid: NO_VMID,
+            page_ns: 0,
             mixed: false,
             newest: None,
             taken: 0,
@@ -106,6 +117,8 @@ impl Coalescer {
     #[inline]
     pub fn set_costs(&mut self, costs: &Costs) {
         self.costs = *costs;
+        let page = costs.of_addresses(false, Some(Granule::K4), Granule::K4.bytes());
+        self.page_ns = page + u64::from(costs.request);
     }
 
     /// What a backend's work on the requests kept so far costs, in nanoseconds. Never falls within a
@@ -114,6 +127,12 @@ impl Coalescer {
     #[inline]
     pub fn spent(&self) -> u64 {
         self.spent
+    }
+
+    /// Adds to that what somebody else's work costs.
+    #[inline]
+    pub fn charge(&mut self, ns: u64) {
+        self.spent += ns;
     }
 
     /// Forgets everything; ready for the next window, perhaps of another backend.
@@ -126,6 +145,8 @@ impl Coalescer {
         self.translations.clear();
         self.devices.clear();
         self.wide.clear();
+        self.recent.clear();
+        self.vmid = NO_VMID;
         self.mixed = false;
         self.newest = None;
         self.taken = 0;
@@ -216,9 +237,11 @@ impl Coalescer {
     pub fn extend(&mut self, bytes: u64) {
         debug_assert!(self.newest.is_some(), "ends_at has said that there is one");
         if let Some(kept) = self.newest.and_then(|at| self.translations.get_mut(at)) {
-            let before = kept.cost(&self.costs);
-            kept.bytes = kept.bytes.saturating_add(bytes);
-            self.spent += kept.cost(&self.costs) - before;
+            let before = kept.bytes;
+            kept.bytes = before.saturating_add(bytes);
+            self.spent += kept.growth(before, &self.costs);
+            let kept = *kept;
+            self.recent.follow(self.newest.unwrap_or_default(), &kept);
         }
     }
 
@@ -252,17 +275,16 @@ impl Coalescer {
             let kept = &mut self.translations[at];
             let before = kept.bytes;
             if merge(kept, &new, ranges) {
-                if kept.bytes != before {
-                    let grown = kept.cost(&self.costs);
-                    let bytes = before;
-                    self.spent += grown - Packed { bytes, ..*kept }.cost(&self.costs);
-                }
+                self.spent += kept.growth(before, &self.costs);
+                let kept = *kept;
+                self.recent.follow(at, &kept);
                 self.newest = Some(at);
                 return;
             }
         }
         self.newest = Some(self.translations.len());
         self.spent += new.cost(&self.costs);
+        self.recent.follow(self.translations.len(), &new);
         self.keep(new);
     }
 
@@ -298,12 +320,14 @@ impl Coalescer {
             });
             // They lie elsewhere now.
             self.wide.clear();
+            self.recent.clear();
         }
         if self.wide.is_full() {
             self.wide.pop_at(0);
         }
         self.wide.push(self.translations.len());
         let new = Packed::wide(&request, earliest, rings);
+        self.recent.follow(self.translations.len(), &new);
         self.spent += new.cost(&self.costs);
         self.keep(new);
     }
@@ -311,10 +335,10 @@ impl Coalescer {
     #[inline(always)]
     fn keep(&mut self, new: Packed) {
         // Each VMID is a call; those that come by turns are counted too often.
-        let last = self.translations.last();
-        if last.is_none_or(|last| (last.key ^ new.key) & key::VMID != 0) {
+        if self.vmid != new.key & key::VMID {
             self.spent += u64::from(self.costs.call);
-            self.mixed |= !self.translations.is_empty();
+            self.mixed |= self.vmid != NO_VMID;
+            self.vmid = new.key & key::VMID;
         }
         self.translations.push(new);
     }
@@ -338,17 +362,12 @@ impl Coalescer {
         let vmid = first.key & key::VMID;
         batch.restart(key::vmid(first.key));
         for kept in rest.iter().take_while(|kept| kept.key & key::VMID == vmid) {
-            let request = if kept.key & key::KIND != key::ADDRESSES {
-                kept.unpack()
-            } else if self.affords(kept) {
-                kept.addresses()
+            let rings = if self.shared { kept.rings } else { Rings::MAX };
+            if kept.key & key::KIND != key::ADDRESSES || self.affords(kept) {
+                batch.push_packed(Packed { rings, ..*kept });
             } else {
-                wider(&kept.addresses())
-            };
-            batch.push(request, kept.origin);
-        }
-        if self.shared {
-            batch.share(rest.iter().map(|kept| kept.rings));
+                batch.push_for(rings, wider(&kept.addresses()), kept.origin);
+            }
         }
         self.taken += batch.len();
         true
@@ -377,93 +396,4 @@ impl Coalescer {
         let page = key::granule(kept.key).map_or(4096, Granule::bytes);
         kept.bytes <= self.widen_above && (self.ranges || kept.bytes <= page)
     }
-}
-
-/// What covers a request of addresses without naming them.
-fn wider(request: &Invalidation) -> Invalidation {
-    let Scope::Addresses { asid, .. } = request.scope else {
-        return *request;
-    };
-    match asid {
-        // Stage 2 alone has no request of its own for a whole VMID.
-        _ if request.stage != Stage::One => Invalidation {
-            stage: Stage::Both,
-            scope: Scope::Vmid,
-            ..*request
-        },
-        // law7a: an ASID alone, which leaves the globals that addresses would take.
-        Some(asid) if cfg!(break_law7a) => Invalidation {
-            scope: Scope::Context(asid),
-            ..*request
-        },
-        Some(asid) => Invalidation {
-            scope: Scope::ContextAndGlobals(asid),
-            ..*request
-        },
-        None => Invalidation {
-            scope: Scope::Vmid,
-            ..*request
-        },
-    }
-}
-
-/// Whether `wide` removes everything that `narrow` must. Only scopes that are exact about it.
-fn covers(wide: &Invalidation, narrow: &Invalidation) -> bool {
-    match wide.scope {
-        Scope::All => true,
-        Scope::Vmid => {
-            let stage = wide.stage == Stage::Both || narrow.stage == wide.stage;
-            stage && wide.vmid == narrow.vmid && narrow.scope != Scope::All
-        }
-        // law7a: an ASID is taken to cover its addresses.
-        Scope::Context(asid) if cfg!(break_law7a) => {
-            let of = |scope| match scope {
-                Scope::Addresses { asid, .. } => asid,
-                Scope::Context(asid) => Some(asid),
-                _ => None,
-            };
-            wide.vmid == narrow.vmid && of(narrow.scope) == Some(asid)
-        }
-        Scope::Context(_) => wide == narrow,
-        Scope::ContextAndGlobals(asid) => {
-            let of = match narrow.scope {
-                Scope::Context(own) | Scope::ContextAndGlobals(own) => Some(own),
-                Scope::Addresses { asid, .. } => asid,
-                _ => None,
-            };
-            wide.vmid == narrow.vmid && wide.stage == narrow.stage && of == Some(asid)
-        }
-        _ => false,
-    }
-}
-
-/// Makes `kept` cover `new` as well, if one request of addresses can say both; `ranges`: also one that
-/// is longer than either.
-#[inline(always)]
-fn merge(kept: &mut Packed, new: &Packed, ranges: bool) -> bool {
-    if (kept.key ^ new.key) & key::IDENTITY != 0 {
-        return false;
-    }
-    let identical = kept.addr == new.addr && kept.bytes == new.bytes;
-    if !(identical || ranges && touch(kept, new)) {
-        return false;
-    }
-    let end = kept.last().max(new.last());
-    kept.addr = kept.addr.min(new.addr);
-    kept.bytes = (end - kept.addr).saturating_add(1);
-    if (kept.key ^ new.key) & key::TTL != 0 {
-        kept.key &= !key::TTL;
-    }
-    kept.key &= new.key | !key::LEAF;
-    kept.rings |= new.rings;
-    true
-}
-
-/// Whether two ranges overlap or lie side by side, so that their union is a range.
-#[inline(always)]
-fn touch(a: &Packed, b: &Packed) -> bool {
-    let side_by_side = |low: &Packed, high: &Packed| {
-        low.addr <= high.addr && high.addr <= low.last().saturating_add(1)
-    };
-    side_by_side(a, b) || side_by_side(b, a)
 }

@@ -138,7 +138,7 @@ fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mu
 
 /// Brings the first request of the batch through, whatever it takes.
 fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report) {
-    let (request, origin) = (batch.requests()[0], batch.origin(0));
+    let (request, origin) = (batch.request(0), batch.origin(0));
     let rings = batch.rings_of(0);
     let mut cause = cause;
     let mut alone = Batch::like(batch);

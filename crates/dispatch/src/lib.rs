@@ -17,9 +17,11 @@ pub mod backend;
 pub mod batch;
 pub mod coalesce;
 mod costs;
+mod covering;
 pub mod dispatch;
 pub mod invalidation;
 mod packed;
+mod recent;
 
 pub use backend::{
     Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake,

@@ -3,6 +3,7 @@
 use crate::batch::Rings;
 use crate::costs::Costs;
 use crate::invalidation::{Invalidation, Scope, Stage};
+use smmu_core::decode::SinglePage;
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, Vmid};
 
@@ -25,7 +26,7 @@ pub(crate) struct Packed {
 /// leaf TTL    granule any ASID stage  kind   VMID   ASID
 /// ```
 pub(crate) mod key {
-    use super::{Asid, Granule, Stage, TlbiRange, Vmid};
+    use super::{Asid, Granule, SinglePage, Stage, TlbiRange, Vmid};
 
     pub(crate) const VMID: u64 = 0xFFFF << 16;
     pub(crate) const KIND: u64 = 7 << 32;
@@ -34,8 +35,12 @@ pub(crate) mod key {
     pub(crate) const CONTEXT_AND_GLOBALS: u64 = 2 << 32;
     pub(crate) const WHOLE_VMID: u64 = 3 << 32;
     pub(crate) const ALL: u64 = 4 << 32;
+    /// What names a stream does not fit; its place is where an address would be.
+    pub(crate) const ELSEWHERE: u64 = 5 << 32;
+    pub(crate) const STAGE: u64 = 3 << 35;
     pub(crate) const ANY_ASID: u64 = 1 << 37;
     pub(crate) const GRANULE: u64 = 3 << 38;
+    pub(crate) const K4: u64 = 1 << 38;
     pub(crate) const TTL: u64 = 3 << 40;
     pub(crate) const LEAF: u64 = 1 << 42;
     /// What two requests must have in common to become one.
@@ -58,6 +63,15 @@ pub(crate) mod key {
             | range.granule.map_or(0, |granule| granule as u64) << 38
             | u64::from(range.ttl & 3) << 40
             | u64::from(range.leaf) << 42
+    }
+
+    #[inline(always)]
+    pub(crate) fn of_page(page: &SinglePage) -> u64 {
+        of(page.vmid, Stage::One)
+            | K4
+            | u64::from(page.asid.0)
+            | u64::from(page.ttl & 3) << 40
+            | u64::from(page.leaf) << 42
     }
 
     #[inline]
@@ -103,6 +117,34 @@ impl Packed {
         }
     }
 
+    /// Of anything but what names a stream.
+    pub(crate) fn of(request: &Invalidation, origin: u32, rings: Rings) -> Self {
+        let Scope::Addresses { asid, ref range } = request.scope else {
+            return Self::wide(request, origin, rings);
+        };
+        Self {
+            key: key::of_addresses(request.vmid, request.stage, asid, range),
+            addr: range.addr,
+            bytes: range.bytes,
+            origin,
+            rings,
+        }
+    }
+
+    /// One page of 4 KiB of one ASID, which nearly all are.
+    #[inline(always)]
+    pub(crate) fn is_page(&self) -> bool {
+        let kind = self.key & (key::KIND | key::STAGE | key::ANY_ASID | key::GRANULE);
+        kind == key::ADDRESSES | key::K4 && self.bytes == 4096
+    }
+
+    /// The ASID of stage 1 addresses that have one.
+    #[inline(always)]
+    pub(crate) fn asid_of_addresses(&self) -> Option<Asid> {
+        let kind = self.key & (key::KIND | key::STAGE | key::ANY_ASID);
+        (kind == key::ADDRESSES).then(|| key::asid(self.key))
+    }
+
     #[inline]
     pub(crate) fn addresses(&self) -> Invalidation {
         Invalidation {
@@ -134,6 +176,26 @@ impl Packed {
             stage: key::stage(self.key),
             scope,
         }
+    }
+
+    /// It covers what has `key`, too, which differs in level hint and Leaf at most.
+    #[inline(always)]
+    pub(crate) fn also(&mut self, key: u64) {
+        if (self.key ^ key) & key::TTL != 0 {
+            self.key &= !key::TTL;
+        }
+        self.key &= key | !key::LEAF;
+    }
+
+    /// What it costs more than when it had `before` bytes, in nanoseconds.
+    #[inline]
+    pub(crate) fn growth(&self, before: u64, costs: &Costs) -> u64 {
+        // Eight pages of 4 KiB cost what one does.
+        if (before ^ self.bytes) >> 15 == 0 {
+            return 0;
+        }
+        let bytes = before;
+        self.cost(costs) - Self { bytes, ..*self }.cost(costs)
     }
 
     /// In nanoseconds.

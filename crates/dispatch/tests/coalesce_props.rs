@@ -3,6 +3,7 @@
 use dispatch::coalesce::Coalescer;
 use dispatch::{AddressCosts, BackendCapabilities, Batch, Costs, Invalidation, Scope, Stage};
 use proptest::prelude::*;
+use smmu_core::decode::SinglePage;
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, StreamId, Vmid};
 
@@ -76,19 +77,65 @@ fn addressed(range: &TlbiRange, cached: &Cached, any_granule: bool) -> bool {
     }
 }
 
+/// As the first pass hands requests over: single pages on a way of their own, and what continues the
+/// last one by a page is not looked at again.
+#[derive(Default)]
+struct FirstPass {
+    continued_by: Option<Invalidation>,
+}
+
+impl FirstPass {
+    fn push(&mut self, coalescer: &mut Coalescer, request: Invalidation, origin: u32) {
+        let next = |request| {
+            let addr = single_page(&request)?.addr.checked_add(4096)?;
+            let Scope::Addresses { asid, range } = request.scope else {
+                return None;
+            };
+            let range = TlbiRange { addr, ..range };
+            let scope = Scope::Addresses { asid, range };
+            Some(Invalidation { scope, ..request })
+        };
+        if self.continued_by == Some(request) {
+            coalescer.extend(4096);
+            self.continued_by = next(request);
+        } else if let Some(page) = single_page(&request) {
+            let continues = coalescer.push_page(&page, origin);
+            self.continued_by = next(request).filter(|_| continues);
+        } else {
+            coalescer.push(request, origin);
+            self.continued_by = None;
+        }
+    }
+}
+
+fn single_page(request: &Invalidation) -> Option<SinglePage> {
+    let Scope::Addresses { asid, range } = request.scope else {
+        return None;
+    };
+    let page = range.granule == Some(Granule::K4) && range.bytes == 4096 && range.ttl != 0;
+    (page && request.stage == Stage::One).then_some(SinglePage {
+        vmid: request.vmid,
+        asid: asid?,
+        addr: range.addr,
+        ttl: range.ttl,
+        leaf: range.leaf,
+    })
+}
+
 fn coalesced(requests: &[Invalidation], capabilities: &BackendCapabilities) -> Vec<Invalidation> {
     let mut coalescer = Coalescer::new(capabilities);
+    let mut pass = FirstPass::default();
     for (origin, request) in requests.iter().enumerate() {
-        coalescer.push(*request, origin as u32);
+        pass.push(&mut coalescer, *request, origin as u32);
     }
     coalescer.finish();
     let (mut batch, mut all) = (Batch::new(), Vec::new());
     while coalescer.next_batch(&mut batch) {
         assert!(
-            batch.requests().iter().all(|r| r.vmid == batch.vmid()),
+            batch.requests().all(|r| r.vmid == batch.vmid()),
             "one VMID each"
         );
-        all.extend_from_slice(batch.requests());
+        all.extend(batch.requests());
     }
     all
 }
@@ -132,7 +179,15 @@ fn any_request() -> impl Strategy<Value = Invalidation> {
     let vmid = (0u16..2).prop_map(Vmid);
     let asid = || (0u16..3).prop_map(Asid);
     let addresses = |asid, range| Scope::Addresses { asid, range };
+    let single = (0u64..48, 1u8..4, any::<bool>()).prop_map(|(page, ttl, leaf)| TlbiRange {
+        addr: page << 12,
+        bytes: 4096,
+        granule: Some(Granule::K4),
+        ttl,
+        leaf,
+    });
     let scope = prop_oneof![
+        20 => (asid(), single).prop_map(move |(a, r)| addresses(Some(a), r)),
         20 => (asid(), any_range()).prop_map(move |(a, r)| addresses(Some(a), r)),
         4 => any_range().prop_map(move |r| addresses(None, r)),
         3 => asid().prop_map(Scope::Context),
@@ -197,15 +252,16 @@ proptest! {
         });
         coalescer.set_costs(&PRICES);
         let mut said = 0;
+        let mut pass = FirstPass::default();
         for (request, origin) in requests.iter().zip(0..) {
-            coalescer.push(*request, origin);
+            pass.push(&mut coalescer, *request, origin);
             prop_assert!(coalescer.spent() >= said, "it never falls");
             said = coalescer.spent();
         }
         let (mut cost, mut batch) = (0, Batch::new());
         coalescer.finish();
         while coalescer.next_batch(&mut batch) {
-            let requests = batch.requests().iter().map(|request| PRICES.of(request));
+            let requests = batch.requests().map(|request| PRICES.of(&request));
             cost += u64::from(PRICES.call) + requests.sum::<u64>();
         }
         prop_assert!(said >= cost, "{said} said, {cost} it is");
@@ -256,16 +312,18 @@ proptest! {
         let mut origin = 0..;
         for (nth, requests) in (0..).zip(&rings) {
             coalescer.begin_ring(nth);
+            // The next command does not continue another ring's.
+            let mut pass = FirstPass::default();
             for (request, origin) in requests.iter().zip(&mut origin) {
-                coalescer.push(*request, origin);
+                pass.push(&mut coalescer, *request, origin);
             }
         }
         coalescer.finish();
         let mut batch = Batch::new();
         let mut kept = Vec::new();
         while coalescer.next_batch(&mut batch) {
-            let requests = batch.requests().iter().enumerate();
-            kept.extend(requests.map(|(at, request)| (*request, batch.rings_of(at))));
+            let requests = batch.requests().enumerate();
+            kept.extend(requests.map(|(at, request)| (request, batch.rings_of(at))));
         }
         for (nth, requests) in rings.iter().enumerate() {
             let own = |entry: &&Cached| requests.iter().any(|request| must_go(request, entry));
@@ -462,4 +520,64 @@ fn law7_a_range_that_a_backend_cannot_name_becomes_wider() {
     };
     let kept = coalesced(&[ipas], &capabilities(false, u64::MAX));
     assert_eq!((kept[0].stage, kept[0].scope), (Stage::Both, Scope::Vmid));
+}
+
+/// The pages before the top of the address space, and a range that is all of it.
+#[test]
+fn law7_a_page_at_the_top_merges_without_wrapping() {
+    let top = 0xFFFF_FFFF_FFFF_F000;
+    let page = |addr: u64| va(1, page(addr >> 12, Some(Granule::K4), 3));
+    let everything = TlbiRange {
+        addr: 0,
+        bytes: u64::MAX,
+        granule: Some(Granule::K4),
+        ttl: 0,
+        leaf: false,
+    };
+    let capabilities = capabilities(true, u64::MAX);
+    for requests in [
+        vec![page(top), page(top - 0x1000)],
+        vec![page(top - 0x1000), page(top), page(0)],
+        vec![va(1, everything), page(top), page(0x5000)],
+    ] {
+        let kept = coalesced(&requests, &capabilities);
+        for request in &requests {
+            let Scope::Addresses { range, .. } = request.scope else {
+                unreachable!()
+            };
+            let holds = |kept: &Invalidation| match kept.scope {
+                Scope::Addresses { range: own, .. } => {
+                    own.addr <= range.addr && own.last() >= range.last().min(u64::MAX - 1)
+                }
+                _ => false,
+            };
+            assert!(kept.iter().any(holds), "{request:?} of {kept:?}");
+        }
+    }
+}
+
+proptest! {
+    /// A batch gives back what it was given.
+    #[test]
+    fn law7_a_batch_keeps_requests_as_they_are(
+        requests in proptest::collection::vec(any_request(), 2..40), stream: u32,
+    ) {
+        let device = Invalidation {
+            scope: Scope::DeviceTlb {
+                stream: StreamId(stream),
+                pasid: None,
+                global: false,
+                addr: 0x5000,
+                size: 3,
+            },
+            ..Invalidation::everything()
+        };
+        let all: Vec<_> = requests.iter().flat_map(|r| [*r, device]).collect();
+        let mut batch = Batch::new();
+        all.iter().zip(0..).for_each(|(request, at)| batch.push(*request, at));
+        prop_assert!(batch.requests().eq(all.iter().copied()));
+        batch.retire(3);
+        prop_assert!(batch.requests().eq(all[3..].iter().copied()));
+        prop_assert!((0..batch.len()).all(|at| batch.request(at) == all[at + 3]));
+    }
 }

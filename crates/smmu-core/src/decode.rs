@@ -5,6 +5,10 @@
 //! that is legal but does nothing under the present configuration is legal here: illegality
 //! wins over "ignored" (4.1.3), so ATC_INV without ATS is illegal even while SMMUEN is 0.
 
+mod page;
+
+pub use page::{PageForm, SinglePage};
+
 use crate::caps::Capabilities;
 use crate::command::{AtcInv, Cfgi, Command, Msi, PriResponse, ResumeAction, Signal, Tlbi};
 use crate::ids::{Asid, Gpa, Stag, StreamId, SubstreamId, Vmid};

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use smmu_core::caps::Capabilities;
 use smmu_core::command::{AtcInv, Cfgi, Command, Msi, PriResponse, ResumeAction, Signal, Tlbi};
-use smmu_core::decode::{Illegal, decode};
+use smmu_core::decode::{Illegal, PageForm, SinglePage, decode};
 use smmu_core::encode::{encode, pieces};
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::RawCommand;
@@ -111,6 +111,37 @@ proptest! {
                     "{:?} became {:?}", command, again
                 );
             }
+        }
+    }
+
+    /// What is recognised by its form is what the decoder says, and what has the form is recognised.
+    #[test]
+    fn law7_a_single_page_is_recognised_as_the_decoder_decodes_it(
+        dw0 in any_word(), dw1 in any_word(), caps in any_caps(), plain: bool, linux: bool,
+    ) {
+        let caps = if plain { everything() } else { caps };
+        let (mut dw0, mut dw1) = (dw0 & !0xFF | 0x12, dw1);
+        if linux {
+            dw0 &= !0x03f1_f000;
+            dw1 = dw1 & !0xC00 | 0x400;
+        }
+        let raw = RawCommand { dw0, dw1 };
+        let decoded = decode(raw, &caps);
+        let by_form = PageForm::of(&caps).page(raw).map(|page| {
+            let SinglePage { vmid, asid, addr, ttl, leaf } = page;
+            let granule = Some(Granule::K4);
+            let range = TlbiRange { addr, bytes: 4096, granule, ttl, leaf };
+            Command::Tlbi(Tlbi::NhVa { vmid, asid, range })
+        });
+        let is_page = |range: &TlbiRange| {
+            range.granule == Some(Granule::K4) && range.bytes == 4096 && range.ttl != 0
+        };
+        match (by_form, decoded) {
+            (Some(command), decoded) => prop_assert_eq!(decoded, Ok(command)),
+            (None, Ok(Command::Tlbi(Tlbi::NhVa { range, .. }))) => {
+                prop_assert!(!is_page(&range), "{:x?}", raw);
+            }
+            (None, _) => {}
         }
     }
 

@@ -11,10 +11,9 @@ use std::time::Duration;
 pub(crate) const WINDOW: u64 = 100;
 /// An entry that is one range further on than the last one.
 pub(crate) const ENTRY: u64 = 2;
-/// On top of it for any other one: decoder and coalescer.
+/// On top of it for any other one: decoder, coalescer, or what a SYNC takes whose word lies in the
+/// ring.
 pub(crate) const COMMAND: u64 = 6;
-/// A SYNC whose word lies in the ring, or that is seen by CONS.
-pub(crate) const SYNC: u64 = 5;
 /// A call of the VMM's, which may end in one of the host's.
 pub(crate) const CALLBACK: u64 = 500;
 /// A stream that is looked at because a command concerns it.

@@ -10,8 +10,9 @@ use crate::window::{Effect, Stop, Stride, SyncPoint, Window};
 use dispatch::{Invalidation, Stage};
 use smmu_core::Capabilities;
 use smmu_core::command::{Command, Signal};
-use smmu_core::decode::{Illegal, decode, nh_va, signal};
+use smmu_core::decode::{Illegal, PageForm, decode, nh_va, signal};
 use smmu_core::guest_memory::load_le;
+use smmu_core::range::Granule;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::vcmdq::accepts;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
@@ -25,12 +26,28 @@ pub(crate) fn first_pass(
     caps: &Capabilities,
     vcmdq: bool,
 ) -> Option<Stop> {
+    let mut own_cost = window.own_cost;
+    let stop = take_entries(window, entries, caps, vcmdq, &mut own_cost);
+    window.own_cost = own_cost;
+    stop
+}
+
+/// `own_cost` is the window's, where it costs nothing to count.
+#[inline(always)]
+fn take_entries(
+    window: &mut Window,
+    entries: &[AtomicU64],
+    caps: &Capabilities,
+    vcmdq: bool,
+    own_cost: &mut u64,
+) -> Option<Stop> {
+    let form = PageForm::of(caps);
     let mut unread = entries.chunks_exact(2).map(read);
     while let Some(raw) = follow(window, &mut unread) {
         if vcmdq && !accepts(raw) {
             return Some(Stop::Illegal(Illegal::NotThroughVcmdq(raw.opcode())));
         }
-        if !hot(window, raw, caps) {
+        if !page(window, raw, &form) && !hot(window, raw, caps) {
             let command = match decode(raw, caps) {
                 Ok(command) => command,
                 Err(reason) => return Some(Stop::Illegal(reason)),
@@ -46,8 +63,8 @@ pub(crate) fn first_pass(
             }
         }
         window.len += 1;
-        window.own_cost += budget::COMMAND;
-        if window.is_spent() {
+        *own_cost += budget::COMMAND;
+        if window.exceeds(*own_cost) {
             break;
         }
     }
@@ -99,6 +116,29 @@ fn follow(
     other
 }
 
+/// One page, as most commands have it.
+#[inline(always)]
+fn page(window: &mut Window, raw: RawCommand, form: &PageForm) -> bool {
+    if cfg!(break_law6a) {
+        return false;
+    }
+    let Some(page) = form.page(raw) else {
+        return false;
+    };
+    let step = if window.coalescer.push_page(&page, window.len) {
+        Granule::K4.bytes()
+    } else {
+        0
+    };
+    window.invalidations += 1;
+    window.stride = Stride {
+        dw0: raw.dw0,
+        dw1: raw.dw1.wrapping_add(step),
+        step,
+    };
+    true
+}
+
 /// The two commands that hot paths consist of, without the detour through a [`Command`] in memory.
 #[inline(always)]
 fn hot(window: &mut Window, raw: RawCommand, caps: &Capabilities) -> bool {
@@ -131,12 +171,14 @@ fn hot(window: &mut Window, raw: RawCommand, caps: &Capabilities) -> bool {
 fn note_sync(window: &mut Window, raw: RawCommand, signal: Signal) {
     let at = window.len;
     window.syncs.push(SyncPoint { at, raw });
-    window.own_cost += match signal {
-        Signal::Irq { msi: Some(msi) } if window.has_word(msi.addr) => budget::SYNC,
+    // Runs do not go on behind a SYNC often enough to be guessed; the coalescer compares all at once.
+    window.stride.step = 0;
+    match signal {
+        Signal::None | Signal::Sev => {}
+        Signal::Irq { msi: Some(msi) } if window.has_word(msi.addr) => {}
         // A wire, or a word that lies wherever the guest says.
-        Signal::Irq { .. } => budget::CALLBACK,
-        Signal::None | Signal::Sev => budget::SYNC,
-    };
+        Signal::Irq { .. } => window.coalescer.charge(budget::CALLBACK),
+    }
 }
 
 #[inline]

@@ -147,6 +147,13 @@ impl Window {
         self.coalescer.spent() + self.own_cost + u64::from(self.len) * budget::ENTRY
     }
 
+    /// Whether the budget is spent, if that is the own cost of everything but followed entries; of
+    /// those there are too few to matter.
+    #[inline(always)]
+    pub(crate) fn exceeds(&self, own_cost: u64) -> bool {
+        self.coalescer.spent() + own_cost >= self.budget
+    }
+
     #[inline(always)]
     pub(crate) fn is_spent(&self) -> bool {
         self.cost() >= self.budget

@@ -86,7 +86,7 @@ fn law2_without_stage2_the_guests_vmid_is_ignored() {
     let batches = rig.backend.take();
     assert_eq!(batches.len(), 1);
     assert_eq!(batches[0].vmid(), Vmid(0));
-    assert_eq!(batches[0].requests()[0].vmid, Vmid(0));
+    assert_eq!(batches[0].request(0).vmid, Vmid(0));
 }
 
 fn atc_inv(stream: StreamId) -> Command {
@@ -165,7 +165,7 @@ fn what_names_an_asid_goes_to_every_instance_and_what_names_a_stream_to_its_own(
         backend
             .take()
             .iter()
-            .flat_map(|b| b.requests().to_vec())
+            .flat_map(|b| b.requests())
             .map(|r| r.scope)
             .collect()
     };

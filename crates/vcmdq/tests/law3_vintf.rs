@@ -295,7 +295,7 @@ impl Backend for Busy {
     /// An access is going on that whatever is removed concerns.
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         let addresses = |scope| matches!(scope, Scope::Addresses { .. });
-        assert!(batch.requests().iter().all(|r| addresses(r.scope)));
+        assert!(batch.requests().all(|r| addresses(r.scope)));
         self.by
             .lock()
             .unwrap()

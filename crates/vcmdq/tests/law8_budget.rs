@@ -107,7 +107,7 @@ fn slice(rig: &mut Rig, costs: &Costs) -> Option<u64> {
     let requests = batches.iter().flat_map(|batch| batch.requests());
     let calls = batches.len() as u64 * u64::from(costs.call);
     let told = rig.outside.take().len() as u64;
-    Some(calls + requests.map(|r| costs.of(r)).sum::<u64>() + told * CALLBACK)
+    Some(calls + requests.map(|r| costs.of(&r)).sum::<u64>() + told * CALLBACK)
 }
 
 proptest! {

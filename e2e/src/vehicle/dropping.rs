@@ -51,11 +51,7 @@ impl Dropping {
             return false;
         };
         // Translations, not what a device caches itself: those name a stream.
-        if batch
-            .requests()
-            .iter()
-            .any(|request| request.stream().is_some())
-        {
+        if batch.requests().any(|request| request.stream().is_some()) {
             return false;
         }
         let number = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
@@ -75,7 +71,7 @@ impl Backend for Dropping {
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         if self.loses(batch) {
             self.dropped
-                .fetch_add(batch.requests().len() as u64, Ordering::Relaxed);
+                .fetch_add(batch.len() as u64, Ordering::Relaxed);
             return Ok(());
         }
         self.core.submit(batch)

@@ -108,8 +108,8 @@ impl<B: Backend> Backend for Faulty<B> {
             return self.inner.submit(batch);
         };
         let mut part = Batch::like(batch);
-        for (index, request) in batch.requests().iter().take(take).enumerate() {
-            part.push_for(batch.rings_of(index), *request, batch.origin(index));
+        for (index, request) in batch.requests().take(take).enumerate() {
+            part.push_for(batch.rings_of(index), request, batch.origin(index));
         }
         self.inner.submit(&part)?;
         Err(Rejected {

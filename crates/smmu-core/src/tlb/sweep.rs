@@ -3,7 +3,7 @@
 use super::tag::{Matcher, page_number};
 use super::{GLOBALS, PageClass, Space, Tag, Tlb};
 use crate::ids::{Asid, Vmid};
-use crate::range::TlbiRange;
+use crate::range::{Granule, TlbiRange};
 use vcmdq_sync::atomic::{Ordering, fence};
 
 /// So many that a sweeper which is held up between taking its number and logging it would have to miss
@@ -102,6 +102,11 @@ impl<'a> Sweep<'a> {
             }
             let first = page_number(range.addr, class);
             let more = (range.bytes - 1 + offset(range.addr, class)) >> class.shift();
+            if let (0, Some(asid)) = (more, asid) {
+                // So few that they need not be counted.
+                self.page(vmid, asid, class, first);
+                continue;
+            }
             let groups = (first + more) / 8 - first / 8 + 1;
             let sets = groups.saturating_mul(sets_each);
             if sets > sets_left {
@@ -112,6 +117,16 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// Begins to fetch what [`addresses`](Self::addresses) is going to look at for the first page of a
+    /// range. To be called for some ranges in a row: their sets come at the same time then.
+    #[inline]
+    pub fn touch(&self, vmid: Vmid, asid: Asid, addr: u64) {
+        let class = PageClass::from_code(self.present.trailing_zeros());
+        let home = self.tlb.table.home(vmid, Space::Asid(asid));
+        let table = &self.tlb.table;
+        core::hint::black_box(table.touch(&home, class, page_number(addr, class)));
+    }
+
     fn wide(&self, vmid: Vmid, asid: Option<Asid>) {
         match asid {
             Some(asid) => self.asid_and_globals(vmid, asid),
@@ -119,7 +134,27 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// [`addresses`](Self::addresses) of one page of a 4 KiB granule, in whatever page or block it lies.
     #[inline]
+    pub fn page_of_4k(&self, vmid: Vmid, asid: Asid, addr: u64) {
+        let mut classes = self.present & PageClass::bits_of(Some(Granule::K4));
+        while classes != 0 {
+            let class = PageClass::from_code(classes.trailing_zeros());
+            classes &= classes - 1;
+            self.page(vmid, asid, class, page_number(addr, class));
+        }
+    }
+
+    /// One page of one ASID.
+    #[inline(always)]
+    fn page(&self, vmid: Vmid, asid: Asid, class: PageClass, page: u64) {
+        let table = &self.tlb.table;
+        table.take_page(&table.home(vmid, Space::Asid(asid)), class, page);
+        if self.present & GLOBALS != 0 {
+            table.take_page(&table.home(vmid, Space::Global), class, page);
+        }
+    }
+
     fn of_class(&self, vmid: Vmid, asid: Option<Asid>, class: PageClass, first: u64, more: u64) {
         let kind = |space| Tag::of_space(space).kind(class);
         let table = &self.tlb.table;

@@ -19,7 +19,7 @@
 //!    in between, and the leaf is the tag's.
 
 use super::slot::{Filled, Leaf, Slot};
-use super::tag::{Matcher, SpaceBits, State, Tag, page_number};
+use super::tag::{Matcher, STATE_BITS, SpaceBits, State, Tag, page_number};
 use super::{PageClass, Space};
 use crate::ids::Vmid;
 use alloc::boxed::Box;
@@ -216,12 +216,36 @@ impl Table {
     fn take_in(&self, set: usize, matcher: &Matcher) {
         for word in &self.tags[set].0 {
             if matcher.takes(word.load(Ordering::Relaxed)) {
-                // No comparison: if a filler has moved on meanwhile, its entry goes too, which is
-                // allowed; rule 1 keeps the leaf whole. A swap, because it cannot fall between a
-                // filler's `Filling` and `Valid`.
-                word.swap(0, Ordering::Release);
+                Self::empty(word);
             }
         }
+    }
+
+    /// No comparison: if a filler has moved on meanwhile, its entry goes too, which is allowed; rule 1
+    /// keeps the leaf whole. A swap, because it cannot fall between a filler's `Filling` and `Valid`.
+    #[inline(always)]
+    fn empty(word: &AtomicU64) {
+        word.swap(0, Ordering::Release);
+    }
+
+    /// [`take`](Self::take) of one page of a space.
+    #[inline(always)]
+    pub(super) fn take_page(&self, home: &Home, class: PageClass, page: u64) {
+        let set = self.set(home.begin, class, page / 8);
+        // Valid or just being filled. The tag of nothing may match, and is nothing afterwards.
+        let wanted = home.space.tag(class, page).with(State::Empty) << STATE_BITS;
+        for word in &self.tags[set].0 {
+            if word.load(Ordering::Relaxed) << STATE_BITS == wanted {
+                Self::empty(word);
+            }
+        }
+    }
+
+    /// Begins to fetch a set that [`take_page`](Self::take_page) is going to look at.
+    #[inline(always)]
+    pub(super) fn touch(&self, home: &Home, class: PageClass, page: u64) -> u64 {
+        let set = self.set(home.begin, class, page / 8);
+        self.tags[set].0[0].load(Ordering::Relaxed)
     }
 }
 

@@ -18,6 +18,8 @@ const CLASS_AT: u32 = 41;
 const ASID_AT: u32 = 45;
 const GLOBAL: u64 = 1 << 61;
 const STATE_AT: u32 = 62;
+/// Above everything else.
+pub(super) const STATE_BITS: u32 = 64 - STATE_AT;
 
 /// What the slot of a tag is doing, in its two top bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,6 +31,7 @@ use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, Wai
 use crate::batch::Batch;
 use crate::costs::Costs;
 use crate::invalidation::{Invalidation, Scope, Stage};
+use crate::packed::{Packed, key};
 use overdue::Patience;
 use smmu_core::command::Cfgi;
 use smmu_core::config::generation::ConfigGenerations;
@@ -261,14 +262,23 @@ impl Software {
     #[inline]
     fn execute(&self, batch: &Batch) -> Result<(), Rejected> {
         let sweep = self.tlb.sweep(signature(batch));
-        for (index, request) in batch.requests().iter().enumerate() {
-            if request.stream().is_none() {
-                sweep_translations(&sweep, request);
-            } else if self.invalidate_device(request).is_err() {
-                return Err(Rejected {
-                    accepted: index,
-                    cause: Cause::DeviceTimedOut,
-                });
+        for (begin, some) in (0..).step_by(AHEAD).zip(batch.packed().chunks(AHEAD)) {
+            touch(&sweep, some);
+            for (index, request) in (begin..).zip(some) {
+                if request.is_page() {
+                    let (vmid, asid) = (key::vmid(request.key), key::asid(request.key));
+                    sweep.page_of_4k(vmid, asid, request.addr);
+                    continue;
+                }
+                let request = batch.unpack(request);
+                if request.stream().is_none() {
+                    sweep_translations(&sweep, &request);
+                } else if self.invalidate_device(&request).is_err() {
+                    return Err(Rejected {
+                        accepted: index,
+                        cause: Cause::DeviceTimedOut,
+                    });
+                }
             }
         }
         Ok(())
@@ -292,11 +302,27 @@ impl Software {
     }
 }
 
+/// How many requests' sets are fetched at the same time.
+const AHEAD: usize = 16;
+
+/// Requests at random addresses would wait for one set after the other.
+#[inline]
+fn touch(sweep: &Sweep<'_>, requests: &[Packed]) {
+    if let [_, _, ..] = requests {
+        for request in requests {
+            if let Some(asid) = request.asid_of_addresses() {
+                sweep.touch(key::vmid(request.key), asid, request.addr);
+            }
+        }
+    }
+}
+
 fn signature(batch: &Batch) -> Signature {
     let mut signature = Signature::default();
-    for request in batch.requests() {
-        if let Scope::Addresses { asid, .. } = request.scope {
-            signature.add(asid);
+    for request in batch.packed() {
+        if request.key & key::KIND == key::ADDRESSES {
+            let any = request.key & key::ANY_ASID != 0;
+            signature.add((!any).then(|| key::asid(request.key)));
         }
     }
     signature

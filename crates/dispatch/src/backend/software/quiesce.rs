@@ -4,6 +4,7 @@ use super::Software;
 use crate::backend::{Barrier, WaiterId};
 use crate::batch::Batch;
 use crate::invalidation::{Invalidation, Scope, Stage};
+use crate::packed::key;
 use smmu_core::command::Cfgi;
 use smmu_core::guard::{Interest, Mark, Use};
 
@@ -46,7 +47,7 @@ fn interest(request: &Invalidation) -> Interest {
 /// it, and nobody else.
 #[cold]
 fn marks(batch: &Batch, used: &Use) -> Option<Mark> {
-    let matching = batch.requests().iter().enumerate();
+    let matching = batch.requests().enumerate();
     let matching = matching.filter(|(_, request)| could_match(request, used));
     let waiters = matching.flat_map(|(index, _)| batch.waiters_of(index));
     waiters
@@ -59,19 +60,25 @@ impl Software {
     /// watches.
     #[inline]
     pub(super) fn mark_batch(&self, batch: &Batch) {
-        let interests = batch.requests().iter().map(interest);
+        let interests = batch
+            .packed()
+            .iter()
+            .map(|request| match request.asid_of_addresses() {
+                Some(asid) => Interest::of(key::vmid(request.key), asid).and_globals(),
+                None => interest(&batch.unpack(request)),
+            });
         let whom = interests.fold(Interest::NOTHING, Interest::or);
         // Also if no guard was ever used: its fence is what orders the first one's look behind the
         // invalidation. Model: `law3_first_guard_against_sync`.
         if let &[WaiterId(ring)] = batch.waiters() {
             self.guards.mark(Mark::of(ring), whom, |used| {
-                batch.requests().iter().any(|r| could_match(r, used))
+                batch.requests().any(|r| could_match(&r, used))
             });
         } else {
             self.guards.mark_each(whom, |used| marks(batch, used));
         }
         self.watches
-            .tell(|used| batch.requests().iter().any(|r| could_match(r, used)));
+            .tell(|used| batch.requests().any(|r| could_match(&r, used)));
     }
 
     pub(super) fn mark_configuration(&self, change: &Cfgi, waiter: WaiterId) {
