@@ -8,13 +8,13 @@ use dispatch::Backend;
 use smmu_core::guest_memory::GuestMemory;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::{Asid, Gpa};
-use std::hint::spin_loop;
+use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vcmdq::stepping::PageRegisters;
 use vcmdq::testing::QueueRegisters;
-use vcmdq::{DoorbellMode, Engine, HeapPage, Settings};
+use vcmdq::{DoorbellMode, Engine, HeapPage, RingPage, Settings};
 
 /// How PROD gets to the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +65,60 @@ pub fn engine(
     assert_eq!(ring.metrics().syncs, count, "every trip had its SYNC");
 }
 
+/// The same stores and loads with nobody who executes anything: a thread looks at PROD, reads both
+/// commands, clears the SYNC's word and shows CONS. What is left between this and
+/// [`engine`] is the engine.
+///
+/// # Panics
+///
+/// If a thread cannot be started.
+pub fn protocol(
+    pins: Pins,
+    memory: &Arc<dyn GuestMemory>,
+    (count, clock_cost): (u64, u64),
+    trips: &mut Trips,
+) {
+    let page = Arc::new(HeapPage::default());
+    let (guest, shared) = (PageRegisters(page.clone()), memory.clone());
+    let other = pins.answer("protocol".into(), move || {
+        let words = page.words();
+        for number in 0..count {
+            let prod = prod_of(number);
+            while u32::from_le(words[PROD].load(Ordering::Acquire)) != prod {
+                spin_loop();
+            }
+            let slots = shared.words(slot_of(number), 4).expect("the ring is RAM");
+            for word in slots {
+                black_box(word.load(Ordering::Relaxed));
+            }
+            slots[2].store(0, Ordering::Release);
+            words[CONS].store(prod.to_le(), Ordering::Release);
+        }
+    });
+    let publish = |prod| guest.write_prod(prod);
+    time(trips, count, clock_cost, |n| trip(&**memory, n, publish));
+    other.expect("a thread").join().expect("alive");
+}
+
+/// Words of a shared page.
+const CONS: usize = 0;
+const PROD: usize = 1;
+
+/// Where a trip's TLBI lies.
+fn slot_of(number: u64) -> Gpa {
+    let first = number * 2 % (1 << LOG2SIZE);
+    Gpa(BASE.0 + first * RawCommand::BYTES)
+}
+
+/// PROD behind its SYNC.
+fn prod_of(number: u64) -> u32 {
+    ((number + 1) * 2 % (2 << LOG2SIZE)) as u32
+}
+
 /// One trip, the `number`th since the ring began at slot 0. `publish` writes PROD.
 #[inline]
 pub fn trip(memory: &dyn GuestMemory, number: u64, publish: impl FnOnce(u32)) {
-    let first = number * 2 % (1 << LOG2SIZE);
-    let at = Gpa(BASE.0 + first * RawCommand::BYTES);
+    let at = slot_of(number);
     let slots = memory.words(at, 4).expect("the ring is RAM");
     let sync = sync_to(Gpa(at.0 + RawCommand::BYTES));
     let tlbi = tlbi(Asid(1), number % (1 << 20));
@@ -77,8 +126,7 @@ pub fn trip(memory: &dyn GuestMemory, number: u64, publish: impl FnOnce(u32)) {
     for (slot, word) in slots.iter().zip(words) {
         slot.store(word.to_le(), Ordering::Relaxed);
     }
-    let prod = (number + 1) * 2 % (2 << LOG2SIZE);
-    publish(prod as u32);
+    publish(prod_of(number));
     while u64::from_le(slots[2].load(Ordering::Acquire)) as u32 != 0 {
         spin_loop();
     }

@@ -16,6 +16,8 @@ pub enum Who {
     SharedPage,
     /// The same by a doorbell call to a worker that is awake: what an exit handler adds to its exit.
     Doorbell,
+    /// The stores and loads of the first, with nobody who executes anything.
+    Protocol,
     /// Two rtrb queues.
     Rtrb,
     /// Two of crossbeam's `ArrayQueue`s.
@@ -32,9 +34,10 @@ pub enum Who {
 
 impl Who {
     /// All of them, the engine first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SharedPage,
         Self::Doorbell,
+        Self::Protocol,
         Self::Rtrb,
         Self::ArrayQueue,
         Self::TwoLines,
@@ -49,6 +52,7 @@ impl Who {
         match self {
             Self::SharedPage => "shared page",
             Self::Doorbell => "doorbell call",
+            Self::Protocol => "shared page without an engine",
             Self::Rtrb => "rtrb",
             Self::ArrayQueue => "ArrayQueue",
             Self::TwoLines => "two lines",
@@ -100,6 +104,10 @@ impl Sides {
         match who {
             Who::SharedPage => self.engine(Way::SharedPage, count, trips),
             Who::Doorbell => self.engine(Way::Doorbell, count, trips),
+            Who::Protocol => {
+                let trip = (count, clock_cost);
+                engine_trip::protocol(pins, &self.memory, trip, trips);
+            }
             Who::Rtrb => ping_pong::rtrb(pins, count, clock_cost, trips),
             Who::ArrayQueue => ping_pong::array_queue(pins, count, clock_cost, trips),
             Who::TwoLines => ping_pong::bare(pins, count, clock_cost, trips),

@@ -12,6 +12,8 @@ use vcmdq_benches::trips::{Sides, Who};
 pub const SHARED_PAGE: &str = Who::SharedPage.name();
 /// The same by a doorbell call to a worker that is awake.
 pub const DOORBELL: &str = Who::Doorbell.name();
+/// The stores and loads of the first, with nobody who executes anything.
+pub const PROTOCOL: &str = Who::Protocol.name();
 /// Two rtrb queues.
 pub const RTRB: &str = Who::Rtrb.name();
 /// Two of crossbeam's `ArrayQueue`s.
