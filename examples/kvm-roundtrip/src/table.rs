@@ -13,7 +13,11 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     heading(out, report)?;
     let vcpus = distinct(report, |case| case.vcpus);
     references(out, report)?;
-    for vcpus in vcpus {
+    let consumed = |vcpus: &u32| {
+        let mut rows = report.rows.iter().filter(|row| row.case.vcpus == *vcpus);
+        rows.any(|row| !row.case.mode.is_reference())
+    };
+    for vcpus in vcpus.into_iter().filter(consumed) {
         for backend in [Cost::Software, Cost::Injected] {
             unmaps(out, report, vcpus, backend)?;
         }
@@ -42,6 +46,9 @@ fn heading(out: &mut impl Write, report: &Report) -> fmt::Result {
             format!("{} {cpu}{}", one.thread, if one.shared { "*" } else { "" })
         };
         let placed: Vec<_> = mine.clone().map(place).collect();
+        if placed.is_empty() {
+            continue;
+        }
         let shared = if mine.clone().any(|one| one.shared) {
             "  (* wait for each other)"
         } else {
@@ -95,7 +102,7 @@ fn unmaps(out: &mut impl Write, report: &Report, vcpus: u32, backend: Cost) -> f
         let columns: Vec<_> = sizes
             .iter()
             .copied()
-            .filter(|pages| *pages > u32::from(range))
+            .filter(|pages| modes().any(|mode| report.row(&case(mode, *pages, range)).is_some()))
             .collect();
         let rows: Vec<_> = modes()
             .filter(|mode| {

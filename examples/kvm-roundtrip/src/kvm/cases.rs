@@ -89,6 +89,9 @@ fn consumed(mode: Mode, vcpus: u32, pages: &[u32], cases: &mut Vec<Case>) {
             ..one
         });
     }
+    if !cases.contains(&one) {
+        cases.push(one);
+    }
     cases.push(Case {
         span: Span::Store,
         ..one
