@@ -70,7 +70,7 @@ fn latency(report: &Report) -> Content {
     };
     Content {
         reading,
-        note: "One vCPU that spins, software backend, by the guest's own clock. Grey: no engine."
+        note: "One vCPU that spins, software backend, by the guest's own clock. Grey and purple: no engine."
             .to_owned(),
         terms: rows
             .iter()

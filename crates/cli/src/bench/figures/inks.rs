@@ -9,6 +9,7 @@ use vcmdq_measure::{drains, trips};
 pub(super) fn of_contender(name: &str) -> Ink {
     match name {
         trips::SHARED_PAGE | drains::ENGINE => Hue::Blue.solid(),
+        trips::PROTOCOL => Hue::Blue.dashed(),
         trips::VCMDQ_1 => Hue::Sky.solid(),
         trips::VCMDQ_8 => Hue::Sky.dashed(),
         drains::ENGINE_BARE => Hue::Sky.solid(),
