@@ -122,12 +122,12 @@ fn a_store_beside_a_late_trap() {
 
 #[test]
 fn law5_adaptive_page_is_closed_beside_a_store() {
-    model("adaptive, closing", 3, || a_write_against_a_flip(false));
+    model("adaptive, closing", 2, || a_write_against_a_flip(false));
 }
 
 #[test]
 fn law5_adaptive_page_is_opened_beside_a_store() {
-    model("adaptive, opening", 3, || a_write_against_a_flip(true));
+    model("adaptive, opening", 2, || a_write_against_a_flip(true));
 }
 
 #[test]
