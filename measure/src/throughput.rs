@@ -234,15 +234,17 @@ fn plans(sites: &[Site]) -> Vec<Plan> {
                 });
             }
         }
-        if site.workers == 1 && [FEW, MANY].contains(&(site.rings, site.busy.len())) {
-            plans.push(Plan {
-                site: at,
-                fresh: false,
-                stream: NEIGHBOURS,
-                commands: streams[0].1.clone(),
-                times: Vec::new(),
-            });
-        }
+    }
+    // Side by side, so that both see the machine in the same state.
+    for layout in [FEW, MANY] {
+        let is = |site: &Site| (site.rings, site.busy.len()) == layout && site.workers == 1;
+        plans.extend(sites.iter().position(is).map(|site| Plan {
+            site,
+            fresh: false,
+            stream: NEIGHBOURS,
+            commands: streams[0].1.clone(),
+            times: Vec::new(),
+        }));
     }
     plans
 }
