@@ -11,7 +11,7 @@ use smmu_core::tlb::Tlb;
 const CALL: u32 = 60;
 const REQUEST: u32 = 10;
 /// A set somewhere.
-const SET: u32 = 20;
+const SET: u32 = 12;
 /// One more of the same request: the processor fetches several at the same time.
 const FURTHER_SET: u32 = 5;
 /// The VMM's code: a guess.
