@@ -39,11 +39,17 @@ impl Baseline {
         memory: Arc<dyn GuestMemory>,
         backend: Arc<dyn Backend>,
     ) -> Self {
+        Self::over(OneByOne::new(place, caps, memory, backend))
+    }
+
+    /// Puts a consumer of an empty queue behind the lock.
+    #[must_use]
+    pub fn over(consumer: OneByOne) -> Self {
         Self {
             shown: AtomicU32::new(0),
             gerror: AtomicU32::new(0),
             gerrorn: AtomicU32::new(0),
-            consumer: Mutex::new(OneByOne::new(place, caps, memory, backend)),
+            consumer: Mutex::new(consumer),
         }
     }
 

@@ -32,7 +32,7 @@ pub enum Who {
     OneByOne,
     /// [The same under a mutex](crate::baseline).
     Baseline,
-    /// Under a mutex, with a backend that does nothing.
+    /// Under a mutex, without a backend.
     BaselineBare,
 }
 
@@ -172,8 +172,9 @@ fn contender(laps: &Arc<[Lap]>, who: Who, injected: Option<InjectedCost>) -> Con
             Box::new(Unlocked(memory, inner))
         }
         Who::Baseline | Who::BaselineBare => {
-            let inner = Baseline::new(place, caps, memory.clone(), backend);
-            Box::new(Locked(memory, inner))
+            let inner = OneByOne::new(place, caps, memory.clone(), backend);
+            let inner = if bare { inner.without_backend() } else { inner };
+            Box::new(Locked(memory, Baseline::over(inner)))
         }
     };
     for lap in laps.iter().filter(|_| !bare) {

@@ -15,6 +15,7 @@ use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::register::cerror;
 use smmu_core::{Capabilities, Gpa, GuestMemory};
 use std::fmt;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -50,7 +51,7 @@ pub struct OneByOne {
     base: Gpa,
     geometry: Geometry,
     memory: Arc<dyn GuestMemory>,
-    backend: Arc<dyn Backend>,
+    backend: Option<Arc<dyn Backend>>,
     prod: QueueIndex,
     cons: QueueIndex,
     /// Reused.
@@ -85,7 +86,7 @@ impl OneByOne {
             base: place.base,
             geometry,
             memory,
-            backend,
+            backend: Some(backend),
             prod: start,
             cons: start,
             batch: Batch::new(),
@@ -93,6 +94,13 @@ impl OneByOne {
             lost_atc_inv: false,
             counts: Counts::default(),
         }
+    }
+
+    /// The same without anybody to call: a request is made of each command and dropped.
+    #[must_use]
+    pub fn without_backend(mut self) -> Self {
+        self.backend = None;
+        self
     }
 
     /// What it has done.
@@ -180,10 +188,14 @@ impl OneByOne {
     }
 
     fn execute(&mut self, request: Invalidation) {
+        let Some(backend) = &self.backend else {
+            black_box(&request);
+            return;
+        };
         self.batch.restart(request.vmid);
         self.batch.push(request, 0);
         self.report.clear();
-        dispatch(&*self.backend, &mut self.batch, &mut self.report);
+        dispatch(&**backend, &mut self.batch, &mut self.report);
         self.counts.requests += self.report.requests;
         self.counts.calls += self.report.calls;
         self.lost_atc_inv |= !self.report.unanswered.is_empty();
@@ -193,8 +205,10 @@ impl OneByOne {
         if std::mem::take(&mut self.lost_atc_inv) {
             return Err(cerror::ATC_INV_SYNC);
         }
-        while self.backend.barrier(WaiterId(0)) == Barrier::Pending {
-            std::thread::yield_now();
+        if let Some(backend) = &self.backend {
+            while backend.barrier(WaiterId(0)) == Barrier::Pending {
+                std::thread::yield_now();
+            }
         }
         if let Signal::Irq { msi: Some(msi) } = signal {
             // Nobody is told of a message that goes nowhere: its producer gives up.

@@ -17,7 +17,7 @@ pub const ENGINE_BARE: &str = Who::EngineBare.name();
 pub const ONE_BY_ONE: &str = Who::OneByOne.name();
 /// Synchronous consumption under a mutex, software backend.
 pub const BASELINE: &str = Who::Baseline.name();
-/// Synchronous consumption under a mutex, a backend that does nothing.
+/// Synchronous consumption under a mutex, without a backend.
 pub const BASELINE_BARE: &str = Who::BaselineBare.name();
 
 /// What was measured.

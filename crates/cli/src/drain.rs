@@ -24,7 +24,7 @@ use vcmdq::stepping::Stepper;
 use vcmdq::testing::{QueueError, QueueRegisters};
 use vcmdq::{DoorbellMode, Engine, RingSettings, Settings};
 use vcmdq_benches::baseline::Baseline;
-use vcmdq_benches::one_by_one::Place;
+use vcmdq_benches::one_by_one::{OneByOne, Place};
 use vcmdq_benches::streams;
 use vcmdq_sync::atomic::Ordering;
 
@@ -93,6 +93,7 @@ pub(crate) fn measure(
                 fill(&*memory, &full.commands).map_err(ToolError::Queue)?;
                 let settings = MachineSettings {
                     log2size: full.log2size,
+                    backend: kind,
                     ..settings.clone()
                 };
                 let ns = run(
@@ -160,7 +161,11 @@ fn baseline(
         base: ram(),
         log2size: full.log2size,
     };
-    let consumer = Baseline::new(place, settings.caps, memory, backend);
+    let consumer = OneByOne::new(place, settings.caps, memory, backend);
+    let consumer = Baseline::over(match settings.backend {
+        BackendKind::Nothing => consumer.without_backend(),
+        _ => consumer,
+    });
     Ok(median(
         full,
         rounds,
