@@ -3,8 +3,8 @@
 //! 1. Rings that are ready, by turns; between two of them a glance at a few of the round's pages, so
 //!    that a guest that stores into a page waits for its turn and not for all that is ready.
 //! 2. If nothing is ready, the pages (shared pages, open zones, PRODs in guest memory). News is
-//!    served at once if it is the first in this look round; what is found besides is ready from then
-//!    on, and served by turns.
+//!    served at once if it is the first, or again the same ring's; what is found besides is ready from
+//!    then on, and served by turns.
 //! 3. If there is no news either, it spins a while, then sleeps in the round's bed.
 
 use super::deaths::survive;
@@ -192,8 +192,15 @@ impl Turn<'_> {
         Ok(())
     }
 
+    #[inline]
     fn next_page(&mut self) -> usize {
-        self.round.cursor = (self.round.cursor + 1) % self.round.pages.len();
+        // No division: this is done for each look.
+        let next = self.round.cursor + 1;
+        self.round.cursor = if next < self.round.pages.len() {
+            next
+        } else {
+            0
+        };
         self.round.cursor
     }
 
@@ -216,17 +223,22 @@ impl Turn<'_> {
     }
 
     fn serve_many(&mut self, pages: usize) -> Step {
-        let (mut worked, mut news) = (false, self.first_news());
+        let mut worked = false;
         for _ in 0..pages.min(PAGES) {
             let page = self.next_page();
             // Who has just had a SYNC done will have another one: looked at between any two others,
             // its guest does not wait until all the idle ones have been looked at.
-            let busy = Some(self.round.busy).filter(|busy| *busy != page && *busy < pages);
-            for page in [Some(page), busy].into_iter().flatten() {
-                if self.look_at(page, 1, news)? {
-                    (worked, news) = (true, News::Tell);
-                }
+            let busy = self.round.busy;
+            if busy != page && busy < pages {
+                worked |= self.look_at(busy, 1, self.first_news())?;
             }
+            // More of the same guest's is no reason to let others wait; more of another's has its turn.
+            let news = if worked {
+                News::Tell
+            } else {
+                self.first_news()
+            };
+            worked |= self.look_at(page, 1, news)?;
         }
         Ok(worked)
     }
