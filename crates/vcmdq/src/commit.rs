@@ -215,6 +215,8 @@ impl<'r> Member<'r> {
     /// Does what comes before the first window.
     fn begin(mut self, desk: &mut Desk, slice: Duration) -> Option<Self> {
         self.budget = Budget::of(slice);
+        // Who serves together may block, whatever was left to others at this desk before.
+        desk.defers_effects = false;
         let ring = self.ring;
         let begun = self.with_budget(desk, |consumer, desk| consumer.begin_slice(ring, desk));
         if !begun {

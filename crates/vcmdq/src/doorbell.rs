@@ -93,6 +93,11 @@ impl Bell {
         (sleepers != 0).then(|| sleepers.trailing_zeros() as usize)
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn sleepers(&self) -> u64 {
+        self.sleepers.load(Ordering::Relaxed)
+    }
+
     /// The ring of this number is found in `slot` from now on. Control path.
     pub(crate) fn set_slot(&self, ring: u32, slot: u32) {
         self.slots[ring as usize].store(slot, Ordering::Release);

@@ -325,6 +325,8 @@ impl Ring {
     /// is to be done again. Not now, if somebody is at work in the ring, perhaps in a call that
     /// blocks.
     pub(crate) fn overdue(&self, waited: Duration) -> Option<Duration> {
+        // Dropped behind the claim.
+        let _again = Again(self);
         let Some(mut claim) = self.consumer.try_enter() else {
             return Some(waited + RETRY);
         };

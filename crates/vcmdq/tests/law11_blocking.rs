@@ -164,6 +164,42 @@ fn law11_spares_come_and_go_with_their_frames() {
     engine.stop();
 }
 
+/// Rings that are served together before calls that may block, by a thread that has just left a ring's
+/// effect to the lane.
+#[test]
+fn law11_effects_behind_a_backend_that_blocks_are_not_left_lying() {
+    let settings = settings(Duration::ZERO);
+    let (engine, log) = (Engine::without_workers(settings).unwrap(), Log::default());
+    let mut guest = Guest::behind(&engine, 0, 3, &log, Blocks::Both);
+    (0..3).for_each(|_| _ = guest.add(false, cfgi()));
+    (0..3).for_each(|ring| guest.publish(ring, 1));
+    engine.stepped_worker(0).turn();
+    let consumed: Vec<bool> = (0..3).map(|ring| guest.is_consumed(ring, 1)).collect();
+    assert_eq!(consumed, [true; 3]);
+}
+
+/// Between a worker's look at the table and its taking along of what else of the frame is ready.
+#[test]
+fn law5_a_ring_that_comes_while_its_frame_is_about_to_block_is_served() {
+    let settings = settings(Duration::ZERO);
+    let (engine, log) = (Engine::without_workers(settings).unwrap(), Log::default());
+    let mut guest = Guest::behind(&engine, 0, 2, &log, Blocks::Backend);
+    guest.add(false, tlbi());
+    guest.publish(0, 1);
+    let script = guest.script.clone();
+    script.silent.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.stepped_worker(0).turn());
+        wait_for("a slice", || script.asked.load(Ordering::SeqCst) != 0);
+        guest.add(false, tlbi());
+        guest.publish(1, 1);
+        script.silent.store(false, Ordering::SeqCst);
+    });
+    assert!(guest.is_consumed(0, 1));
+    let ready = engine.take_ready().is_some();
+    assert!(ready || guest.is_consumed(1, 1), "nobody knows of it");
+}
+
 /// Threads for the workers, and none besides.
 struct NoSpares;
 

@@ -165,7 +165,55 @@ impl Gate {
         if taken(Site::GateRings) {
             let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
             rings.iter().for_each(|ring| bell.ring(*ring));
+            drop(rings);
+            if open {
+                // The bell may have woken another worker than the one that has to look by itself.
+                bell.wake_all();
+            }
         }
         flipped
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    struct Nothing;
+
+    impl Passage for Nothing {
+        fn open(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn close(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The ring's pages belong to one round, and a bell for the ring may wake another one.
+    #[test]
+    fn law5_a_way_that_is_opened_wakes_every_worker_that_sleeps() {
+        let bell = Arc::new(Bell::new(1, 3));
+        bell.set_slot(0, 0);
+        let gate = Gate::new(Way::Page(Arc::new(Nothing)), Arc::default());
+        gate.add_ring(0);
+        let (awake, wakes) = channel();
+        for round in 0..3 {
+            let (bell, awake) = (bell.clone(), awake.clone());
+            vcmdq_sync::thread::spawn(move || {
+                bell.sleep(round, None, || false);
+                awake.send(round)
+            });
+        }
+        while bell.sleepers() != 0b111 {
+            vcmdq_sync::thread::yield_now();
+        }
+        gate.flip(true, &bell).expect("can be opened");
+        let soon = || wakes.recv_timeout(Duration::from_secs(10)).ok();
+        let mut woken = [soon(), soon(), soon()];
+        woken.sort_unstable();
+        assert_eq!(woken, [Some(0), Some(1), Some(2)]);
     }
 }

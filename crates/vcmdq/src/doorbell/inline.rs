@@ -17,7 +17,7 @@
 //! So the vCPU waits for nobody, and what it does is bounded.
 
 use crate::consumer::{Consumer, Progress};
-use crate::ring::Ring;
+use crate::ring::{Again, Ring};
 use crate::window::Desk;
 use std::time::Duration;
 use vcmdq_sync::claim::ClaimCell;
@@ -61,6 +61,8 @@ impl Ring {
         let Some(mut desk) = inline.desks[sleeper].enter() else {
             return false;
         };
+        // Dropped behind the claim.
+        let _again = Again(self);
         let Some(mut claim) = self.consumer.enter() else {
             return true;
         };

@@ -182,7 +182,10 @@ impl Worker {
         }
         shared.bell.vacate(index);
         drop(claim);
-        let news = || awaited || shared.rings.version() != version || shared.stops();
+        let news = || {
+            let changed = shared.rings.version() != version || shared.has_waiting();
+            awaited || changed || shared.stops()
+        };
         shared.bell.has_vacated(index, news);
         shared.count_hand_over();
         owner.serve(&mut self.desk);
@@ -208,7 +211,12 @@ impl Worker {
         }
         let leaves = || shared.stops() || shared.staff.is_leaving();
         shared.bell.spares().sleep(leaves);
-        shared.stops() || !shared.staff.dismisses()
+        if shared.stops() || !shared.staff.dismisses() {
+            return true;
+        }
+        // It may have taken a token along that another one is needed for.
+        shared.bell.spares().wake();
+        false
     }
 
     /// Works. `None` if that has unwound somewhere outside of a ring.

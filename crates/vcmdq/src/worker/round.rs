@@ -84,6 +84,7 @@ impl Turn<'_> {
     /// Once round.
     pub(super) fn go(&mut self) -> Result<(), Arc<Ring>> {
         self.refresh();
+        self.attend();
         let ready = self.serve_ready()?;
         if !(self.serve_pages()? | ready) {
             return self.rest();
@@ -103,11 +104,15 @@ impl Turn<'_> {
         }
         let share = ring.place.slot / FAN;
         let mut ready = self.shared.bell.take_share(share);
+        // Behind the taking, as in `serve_ready`: a ring may have come, or the share be another frame's.
+        self.refresh();
         while ready != 0 {
             let slot = share * FAN + ready.trailing_zeros();
             ready &= ready - 1;
-            if let Some(other) = self.round.table.get(slot) {
-                lane.hold(other.index);
+            match self.round.table.get(slot) {
+                Some(other) if std::ptr::eq(&*other.lane, lane) => lane.hold(other.index),
+                Some(other) => other.rouse(),
+                None => {}
             }
         }
         for _ in 0..self.round.pages.len().min(GATHERED) {
@@ -274,8 +279,6 @@ impl Turn<'_> {
     fn rest(&mut self) -> Result<(), Arc<Ring>> {
         let start = self.shared.clock.now();
         self.looked(start, false);
-        self.attend(start);
-        self.round.waits.check(start);
         self.round.pace.rests(start);
         let spin = self.round.pace.spin(self.shared.settings.spin, start);
         let mut looks = 0;
@@ -309,10 +312,16 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Looks after rings that a thread has left waiting that has no round.
-    fn attend(&mut self, now: Duration) {
-        for ring in self.shared.take_waiting() {
-            self.round.waits.note(&ring, now);
+    /// Looks after rings that wait, also those that a thread without a round has left waiting. However
+    /// much there is to do: a guest that floods delays no word about another one's SYNC (law 8).
+    #[inline]
+    fn attend(&mut self) {
+        if !self.round.waits.is_empty() || self.shared.has_waiting() {
+            let now = self.shared.clock.now();
+            for ring in self.shared.take_waiting() {
+                self.round.waits.note(&ring, now);
+            }
+            self.round.waits.check(now);
         }
     }
 

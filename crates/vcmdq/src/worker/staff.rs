@@ -78,16 +78,25 @@ impl EngineShared {
             return Ok(());
         }
         control.handles.retain(|handle| !handle.is_finished());
-        let worker = Worker::spare(self.clone());
         let name = format!("vcmdq-spare-{}", control.hired);
-        // law11c: there are no more threads than workers.
-        if !cfg!(break_law11c) {
-            let spawned = threads.spawn(name, Box::new(move || worker.run()));
-            let handle = spawned.map_err(|error| InstanceError::Spare(error.kind()))?;
-            control.handles.push(handle);
-        }
         control.hired += 1;
         control.spares += 1;
+        // The VMM may take its time, and a doorbell may have to wake who looks in here.
+        drop(control);
+        // law11c: there are no more threads than workers.
+        if cfg!(break_law11c) {
+            return Ok(());
+        }
+        let worker = Worker::spare(self.clone());
+        let spawned = threads.spawn(name, Box::new(move || worker.run()));
+        let mut control = self.staff.control();
+        match spawned {
+            Ok(handle) => control.handles.push(handle),
+            Err(error) => {
+                control.spares -= 1;
+                return Err(InstanceError::Spare(error.kind()));
+            }
+        }
         Ok(())
     }
 
@@ -97,5 +106,39 @@ impl EngineShared {
             self.staff.control().leaving += 1;
             self.bell.spares().wake_all();
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::seams::{StdClock, StdThreads};
+    use crate::settings::Settings;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// One that leaves may have been woken for a round that needs a thread: then another one is.
+    #[test]
+    fn law11_a_spare_that_is_dismissed_takes_no_wake_up_along() {
+        let settings = Settings {
+            spin: Duration::ZERO,
+            ..Settings::default()
+        };
+        let (clock, threads) = (Arc::new(StdClock::default()), Arc::new(StdThreads));
+        let engine = Engine::prepare(settings, clock, Some(threads)).expect("settings");
+        let shared = engine.shared().clone();
+        let rounds = 0..shared.rounds.len();
+        rounds.for_each(|round| shared.bell.has_entered(round));
+        shared.staff.control().spares = 2;
+        shared.dismiss();
+        shared.bell.spares().wake();
+        assert!(!Worker::spare(shared.clone()).idle(&shared), "dismissed");
+        let (woken, wakes) = channel();
+        vcmdq_sync::thread::spawn(move || {
+            shared.bell.spares().sleep(|| false);
+            woken.send(())
+        });
+        wakes.recv_timeout(Duration::from_secs(10)).expect("woken");
     }
 }

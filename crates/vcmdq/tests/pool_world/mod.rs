@@ -2,7 +2,9 @@
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
-use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Cause, Rejected, WaiterId, Wake};
+use dispatch::{
+    Backend, BackendCapabilities, Barrier, Batch, Cause, Costs, Rejected, WaiterId, Wake,
+};
 use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::{MemoryError, store_u64};
@@ -23,6 +25,7 @@ pub(crate) enum Blocks {
     Never,
     Backend,
     Host,
+    Both,
 }
 
 const STREAM: StreamId = StreamId(0x10);
@@ -151,6 +154,14 @@ pub(crate) struct Script {
     pub(crate) effects: AtomicU64,
     pub(crate) failed_closed: AtomicU64,
     pub(crate) told: AtomicU64,
+    /// While it is set, the backend does not say what its work costs.
+    pub(crate) silent: AtomicBool,
+    pub(crate) asked: AtomicU64,
+    /// Accesses under way never end; so often somebody was told.
+    pub(crate) in_use: AtomicBool,
+    pub(crate) overdue: AtomicU64,
+    /// Whoever is told panics, after having done this.
+    pub(crate) when_told: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Script {
@@ -210,8 +221,29 @@ impl Backend for Noting {
         Ok(())
     }
 
+    fn costs(&self) -> Costs {
+        self.script.asked.fetch_add(1, Ordering::SeqCst);
+        while self.script.silent.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        Costs::default()
+    }
+
     fn barrier(&self, _waiter: WaiterId) -> Barrier {
-        Barrier::Done
+        if self.script.in_use.load(Ordering::SeqCst) {
+            Barrier::Pending
+        } else {
+            Barrier::Done
+        }
+    }
+
+    fn overdue(&self, _waiter: WaiterId, _waited: Duration) -> Option<Duration> {
+        self.script.overdue.fetch_add(1, Ordering::SeqCst);
+        if let Some(then) = self.script.when_told.lock().unwrap().take() {
+            then();
+            panic!("the script says so");
+        }
+        Some(Duration::from_millis(1))
     }
 
     fn attach(&self, _wake: Arc<dyn Wake>) {}
@@ -246,11 +278,12 @@ impl Guest {
         let memory = Arc::new(Memory::new(rings));
         let mut seams = Seams::new(memory.clone());
         let script = Arc::<Script>::default();
-        if blocks == Blocks::Host {
+        if matches!(blocks, Blocks::Host | Blocks::Both) {
             seams.streams = Arc::new(Host(script.clone()));
         }
         let frame = engine.add_frame(FrameSettings::default(), seams);
-        let noting = Noting::new(guest, log, blocks == Blocks::Backend, &script);
+        let may_block = matches!(blocks, Blocks::Backend | Blocks::Both);
+        let noting = Noting::new(guest, log, may_block, &script);
         let placement = Placement::default();
         let instance = frame.add_instance(Arc::new(noting), placement);
         let binding = Binding {
