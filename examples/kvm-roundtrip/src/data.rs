@@ -194,6 +194,8 @@ pub struct Row {
     pub exits_per_round: f64,
     /// When Linux's waiter saw its SYNCs.
     pub seen: Option<Seen>,
+    /// The same of each pass.
+    pub seen_by_pass: Vec<Seen>,
     /// What was counted outside of the guest, if anybody executed commands.
     pub host: Option<Host>,
 }
@@ -207,6 +209,29 @@ pub struct Seen {
     pub within_ten: u64,
     /// Seen at the first look behind the first delay, or earlier.
     pub within_first_delay: u64,
+}
+
+impl Seen {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self {
+            syncs: self.syncs + other.syncs,
+            within_ten: self.within_ten + other.within_ten,
+            within_first_delay: self.within_first_delay + other.within_first_delay,
+        }
+    }
+
+    /// The share of SYNCs that were seen as early as `early` says; the median over passes, the lower
+    /// one of two. A pass in which the host moved a thread to another core does not speak for all.
+    #[must_use]
+    pub fn typically(passes: &[Self], early: fn(&Self) -> u64) -> Option<f64> {
+        let passes = passes.iter().filter(|seen| seen.syncs != 0);
+        let share = |seen: &Self| early(seen) as f64 / seen.syncs as f64;
+        let mut shares: Vec<f64> = passes.map(share).collect();
+        shares.sort_unstable_by(f64::total_cmp);
+        shares.get(shares.len().saturating_sub(1) / 2).copied()
+    }
 }
 
 /// What was counted outside of the guest, in all rounds with those that do not count.

@@ -3,7 +3,7 @@
 //! A ratio against an exit is given twice: as measured, and with the cost of the empty exits
 //! that both sides had taken out.
 
-use crate::data::{Case, Cost, Mode, Report, Row, Span, Waiter};
+use crate::data::{Case, Cost, Mode, Report, Row, Seen, Span, Waiter};
 use serde::{Deserialize, Serialize};
 
 /// Which values are good.
@@ -144,23 +144,21 @@ fn shared_page(report: &Report) -> Vec<Goal> {
 
 /// When Linux's waiter sees one TLBI + SYNC.
 fn waiters(report: &Report) -> [Goal; 2] {
-    let seen = |mode| {
+    let share = |mode, early: fn(&Seen) -> u64| {
         let linux = Case {
             waiter: Waiter::Linux,
             ..Case::of(mode)
         };
-        let seen = report.row(&linux)?.seen?;
-        (seen.syncs != 0).then_some(seen)
+        Seen::typically(&report.row(&linux)?.seen_by_pass, early)
     };
-    let share = |of, all| of as f64 / all as f64;
     let goal = |name: &str, measured| Goal {
         name: format!("Linux's waiter: {name}"),
         measured,
         bound: Some(Bound::AtLeast(0.99)),
         without_exits: None,
     };
-    let page = seen(Mode::SharedPage).map(|seen| share(seen.within_ten, seen.syncs));
-    let zone = seen(Mode::Coalesced).map(|seen| share(seen.within_first_delay, seen.syncs));
+    let page = share(Mode::SharedPage, |seen| seen.within_ten);
+    let zone = share(Mode::Coalesced, |seen| seen.within_first_delay);
     [
         goal("shared page, SYNCs seen within ten looks", page),
         goal("coalesced, SYNCs seen within the first delay", zone),

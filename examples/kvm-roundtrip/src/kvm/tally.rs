@@ -16,7 +16,8 @@ pub(crate) struct Tally {
     pub(crate) rounds: u32,
     recorder: Recorder,
     ran: Ran,
-    seen: Seen,
+    seen: Vec<Seen>,
+    pass: Seen,
     host: Option<Host>,
     count: u64,
     ticks: u64,
@@ -30,7 +31,8 @@ impl Tally {
             rounds,
             recorder: Recorder::default(),
             ran: Ran::default(),
-            seen: Seen::default(),
+            seen: Vec::new(),
+            pass: Seen::default(),
             host: None,
             count: 0,
             ticks: 0,
@@ -42,9 +44,9 @@ impl Tally {
         self.recorder.record(ticks);
         self.count += 1;
         self.ticks += ticks;
-        self.seen.syncs += 1;
-        self.seen.within_ten += u64::from(look <= LOOKS);
-        self.seen.within_first_delay += u64::from(look <= LOOKS + 1);
+        self.pass.syncs += 1;
+        self.pass.within_ten += u64::from(look <= LOOKS);
+        self.pass.within_first_delay += u64::from(look <= LOOKS + 1);
     }
 
     /// What the VMM has counted in a pass.
@@ -64,6 +66,7 @@ impl Tally {
 
     pub(crate) fn end_pass(&mut self) {
         self.recorder.end_pass();
+        self.seen.push(std::mem::take(&mut self.pass));
     }
 
     /// How many rounds fit into so many microseconds, judging by those that have been.
@@ -76,12 +79,15 @@ impl Tally {
 
     /// The row.
     pub(crate) fn row(&self, ticks_per_us: f64) -> Row {
+        let waits = self.case.waiter == Waiter::Linux;
+        let seen_by_pass = if waits { self.seen.clone() } else { Vec::new() };
         Row {
             case: self.case,
             rounds: self.count,
             latency: self.recorder.latency(ticks_per_us),
             exits_per_round: self.ran.exits as f64 / self.ran.rounds.max(1) as f64,
-            seen: (self.case.waiter == Waiter::Linux).then_some(self.seen),
+            seen: waits.then(|| self.seen.iter().fold(Seen::default(), Seen::and)),
+            seen_by_pass,
             host: self.host,
         }
     }

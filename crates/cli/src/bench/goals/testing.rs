@@ -65,6 +65,7 @@ impl Synthetic {
             },
             exits_per_round: 0.0,
             seen: None,
+            seen_by_pass: Vec::new(),
             host: None,
         });
         report.rows.last_mut().expect("one was added")
