@@ -200,6 +200,32 @@ fn law5_a_ring_that_comes_while_its_frame_is_about_to_block_is_served() {
     assert!(ready || guest.is_consumed(1, 1), "nobody knows of it");
 }
 
+/// A SYNC that waits for an access has to be told of when it takes too long, also while the only
+/// worker is in another frame's call.
+#[test]
+fn law11_a_sync_that_waits_is_looked_after_beside_anothers_call() {
+    let settings = settings(Duration::ZERO);
+    let (engine, log) = (Engine::without_workers(settings).unwrap(), Log::default());
+    let guest = |n| Guest::behind(&engine, n, 1, &log, Blocks::Backend);
+    let (mut waits, mut blocks) = (guest(0), guest(1));
+    waits.add(false, sync());
+    blocks.add(false, tlbi());
+    let mut worker = engine.stepped_worker(0);
+    waits.script.in_use.store(true, Ordering::SeqCst);
+    waits.publish(0, 1);
+    worker.turn();
+    assert!(waits.rings[0].0.is_waiting());
+    blocks.script.hold(true);
+    blocks.publish(0, 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| worker.turn());
+        wait_for("the call", || blocks.script.is_inside());
+        let sleeps = engine.has_sleeper();
+        blocks.script.hold(false);
+        assert!(!sleeps, "nobody looks after the SYNC");
+    });
+}
+
 /// Threads for the workers, and none besides.
 struct NoSpares;
 
