@@ -16,6 +16,7 @@ use crate::worker::{Look, News, Served, Worker, look, serve};
 use std::sync::Arc;
 use std::time::Duration;
 use vcmdq_sync::atomic::Ordering;
+use vcmdq_sync::claim::ClaimCell;
 
 /// A worker whose loop goes round when the test says so.
 pub struct SteppedWorker(Worker);
@@ -279,13 +280,13 @@ impl Ready {
 
 /// One round, one ring, and who goes through the round: for models of a worker that gives it up.
 #[derive(Debug)]
-pub struct OneRound(Bell);
+pub struct OneRound(Bell, ClaimCell<()>);
 
 impl Default for OneRound {
     fn default() -> Self {
         let bell = Bell::new(1, 1);
         bell.set_slot(0, 0);
-        Self(bell)
+        Self(bell, ClaimCell::new(()))
     }
 }
 
@@ -297,21 +298,27 @@ impl OneRound {
 
     /// The worker gives the round up, as it does before a call that can block.
     pub fn give_up(&self) {
+        let claim = self.1.enter_blocking();
         self.0.vacate(0);
+        drop(claim);
         self.0.has_vacated(0, || false);
     }
 
-    /// A spare sleeps until somebody has to go through the round, and does so.
-    pub fn enter_as_spare(&self) {
-        while self.0.needs_threads() == 0 {
-            self.0.spares().sleep(|| false);
-        }
+    /// A spare sleeps until somebody has to go through the round, and does so until it has taken the
+    /// ring. It may enter a moment before it is needed: then it sleeps in the round's bed.
+    pub fn serve_as_spare(&self) {
+        let claim = loop {
+            if self.0.needs_threads() == 0 {
+                self.0.spares().sleep(|| false);
+            } else if let Some(claim) = self.1.try_enter() {
+                break claim;
+            }
+            vcmdq_sync::thread::yield_now();
+        };
         self.0.has_entered(0);
-    }
-
-    /// Takes the ring, if it is ready.
-    #[must_use]
-    pub fn take(&self) -> bool {
-        self.0.take(0).is_some()
+        while self.0.take(0).is_none() {
+            self.0.sleep(0, None, || false);
+        }
+        drop(claim);
     }
 }

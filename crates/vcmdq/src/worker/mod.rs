@@ -31,7 +31,9 @@ mod waits;
 pub(crate) use deaths::Deaths;
 pub(crate) use lane::Lane;
 pub(crate) use round::Round;
-pub(crate) use serve::{Look, News, Served, look, serve};
+pub(crate) use serve::serve;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use serve::{Look, News, Served, look};
 pub(crate) use spares::Spares;
 pub(crate) use staff::Staff;
 
