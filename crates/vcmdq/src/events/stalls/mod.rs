@@ -214,17 +214,19 @@ impl Stalls {
                 Err(now) => used = now,
             }
         }
-        let start = self.hint.fetch_add(1, Ordering::Relaxed);
-        let found = (0..room).find_map(|n| {
-            let index = (start.wrapping_add(n) % room) as usize;
-            Some((index, self.entries[index].claim()?))
-        });
-        // Others may have taken what this thread was about to find, and given back what it had
-        // passed: rare, and the same as full.
-        if found.is_none() {
-            self.give_back();
+        // So many entries are free as may still be taken, at any time: who finds none was beaten to
+        // what lay before him while another one was given back behind him, and looks again.
+        loop {
+            let start = self.hint.fetch_add(1, Ordering::Relaxed);
+            let found = (0..room).find_map(|n| {
+                let index = (start.wrapping_add(n) % room) as usize;
+                Some((index, self.entries[index].claim()?))
+            });
+            if found.is_some() {
+                return found;
+            }
+            vcmdq_sync::hint::spin_loop();
         }
-        found
     }
 
     fn give_back(&self) {
