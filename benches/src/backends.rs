@@ -79,6 +79,16 @@ impl InjectedCost {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
         self.per_call + self.per_command * requests
     }
+
+    /// As a backend says it.
+    fn said(self) -> Costs {
+        let nanos = |time: Duration| u32::try_from(time.as_nanos()).unwrap_or(u32::MAX);
+        Costs {
+            call: nanos(self.per_call),
+            request: nanos(self.per_command),
+            ..Costs::NOTHING
+        }
+    }
 }
 
 /// What a [`Costly`] has been asked for.
@@ -96,6 +106,7 @@ pub struct Costly {
     inner: Arc<dyn Backend>,
     cost: InjectedCost,
     may_block: bool,
+    says_price: bool,
     calls: AtomicU64,
     commands: AtomicU64,
 }
@@ -115,6 +126,7 @@ impl Costly {
     pub fn new(inner: Arc<dyn Backend>, cost: InjectedCost) -> Self {
         Self {
             may_block: inner.capabilities().may_block,
+            says_price: false,
             inner,
             cost,
             calls: AtomicU64::new(0),
@@ -126,6 +138,14 @@ impl Costly {
     #[must_use]
     pub fn may_block(mut self, may_block: bool) -> Self {
         self.may_block = may_block;
+        self
+    }
+
+    /// The same, saying what its calls cost. Else it says what the one inside costs: what is injected
+    /// is waited for, which is no reason for smaller calls.
+    #[must_use]
+    pub fn says_price(mut self) -> Self {
+        self.says_price = true;
         self
     }
 
@@ -147,9 +167,13 @@ impl Backend for Costly {
         }
     }
 
-    /// Without what is injected: its calls are waited for, which is no reason for smaller ones.
     fn costs(&self) -> Costs {
-        self.inner.costs()
+        let inner = self.inner.costs();
+        if self.says_price {
+            inner.and(self.cost.said())
+        } else {
+            inner
+        }
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
@@ -230,5 +254,11 @@ mod tests {
         let costly = Costly::new(inner.clone(), InjectedCost::HOST);
         assert_eq!(costly.capabilities(), inner.capabilities());
         assert!(costly.may_block(true).capabilities().may_block);
+        let costly = Costly::new(inner.clone(), InjectedCost::HOST);
+        assert_eq!(costly.costs(), inner.costs());
+        let dearer = costly.says_price().costs();
+        assert_eq!(dearer.call, inner.costs().call + 5_000);
+        assert_eq!(dearer.request, inner.costs().request + 2_400);
+        assert!(dearer.is_long_call());
     }
 }

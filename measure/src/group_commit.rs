@@ -30,6 +30,8 @@ pub const ONE_RING: &str = "8 producers, one ring";
 pub const ONE_RING_BLOCKING: &str = "8 producers, one ring, calls can block";
 /// Each producer has a ring of its own, as with VCMDQs.
 pub const RINGS: &str = "8 producers, 8 rings of one frame";
+/// The same with a backend that says what its calls cost.
+pub const RINGS_LONG: &str = "8 producers, 8 rings of one frame, calls are long";
 /// The same with a backend of which the engine knows that its calls can block.
 pub const RINGS_BLOCKING: &str = "8 producers, 8 rings of one frame, calls can block";
 /// One ring, consumed synchronously under a mutex.
@@ -90,6 +92,14 @@ struct Site {
     _engine: Option<(Vm, Engine)>,
 }
 
+/// What the backend says of its calls.
+#[derive(Clone, Copy)]
+enum Says {
+    Nothing,
+    Long,
+    Blocks,
+}
+
 fn costly() -> Costly {
     Costly::new(small_software(), InjectedCost::CALL)
 }
@@ -112,15 +122,14 @@ impl Site {
         }
     }
 
-    fn engine(
-        name: &'static str,
-        pair: &Pair,
-        rings: usize,
-        may_block: bool,
-    ) -> Result<Self, String> {
+    fn engine(name: &'static str, pair: &Pair, rings: usize, says: Says) -> Result<Self, String> {
         let engine = Engine::start(Settings::default(), Arc::new(pair.workers()));
         let engine = engine.map_err(|error| error.to_string())?;
-        let costly = Arc::new(costly().may_block(may_block));
+        let costly = Arc::new(match says {
+            Says::Nothing => costly(),
+            Says::Long => costly().says_price(),
+            Says::Blocks => costly().may_block(true),
+        });
         let mut vm = Vm::new(&engine, costly.clone(), (rings, LOG2SIZE), Door::Call)?;
         let queues = std::mem::take(&mut vm.queues);
         Ok(Self::new(name, costly, queues, Some((vm, engine))))
@@ -224,10 +233,11 @@ pub(crate) fn measure(
     let rounds = options.rounds(21, 2);
     let count = options.rounds(300, 20) as u64;
     let mut sites = [
-        Site::engine(ONE_RING, pair, 1, false)?,
-        Site::engine(ONE_RING_BLOCKING, pair, 1, true)?,
-        Site::engine(RINGS, pair, PRODUCERS, false)?,
-        Site::engine(RINGS_BLOCKING, pair, PRODUCERS, true)?,
+        Site::engine(ONE_RING, pair, 1, Says::Nothing)?,
+        Site::engine(ONE_RING_BLOCKING, pair, 1, Says::Blocks)?,
+        Site::engine(RINGS, pair, PRODUCERS, Says::Nothing)?,
+        Site::engine(RINGS_LONG, pair, PRODUCERS, Says::Long)?,
+        Site::engine(RINGS_BLOCKING, pair, PRODUCERS, Says::Blocks)?,
         Site::baseline(),
     ];
     progress.part(Part::GroupCommit, rounds as u64);

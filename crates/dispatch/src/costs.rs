@@ -96,6 +96,17 @@ impl Costs {
         }
     }
 
+    /// From here on a call is worth waking another thread for, which goes on with the caller's other
+    /// work, in nanoseconds.
+    pub const LONG_CALL: u32 = 2_000;
+
+    /// Whether a call alone lasts so long that it is to be treated like one that can block: other rings
+    /// are served meanwhile, and those of the same frame that come meanwhile share the next call.
+    #[must_use]
+    pub fn is_long_call(&self) -> bool {
+        self.call >= Self::LONG_CALL
+    }
+
     /// Of a request, in nanoseconds.
     #[must_use]
     pub fn of(&self, request: &Invalidation) -> u64 {

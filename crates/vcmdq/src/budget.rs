@@ -4,7 +4,9 @@
 //! Nanoseconds of a machine of today, as `cargo bench -p vcmdq-benches` shows them. They decide when a
 //! worker looks at its other rings, nothing else.
 
+use crate::instance::Instance;
 use dispatch::Costs;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A window: fetch, barrier, CONS.
@@ -45,12 +47,12 @@ impl Budget {
         self.0 == 0 && !cfg!(break_law8b)
     }
 
-    /// What a window may cost. A call that may block is made for whole windows: it is paid once for
-    /// all of them, and meanwhile somebody else has the worker's other rings.
+    /// What a window may cost. A call that is made in the frame's lane is made for whole windows: it is
+    /// paid once for all of them, and meanwhile somebody else has the worker's other rings.
     #[inline]
-    pub(crate) fn of_window(self, may_block: bool) -> u64 {
+    pub(crate) fn of_window(self, in_lane: bool) -> u64 {
         // law8c: a window is as long as what is published, whatever its commands cost.
-        if may_block || cfg!(break_law8b) || cfg!(break_law8c) {
+        if in_lane || cfg!(break_law8b) || cfg!(break_law8c) {
             u64::MAX
         } else {
             self.0
@@ -58,7 +60,119 @@ impl Budget {
     }
 }
 
-/// Of backends that get the same requests.
-pub(crate) fn sum(costs: impl Iterator<Item = Costs>) -> Costs {
-    costs.reduce(Costs::and).unwrap_or(Costs::NOTHING)
+/// Slices of a ring that go by what the backends have said before they are asked again. What they say
+/// follows slowly from what they hold.
+const ASKED_EVERY: u8 = 16;
+
+/// What the backends behind a ring have said that their work costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedCosts {
+    costs: Costs,
+    /// Slices until they are asked again.
+    left: u8,
+}
+
+impl Default for AskedCosts {
+    fn default() -> Self {
+        Self {
+            costs: Costs::NOTHING,
+            left: 0,
+        }
+    }
+}
+
+impl AskedCosts {
+    /// For one more slice. All of the instances get the same requests.
+    #[inline]
+    pub(crate) fn of(&mut self, instances: &[Arc<Instance>]) -> &Costs {
+        if self.left == 0 {
+            self.ask(instances);
+        }
+        self.left -= 1;
+        &self.costs
+    }
+
+    #[cold]
+    fn ask(&mut self, instances: &[Arc<Instance>]) {
+        let costs = instances.iter().map(|instance| instance.backend.costs());
+        self.costs = costs.reduce(Costs::and).unwrap_or(Costs::NOTHING);
+        self.left = ASKED_EVERY;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::instance::{InstanceId, Placement};
+    use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
+    use smmu_core::StreamId;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Each call costs what is set.
+    #[derive(Default)]
+    struct Priced(AtomicU32);
+
+    impl Backend for Priced {
+        fn capabilities(&self) -> BackendCapabilities {
+            BackendCapabilities {
+                ranges: true,
+                ranges_of_any_granule: false,
+                caches_contexts: false,
+                may_block: false,
+                widen_above: u64::MAX,
+            }
+        }
+
+        fn costs(&self) -> Costs {
+            Costs {
+                call: self.0.load(Ordering::Relaxed),
+                ..Costs::NOTHING
+            }
+        }
+
+        fn submit(&self, _batch: &Batch) -> Result<(), Rejected> {
+            Ok(())
+        }
+
+        fn barrier(&self, _waiter: WaiterId) -> Barrier {
+            Barrier::Done
+        }
+
+        fn attach(&self, _wake: Arc<dyn Wake>) {}
+
+        fn fail_closed(&self, _stream: Option<StreamId>) {}
+    }
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self, _waiter: WaiterId) {}
+    }
+
+    #[test]
+    fn law8_backends_that_become_dearer_are_asked_again_soon() {
+        let backends = [Arc::new(Priced::default()), Arc::new(Priced::default())];
+        let instance = |backend: &Arc<Priced>| {
+            let wake = Arc::new(Nobody);
+            let placement = Placement::default();
+            Arc::new(Instance::new(
+                InstanceId(0),
+                placement,
+                backend.clone(),
+                wake,
+            ))
+        };
+        let instances: Vec<_> = backends.iter().map(instance).collect();
+        let mut asked = AskedCosts::default();
+        assert_eq!(asked.of(&[]).call, 0);
+        asked = AskedCosts::default();
+        backends[0].0.store(3, Ordering::Relaxed);
+        backends[1].0.store(4, Ordering::Relaxed);
+        assert_eq!(asked.of(&instances).call, 7, "both get every request");
+        backends[1].0.store(40, Ordering::Relaxed);
+        let seen: Vec<_> = (0..ASKED_EVERY)
+            .map(|_| asked.of(&instances).call)
+            .collect();
+        assert_eq!(seen.last(), Some(&43), "{seen:?}");
+    }
 }

@@ -134,7 +134,7 @@ fn open(members: &mut Members<'_>, desk: &mut Desk) {
         let before = desk.window.cost();
         let allowed = member
             .claim
-            .with(|consumer| member.budget.of_window(consumer.capabilities.may_block));
+            .with(|consumer| member.budget.of_window(consumer.calls_in_lane));
         desk.window.allow(allowed);
         member.part = Some(member.claim.with(|consumer| {
             let covering = consumer.is_covering();
@@ -167,7 +167,7 @@ fn cover(members: &mut Members<'_>, desk: &mut Desk) {
         desk.window.allow(
             member
                 .claim
-                .with(|consumer| left.of_window(consumer.capabilities.may_block)),
+                .with(|consumer| left.of_window(consumer.calls_in_lane)),
         );
         member.claim.with(|consumer| {
             if !consumer.is_covering() {

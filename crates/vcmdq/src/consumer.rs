@@ -3,7 +3,7 @@
 //! A [`Consumer`] is worked on by whoever has claimed the ring, one thread at a time. It is
 //! the private truth about CONS and errors; registers and shared pages show copies.
 
-use crate::budget::{self, Budget};
+use crate::budget::{AskedCosts, Budget};
 use crate::cmdqv::cover::Cover;
 use crate::effect::Configuring;
 use crate::events::Mark;
@@ -64,6 +64,10 @@ pub(crate) struct Consumer {
     pub(crate) memory: Arc<dyn GuestMemory>,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) capabilities: BackendCapabilities,
+    /// Some backend's calls are made by whoever owns the frame's lane, for whole windows.
+    pub(crate) calls_in_lane: bool,
+    /// What the backends' work costs.
+    pub(crate) costs: AskedCosts,
     pub(crate) frame: Arc<FrameShared>,
     /// How often a thread has died while it worked here.
     pub(crate) deaths: Deaths,
@@ -103,7 +107,7 @@ impl Consumer {
             if desk.budget.is_spent() || desk.left == 0 {
                 return (Progress::More, true);
             }
-            if self.capabilities.may_block && !desk.may_block {
+            if self.calls_in_lane && !desk.may_block {
                 return (Progress::Blocks, worked);
             }
             worked = true;
@@ -121,16 +125,6 @@ impl Consumer {
         }
     }
 
-    /// What the backends say now that their work costs.
-    #[inline]
-    fn ask_costs(&self, desk: &mut Desk) {
-        let costs = self
-            .instances
-            .iter()
-            .map(|instance| instance.backend.costs());
-        desk.window.coalescer.set_costs(&budget::sum(costs));
-    }
-
     /// What comes before the first window of a slice. False if the slice is used up by it.
     #[inline]
     pub(crate) fn begin_slice(&mut self, ring: &Ring, desk: &mut Desk) -> bool {
@@ -145,7 +139,8 @@ impl Consumer {
             }
         }
         self.start_clock(ring, desk);
-        self.ask_costs(desk);
+        let costs = self.costs.of(&self.instances);
+        desk.window.coalescer.set_costs(costs);
         true
     }
 

@@ -155,8 +155,8 @@ impl EngineShared {
 /// is called and that ring is not served any more. This needs unwinding. With `panic = "abort"` such a
 /// panic ends the process; what holds in either build is that no guest can make the engine itself panic.
 ///
-/// Beside the workers there is a spare thread for each frame with calls that can block: a backend with
-/// `may_block`, or a `StreamHost` that may.
+/// Beside the workers there is a spare thread for each frame with calls that can block or are long: a
+/// backend with `may_block` or [long calls](dispatch::Costs::is_long_call), or a `StreamHost` that may.
 pub struct Engine {
     shared: Arc<EngineShared>,
     workers: Mutex<Vec<JoinHandle<()>>>,

@@ -1,5 +1,6 @@
 //! One guest-visible SMMU: its streams, instances and rings.
 
+use crate::budget::AskedCosts;
 use crate::cmdqv::cover::Cover;
 use crate::cmdqv::group::{Group, Member, Vintf};
 use crate::cmdqv::state as cmdqv;
@@ -11,7 +12,7 @@ use crate::engine::EngineShared;
 use crate::error::{BindError, InstanceError, RemoveError, RestoreError, RingError};
 use crate::events::EventSink;
 use crate::fetch::Entries;
-use crate::instance::{Instance, InstanceId, Placement};
+use crate::instance::{Instance, InstanceId, Placement, calls_in_lane};
 use crate::registers::gate::IrqGate;
 use crate::ring::{DoorbellMode, Ring};
 use crate::rings::Home;
@@ -140,21 +141,21 @@ impl Frame {
         }
     }
 
-    /// The same. If the backend may block, or the frame's [`StreamHost`] may, one spare thread is
-    /// hired for the frame, so that a call that blocks delays no other one (law 11); nothing is added
-    /// if there is none to be had.
+    /// The same. If the backend may block or has [long calls](dispatch::Costs::is_long_call), or the
+    /// frame's [`StreamHost`] may block, one spare thread is hired for the frame, so that such a call
+    /// delays no other frame (law 11); nothing is added if there is none to be had.
     pub fn try_add_instance(
         &self,
         backend: Arc<dyn Backend>,
         placement: Placement,
     ) -> Result<InstanceId, InstanceError> {
         let mut control = self.control();
-        let blocks = backend.capabilities().may_block;
-        if (blocks || self.shared.host_blocks) && !control.spare {
+        let in_lane = calls_in_lane(&*backend);
+        if (in_lane || self.shared.host_blocks) && !control.spare {
             self.engine.hire()?;
             control.spare = true;
         }
-        if blocks {
+        if in_lane {
             self.shared.lane.always_blocks();
         }
         let id = InstanceId(control.instances.len() as u32);
@@ -225,6 +226,8 @@ impl Frame {
             memory: control.memory.clone(),
             instances: Vec::new(),
             capabilities: NOTHING,
+            calls_in_lane: false,
+            costs: AskedCosts::default(),
             frame: self.shared.clone(),
             deaths: Deaths::default(),
             watched: None,
@@ -456,4 +459,6 @@ fn set_instances(consumer: &mut Consumer, instances: &[Arc<Instance>]) {
         .iter()
         .map(|instance| instance.backend.capabilities());
     consumer.capabilities = all.fold(NOTHING, BackendCapabilities::and);
+    consumer.calls_in_lane = instances.iter().any(|instance| instance.in_lane);
+    consumer.costs = AskedCosts::default();
 }

@@ -23,6 +23,13 @@ pub struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) placement: Placement,
     pub(crate) backend: Arc<dyn Backend>,
+    /// Its calls are made in the frame's lane: they can block, or are long.
+    pub(crate) in_lane: bool,
+}
+
+/// Whether a backend's calls are made by whoever owns the frame's lane.
+pub(crate) fn calls_in_lane(backend: &dyn Backend) -> bool {
+    backend.capabilities().may_block || backend.costs().is_long_call()
 }
 
 impl Instance {
@@ -36,6 +43,7 @@ impl Instance {
         Self {
             id,
             placement,
+            in_lane: calls_in_lane(&*backend),
             backend,
         }
     }

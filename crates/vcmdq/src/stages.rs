@@ -17,7 +17,7 @@ impl Consumer {
         published: u32,
     ) -> bool {
         desk.window.restart(&self.capabilities);
-        let share = desk.budget.of_window(self.capabilities.may_block);
+        let share = (desk.budget).of_window(self.calls_in_lane && !desk.is_inline());
         desk.window.allow(share);
         let mut part = self.open::<SEEN>(ring, desk, published, published.min(desk.left));
         let room = desk.left.saturating_sub(desk.window.len);

@@ -1,11 +1,11 @@
-//! Rings whose backend may block share calls as workers serve them.
+//! Rings whose backend may block, or has long calls, share calls as workers serve them.
 
 mod common;
 #[expect(dead_code, reason = "other test files use more of it")]
 mod shared_world;
 
 use common::*;
-use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
+use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Costs, Rejected, WaiterId, Wake};
 use shared_world::base;
 use smmu_core::guest_memory::store_u64;
 use smmu_core::{Gpa, StreamId};
@@ -20,6 +20,8 @@ use vcmdq::{
 /// Keeps its first caller until it is let go.
 #[derive(Default)]
 struct Slow {
+    may_block: bool,
+    call: u32,
     requests: Mutex<Vec<usize>>,
     entered: AtomicBool,
     open: Mutex<bool>,
@@ -29,8 +31,15 @@ struct Slow {
 impl Backend for Slow {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
-            may_block: true,
+            may_block: self.may_block,
             ..backend().capabilities()
+        }
+    }
+
+    fn costs(&self) -> Costs {
+        Costs {
+            call: self.call,
+            ..Costs::default()
         }
     }
 
@@ -62,12 +71,11 @@ fn wait(what: &str, done: impl Fn() -> bool) {
 }
 
 /// One call is under way; what is published meanwhile leaves in the next one, whosever it is.
-#[test]
-fn law4_rings_that_come_while_a_call_is_under_way_share_the_next_one() {
+fn come_while_a_call_is_under_way(slow: Slow) {
     let engine = Engine::start(Settings::default(), Arc::new(StdThreads)).unwrap();
     let memory = Arc::new(HeapMemory::with_regions(&[(Gpa(0), base(9).0)]));
     let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory.clone()));
-    let slow = Arc::new(Slow::default());
+    let slow = Arc::new(slow);
     frame.add_instance(slow.clone(), Placement::default());
     let add = |index: usize| -> Arc<Ring> {
         let ring = frame.add_ring(DoorbellMode::Trap).unwrap();
@@ -93,4 +101,21 @@ fn law4_rings_that_come_while_a_call_is_under_way_share_the_next_one() {
     assert_eq!(*slow.requests.lock().unwrap(), [1, 7]);
     let shared = |ring: &Arc<Ring>| ring.metrics().shared_windows;
     assert_eq!(rings.iter().map(shared).sum::<u64>(), 7);
+}
+
+#[test]
+fn law4_rings_that_come_while_a_call_is_under_way_share_the_next_one() {
+    come_while_a_call_is_under_way(Slow {
+        may_block: true,
+        ..Slow::default()
+    });
+}
+
+/// Nothing is said of blocking; a call that costs so much is worth sharing all the same.
+#[test]
+fn law4_long_calls_are_shared_like_those_that_can_block() {
+    come_while_a_call_is_under_way(Slow {
+        call: Costs::LONG_CALL,
+        ..Slow::default()
+    });
 }

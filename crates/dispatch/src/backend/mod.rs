@@ -111,9 +111,10 @@ pub trait Backend: Send + Sync {
     /// What it can be asked for; constant.
     fn capabilities(&self) -> BackendCapabilities;
 
-    /// What batches cost by now. Asked at the beginning of a slice, from workers: must be cheap. The
-    /// worker ends a window when its share is used up, unless a call [may
-    /// block](BackendCapabilities::may_block): then it is made for whole windows.
+    /// What batches cost by now. Asked from workers at the beginning of a slice, each time or every few
+    /// slices: must be cheap. The worker ends a window when its share is used up, unless a call [may
+    /// block](BackendCapabilities::may_block): then it is made for whole windows. The same is done
+    /// for [long calls](Costs::is_long_call), if this says so when the backend is put behind a frame.
     fn costs(&self) -> Costs {
         Costs::default()
     }

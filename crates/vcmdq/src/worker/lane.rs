@@ -1,6 +1,6 @@
-//! Calls that can block, one thread at a time for each frame (law 11).
+//! Calls that can block or are long, one thread at a time for each frame (law 11).
 //!
-//! A worker that finds that a ring's next step may block does not take it. It *holds* the ring in its
+//! A worker that finds that a ring's next step may be such a call does not take it. It *holds* the ring in its
 //! frame's lane and enters the lane:
 //!
 //! * If it becomes the owner, it gives up its round, so that somebody else serves what else is ready,
@@ -11,7 +11,7 @@
 //! So at most one thread for each frame is inside calls that can block, and one spare for each frame
 //! with such calls is enough for all workers to go on.
 //!
-//! While the lane of a frame with a backend that may block is taken, a doorbell holds the ring by
+//! While the lane of a frame with such a backend is taken, a doorbell holds the ring by
 //! itself instead of waking a worker, which could do no more.
 
 use crate::doorbell::Bell;
@@ -42,7 +42,7 @@ impl Lane {
         }
     }
 
-    /// A backend that may block stands behind the frame.
+    /// A backend that may block, or has long calls, stands behind the frame.
     pub(crate) fn always_blocks(&self) {
         self.always.store(true, Ordering::Relaxed);
     }

@@ -5,7 +5,7 @@ use super::from_rows::distributions;
 use crate::bench::plot::{Axis, Dot, Dots, Hue, Ink, Panel, Plot, Row, Scale, Table, Unit, digits};
 use vcmdq_measure::data::Latencies;
 use vcmdq_measure::group_commit::{
-    BASELINE, GroupCase, GroupCommit, ONE_RING, ONE_RING_BLOCKING, RINGS_BLOCKING,
+    BASELINE, GroupCase, GroupCommit, ONE_RING, ONE_RING_BLOCKING, RINGS_BLOCKING, RINGS_LONG,
 };
 
 /// Calls to the left, times to the right.
@@ -56,6 +56,7 @@ fn ink(case: &GroupCase) -> Ink {
         BASELINE => Hue::Red.solid(),
         ONE_RING => Hue::Blue.solid(),
         ONE_RING_BLOCKING => Hue::Blue.dashed(),
+        RINGS_LONG => Hue::Purple.solid(),
         RINGS_BLOCKING => Hue::Green.dashed(),
         _ => Hue::Green.solid(),
     }
