@@ -72,7 +72,11 @@ mod tests {
             rows.group_commit = Section::Measured(GroupCommit {
                 placement: Vec::new(),
                 per_call_ns: 5000,
-                cases: vec![case(BASELINE, 1.0), case(ONE_RING, 0.31), case(RINGS, 0.2)],
+                cases: vec![
+                    case(BASELINE, 1.0),
+                    case(ONE_RING, 0.31),
+                    case(RINGS_LONG, 0.2),
+                ],
             });
         });
         let goal = goal(&synthetic.sources());
