@@ -5,6 +5,7 @@
 
 mod command;
 mod faults;
+mod guest;
 mod kernel;
 mod soak;
 mod steps;
@@ -55,8 +56,10 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Build the guest's kernel with `tegra241-cmdqv` and `dma_map_benchmark` into target/e2e
+    /// Build the guest's kernel with `tegra241-cmdqv` and iommufd, and `dma_map_benchmark`, into target/e2e
     Kernel,
+    /// Build the program that uses stage 2 in the guest (`vcmdq boot --nesting`) into target/e2e
+    Guest,
     /// Run the cached core against the naive SMMU for long, optimised
     Soak {
         /// Random accesses, changes and windows of commands
@@ -113,6 +116,10 @@ fn perform(task: Task) -> Result<bool> {
             Ok(command.status()?.success())
         }
         Task::Kernel => kernel::run(&Workspace::find()?),
+        Task::Guest => {
+            println!("program: {}", guest::build(&Workspace::find()?)?.display());
+            Ok(true)
+        }
         Task::Soak { cases } => soak::run(&Workspace::find()?, cases),
     }
 }

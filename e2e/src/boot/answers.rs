@@ -3,8 +3,9 @@
 use super::recording::Recording;
 use super::waited::Waited;
 use crate::nvme::{Controller, Dma};
-use crate::vehicle::Smmu;
+use crate::vehicle::{OfVmid, Smmu};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ impl Answers<'_> {
             ["worker"] => Some(self.worker.as_mut().map_or("-".into(), Waited::share)),
             ["corrupted"] => Some(self.smmu?.corruption().done().to_string()),
             ["queues", cpus] => Some(queues(self.smmu?, cpus.parse().ok()?)),
+            ["stage2"] => Some(stage2(&seen(self.smmu?)?)),
+            ["nesting", asid] => Some(nesting(&seen(self.smmu?)?, asid.parse().ok()?)),
             _ => None,
         }
     }
@@ -109,6 +112,37 @@ fn queues(smmu: &Smmu, cpus: usize) -> String {
     )
 }
 
+fn seen(smmu: &Smmu) -> Option<BTreeMap<u16, OfVmid>> {
+    Some(smmu.dropping().seen()?.by_vmid())
+}
+
+/// Whether translations went by stage 2 alone.
+fn stage2(seen: &BTreeMap<u16, OfVmid>) -> String {
+    let two: u64 = seen.values().map(|of| of.by_ipa + of.both).sum();
+    let one: u64 = seen.values().map(OfVmid::of_stage_one).sum();
+    let verdict = if two > 0 && one == 0 {
+        "alone"
+    } else {
+        "other"
+    };
+    format!("{verdict}: {two} requests of stage 2, {one} of stage 1 alone")
+}
+
+/// Whether one host VMID has had what Linux sends for a nested address space: addresses of its stage 2,
+/// then all of stage 1 because of them; and the guest's own commands with its ASID.
+fn nesting(seen: &BTreeMap<u16, OfVmid>, asid: u16) -> String {
+    let own = |of: &OfVmid| of.by_asid.get(&asid).copied().unwrap_or(0);
+    let of_guest = seen.iter().filter(|(_, of)| own(of) > 0);
+    let of_guest: Vec<_> = of_guest.collect();
+    let [(vmid, of)] = of_guest[..] else {
+        return format!("other: {} VMIDs have ASID {asid}", of_guest.len());
+    };
+    let whole = *vmid != 0 && of.by_ipa > 0 && of.stage_one > 0;
+    let verdict = if whole { "as Linux does" } else { "other" };
+    let (ipa, asids, one) = (of.by_ipa, own(of), of.stage_one);
+    format!("{verdict}: VMID {vmid}: {ipa} by IPA, {one} of stage 1, {asids} of ASID {asid}")
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _a_string_takes_all = write!(text, "{byte:02x}");
@@ -155,6 +189,53 @@ mod tests {
     fn a_device_without_transfers_has_nothing_to_misuse() {
         let answer = ask("use-after-unmap");
         assert_eq!(answer.as_deref(), Some("nothing was transferred"));
+    }
+
+    #[test]
+    fn a_nested_address_space_has_one_vmid() {
+        let of = |by_ipa, stage_one, asid| OfVmid {
+            by_ipa,
+            stage_one,
+            by_asid: BTreeMap::from([(asid, 3)]),
+            ..OfVmid::default()
+        };
+        let verdict = |seen: &[(u16, OfVmid)]| nesting(&seen.iter().cloned().collect(), 9);
+        let whole = verdict(&[(0, of(0, 0, 1)), (2, of(5, 4, 9))]);
+        assert_eq!(
+            whole,
+            "as Linux does: VMID 2: 5 by IPA, 4 of stage 1, 3 of ASID 9"
+        );
+        for other in [
+            verdict(&[(0, of(5, 4, 9))]),
+            verdict(&[(2, of(0, 4, 9))]),
+            verdict(&[(2, of(5, 0, 9))]),
+            verdict(&[(2, of(5, 4, 8))]),
+            verdict(&[(1, of(5, 4, 9)), (2, of(5, 4, 9))]),
+        ] {
+            assert!(other.starts_with("other"), "{other}");
+        }
+    }
+
+    #[test]
+    fn stage_two_alone_has_no_request_of_stage_one() {
+        let only = OfVmid {
+            by_ipa: 2,
+            both: 1,
+            ..OfVmid::default()
+        };
+        let first = OfVmid {
+            by_address: 1,
+            ..OfVmid::default()
+        };
+        let two = BTreeMap::from([(1, only)]);
+        assert_eq!(
+            stage2(&two),
+            "alone: 3 requests of stage 2, 0 of stage 1 alone"
+        );
+        let mut both = two.clone();
+        both.insert(0, first);
+        assert!(stage2(&both).starts_with("other"));
+        assert!(stage2(&BTreeMap::new()).starts_with("other"));
     }
 
     #[test]

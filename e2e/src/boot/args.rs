@@ -1,8 +1,32 @@
 //! The command line of `vcmdq boot`.
 
 use super::plan::Mode;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use smmu_core::caps::Stages;
 use std::path::PathBuf;
+
+/// The translation stages that the SMMU offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Offer {
+    /// Stage 1.
+    #[default]
+    One,
+    /// Stage 2, which Linux then uses for everything.
+    Two,
+    /// Both: Linux uses stage 1, and stage 2 where it is asked for one.
+    Both,
+}
+
+impl Offer {
+    /// What the engine calls it.
+    pub(super) fn stages(self) -> Stages {
+        match self {
+            Self::One => Stages::One,
+            Self::Two => Stages::Two,
+            Self::Both => Stages::Both,
+        }
+    }
+}
 
 /// Boots a stock Linux for arm64 under QEMU with its PCIe devices behind the engine's SMMU.
 #[derive(Clone, Debug, Args)]
@@ -36,6 +60,13 @@ pub struct BootArgs {
     /// driver, which Debian's has not (`cargo xtask kernel` builds one).
     #[arg(long, conflicts_with = "no_smmu")]
     pub cmdqv: bool,
+    /// The translation stages that the SMMU offers.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "no_smmu")]
+    pub stages: Offer,
+    /// A program in the guest drives the device through iommufd, with a stage 2 under it and a stage 1 of
+    /// its own on top. Takes the kernel of `--cmdqv`, and offers both stages.
+    #[arg(long, conflicts_with_all = ["no_smmu", "stages", "record", "latency"])]
+    pub nesting: bool,
     /// The SMMU offers no range invalidation.
     #[arg(long)]
     pub no_ril: bool,
@@ -56,6 +87,16 @@ pub struct BootArgs {
     /// Where fetched packages are kept.
     #[arg(long, value_name = "DIR", default_value_os_t = default_directory())]
     pub directory: PathBuf,
+}
+
+impl BootArgs {
+    /// What the SMMU offers.
+    pub(super) fn offer(&self) -> Offer {
+        match self.nesting {
+            true => Offer::Both,
+            false => self.stages,
+        }
+    }
 }
 
 /// A part of cargo's build directory, which is what may be thrown away.

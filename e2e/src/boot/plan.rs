@@ -1,6 +1,6 @@
 //! Which boots there are, and what each checks.
 
-use super::args::BootArgs;
+use super::args::{BootArgs, Offer};
 use clap::ValueEnum;
 
 /// How the guest's kernel uses the SMMU.
@@ -49,6 +49,20 @@ pub struct Plan {
 const PLAIN: [&str; 5] = ["probe", "content", "parallel", "rebind", "rescan"];
 /// What needs one that translates: faults, errors of commands.
 const TRANSLATING: [&str; 2] = ["fault", "cmderr"];
+/// A program with stage 2 and nested translation; what it finds, and that the disk is back.
+const NESTING: [&str; 11] = [
+    "stage2-attach",
+    "stage2-content",
+    "stage2-remap",
+    "stage2-fault",
+    "nested-attach",
+    "nested-content",
+    "nested-remap",
+    "nested-remap2",
+    "nested-fault",
+    "nested-traffic",
+    "nesting-back",
+];
 /// One point for each size in KiB.
 const LATENCY: [&str; 5] = [
     "latency-4",
@@ -84,13 +98,25 @@ impl Plan {
             let boots = vec![vec!["probe", "load"]];
             return Self { mode, boots };
         }
+        if args.nesting && args.drop_invalidations.is_some() {
+            // The program is to notice, not what runs on stage 1 before it.
+            let boots = vec![vec!["probe", "nesting"]];
+            return Self { mode, boots };
+        }
         let translating = !args.no_smmu && mode != Mode::Passthrough;
         let mut all = PLAIN.to_vec();
+        if args.nesting {
+            // Before other checks provoke events: the kernel logs only so many in five seconds.
+            all.insert(2, "nesting");
+        }
         if translating {
             all.extend(TRANSLATING);
         }
         if args.cmdqv && mode != Mode::Passthrough {
             all.push("cmdqv");
+        }
+        if args.offer() == Offer::Two && mode != Mode::Passthrough {
+            all.push("stage2");
         }
         let mut boots = vec![all; args.boots as usize];
         // The first machine of a short run is started again, so that this is seen each time.
@@ -117,6 +143,8 @@ impl Plan {
                 "rescan" => &["rescan"],
                 "fault" => &["fault-device", "fault-log"],
                 "cmdqv" => &["cmdqv", "cmdqv-traffic"],
+                "nesting" => &NESTING,
+                "stage2" => &["stage2"],
                 "latency" => &LATENCY,
                 "load" => &["load"],
                 "cmderr" => &["cmderr", "recovered"],
@@ -167,6 +195,19 @@ mod tests {
         let without = |boot: &Vec<&'static str>| Plan::expected(boot);
         let first = without(&plans[0].boots[0]);
         assert!(plans[0].boots.iter().all(|boot| without(boot) == first));
+    }
+
+    #[test]
+    fn what_the_stages_are_for_is_checked() {
+        let two = plans(&["--stages", "two", "--modes", "lazy,passthrough"]);
+        assert!(two[0].boots[0].contains(&"stage2"));
+        assert!(!two[1].boots[0].contains(&"stage2"));
+        let nesting = plans(&["--nesting", "--modes", "strict"]);
+        let place = |check| nesting[0].boots[0].iter().position(|&name| name == check);
+        assert!(place("nesting").is_some() && place("nesting") < place("fault"));
+        let broken = plans(&["--nesting", "--drop-invalidations=1", "--modes=strict"]);
+        assert_eq!(broken[0].boots, [["probe", "nesting"]]);
+        assert!(Plan::expected(&broken[0].boots[0]).contains(&"nested-remap2"));
     }
 
     #[test]

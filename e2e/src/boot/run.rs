@@ -10,7 +10,7 @@ use super::verdict::{Ran, Verdict};
 use crate::devicetree::{Place, with_smmu};
 use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
-use crate::parts::Parts;
+use crate::parts::{Parts, nesting};
 use crate::qemu::{Device, Machine, Process, Qtest, SLOT, devicetree};
 use crate::vehicle::{Bases, Polling, RAM_BASE, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result, ensure};
@@ -54,9 +54,14 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
         "a recording is of one mode: name it with --modes"
     );
     let (bar, directory) = begin(args)?;
-    let parts = Parts::obtain(&directory, args.cmdqv, &teller(&bar))?;
+    let parts = Parts::obtain(&directory, args.cmdqv || args.nesting, &teller(&bar))?;
+    let program = match args.nesting {
+        true => Some(nesting(&directory)?),
+        false => None,
+    };
+    let programs: Vec<_> = program.iter().map(|path| ("nesting", &**path)).collect();
     let scratch = tempfile::tempdir().context("no place for sockets")?;
-    initramfs(&parts, &[], &scratch.path().join("initramfs"))?;
+    initramfs(&parts, &programs, &scratch.path().join("initramfs"))?;
     let mut verdict = Verdict::default();
     for plan in Plan::of(args) {
         let place = scratch.path().join(plan.mode.name());
@@ -170,10 +175,11 @@ impl Run<'_> {
     }
 
     fn smmu(&self, ram: &Ram) -> Result<Smmu> {
+        let caps = Capabilities::builder().stages(self.args.offer().stages());
         // Range invalidation is part of every version from 3.2 on.
         let caps = match self.args.no_ril {
-            true => Capabilities::builder().range_invalidation(false).version(1),
-            false => Capabilities::builder(),
+            true => caps.range_invalidation(false).version(1),
+            false => caps,
         };
         let queues = u64::from(self.args.cpus.next_power_of_two());
         let bases = Bases {
@@ -238,7 +244,14 @@ impl Run<'_> {
         // Without a console to show, only what is wrong is worth the time of a serial line.
         let level = if self.args.console { 7 } else { 4 };
         let mode = plan.mode.options();
-        format!("console=ttyAMA0 loglevel={level} panic=-1 {mode} vcmdq.checks=ask")
+        // The interrupt controller cannot tell devices apart; nothing here depends on that.
+        let unsafe_interrupts = match self.args.nesting {
+            true => "iommufd.allow_unsafe_interrupts=1 ",
+            false => "",
+        };
+        format!(
+            "console=ttyAMA0 loglevel={level} panic=-1 {mode} {unsafe_interrupts}vcmdq.checks=ask"
+        )
     }
 }
 

@@ -168,6 +168,30 @@ check_cmdqv() {
     ask queues "$(nproc)"
     verdict cmdqv-traffic $((1 - $(case $answer in as\ Linux*) echo 1 ;; *) echo 0 ;; esac))) "$answer"
 }
+# All translations went by stage 2: the SMMU has no other.
+check_stage2() {
+    ask stage2
+    verdict stage2 $((1 - $(case $answer in alone*) echo 1 ;; *) echo 0 ;; esac))) "$answer"
+}
+# Gives the disk to a program that drives it from user space, then back to the kernel. The program tells
+# its own verdicts.
+check_nesting() {
+    device=$(address)
+    place=/sys/bus/pci/devices/$device
+    echo "$device" >/sys/bus/pci/drivers/nvme/unbind
+    wait_for is_gone
+    echo vfio-pci >"$place/driver_override"
+    echo "$device" >/sys/bus/pci/drivers_probe
+    nesting "$device"
+    told=$?
+    echo "$device" >/sys/bus/pci/drivers/vfio-pci/unbind
+    echo >"$place/driver_override"
+    echo "$device" >/sys/bus/pci/drivers_probe
+    wait_for is_block && have=$(sum_of_disk 64k 0 16)
+    ask "sum 0 1048576 $have"
+    [ $told = 0 ] && [ "$answer" = same ]
+    verdict nesting-back $? "program $told, disk $answer"
+}
 check_content_again() {
     dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null
     dd if=/tmp/data of=$disk bs=64k oflag=direct 2>/dev/null

@@ -19,6 +19,12 @@ pub(super) fn benchmark(directory: &Path) -> Option<PathBuf> {
     one(directory, "dma_map_benchmark", "dma_map_benchmark-arm64")
 }
 
+/// What `cargo xtask guest` builds.
+pub(super) fn nesting(directory: &Path) -> Option<PathBuf> {
+    let program = directory.join("guest/nesting");
+    program.exists().then_some(program)
+}
+
 fn one(directory: &Path, built: &str, beside: &str) -> Option<PathBuf> {
     let places = [
         directory.join(BUILT).join(built),

@@ -6,8 +6,9 @@
 //! | `VCMDQ_QEMU` | a `qemu-system-aarch64` of version 10.1 or newer |
 //! | `VCMDQ_KERNEL` | an arm64 kernel image |
 //! | `VCMDQ_MODULES` | the directory of its modules, or of nothing if all is built in |
-//! | `VCMDQ_CMDQV_KERNEL` | an arm64 kernel with `tegra241-cmdqv` and everything built in |
+//! | `VCMDQ_CMDQV_KERNEL` | an arm64 kernel with `tegra241-cmdqv`, iommufd and everything built in |
 //! | `VCMDQ_DMA_MAP_BENCHMARK` | Linux's program of that name, for arm64 and static |
+//! | `VCMDQ_NESTING` | this project's program for the guest, for arm64 and static |
 //! | `VCMDQ_BUSYBOX` | a static busybox for arm64 |
 
 mod apt;
@@ -88,19 +89,23 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Finds or fetches everything; `directory` keeps what is fetched. With `cmdqv` the kernel is one
-    /// that drives VCMDQs, which no distribution has: it is found, not fetched. `tell` hears what is being
+    /// Finds or fetches everything; `directory` keeps what is fetched. With `own_kernel` the
+    /// kernel is one that drives VCMDQs and nests, which no distribution has: it is found, not fetched. `tell` hears what is being
     /// done when it takes long.
     ///
     /// # Errors
     ///
     /// [`Missing`] if a part is not to be had.
-    pub fn obtain(directory: &Path, cmdqv: bool, tell: &dyn Fn(&str)) -> Result<Self, Missing> {
+    pub fn obtain(
+        directory: &Path,
+        own_kernel: bool,
+        tell: &dyn Fn(&str),
+    ) -> Result<Self, Missing> {
         let qemu = match named("VCMDQ_QEMU")? {
             Some(path) => Some(Qemu::installed(path)),
             None => Some(Qemu::installed("qemu-system-aarch64")).filter(Qemu::serves),
         };
-        let (kernel, modules) = match cmdqv {
+        let (kernel, modules) = match own_kernel {
             true => {
                 let kernel = named("VCMDQ_CMDQV_KERNEL")?;
                 let kernel = kernel.or_else(|| built::kernel(directory));
@@ -145,6 +150,20 @@ pub fn benchmark(directory: &Path) -> Result<PathBuf, Missing> {
     })
 }
 
+/// This project's program for the guest.
+///
+/// # Errors
+///
+/// It is not to be had.
+pub fn nesting(directory: &Path) -> Result<PathBuf, Missing> {
+    let program = named("VCMDQ_NESTING")?.or_else(|| built::nesting(directory));
+    program.ok_or_else(|| {
+        let what = "no program for the guest: run `cargo xtask guest`, which builds it, or name a static \
+                    one for arm64 in VCMDQ_NESTING";
+        Missing(what.into())
+    })
+}
+
 /// The path in a variable, which must be there.
 fn named(name: &str) -> Result<Option<PathBuf>, Missing> {
     match env::var_os(name).map(PathBuf::from) {
@@ -167,7 +186,7 @@ fn missing_kernel(why: &anyhow::Error) -> Missing {
 }
 
 fn missing_cmdqv() -> Missing {
-    let what = "no kernel with tegra241-cmdqv: run `cargo xtask kernel`, which builds one in some minutes, \
+    let what = "no kernel with tegra241-cmdqv and iommufd: run `cargo xtask kernel`, which builds one in some minutes, \
                 or name an arm64 image in VCMDQ_CMDQV_KERNEL";
     Missing(what.into())
 }

@@ -1,5 +1,6 @@
 //! A backend that loses invalidations on purpose: what the checks in the guest must notice.
 
+use super::seen::Seen;
 use dispatch::backend::Software;
 use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Traffic};
 use dispatch::{Costs, WaiterId, Wake};
@@ -18,6 +19,7 @@ pub struct Dropping {
     armed: AtomicBool,
     batches: AtomicU64,
     dropped: AtomicU64,
+    seen: Option<Seen>,
 }
 
 impl Dropping {
@@ -31,7 +33,23 @@ impl Dropping {
             armed: AtomicBool::new(false),
             batches: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            seen: None,
         }
+    }
+
+    /// Counts the requests that come, too.
+    #[must_use]
+    pub fn and_see(self) -> Self {
+        Self {
+            seen: Some(Seen::default()),
+            ..self
+        }
+    }
+
+    /// The requests that came, whether they were lost or not.
+    #[must_use]
+    pub fn seen(&self) -> Option<&Seen> {
+        self.seen.as_ref()
     }
 
     /// Begins. A guest that loses invalidations from its start may not even find its disk, and then
@@ -69,6 +87,9 @@ impl Backend for Dropping {
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
+        if let Some(seen) = &self.seen {
+            seen.note(batch);
+        }
         if self.loses(batch) {
             self.dropped
                 .fetch_add(batch.len() as u64, Ordering::Relaxed);

@@ -13,6 +13,7 @@
 //! | `corrupt.rs` | makes a command of the guest's illegal on its way |
 //! | `messages.rs` | interrupts, on their way to QEMU |
 //! | `dropping.rs` | a backend that loses invalidations on purpose |
+//! | `seen.rs` | which stages and address spaces the invalidations name |
 
 mod cmdqv;
 mod corrupt;
@@ -20,6 +21,7 @@ mod dropping;
 mod messages;
 mod polled;
 mod ram;
+mod seen;
 mod smmu;
 mod window;
 
@@ -28,4 +30,5 @@ pub use dropping::Dropping;
 pub use messages::Messages;
 pub use polled::Polled;
 pub use ram::{RAM_BASE, Ram};
+pub use seen::{OfVmid, Seen};
 pub use smmu::{Bases, Polling, Smmu, SmmuSettings};

@@ -123,7 +123,7 @@ impl Smmu {
             ..FrameSettings::default()
         };
         let frame = Arc::new(engine.add_frame(advertised, seams));
-        let (core, backend) = add_core(&frame, settings.stream, settings.drop)?;
+        let (core, backend) = add_core(&frame, settings.stream, settings.drop, &caps)?;
         let registers = Arc::new(RegisterFrame::new(frame.clone())?);
         let corruption = Arc::new(Corruption::default());
         let mut pages = vec![Pages {
@@ -258,12 +258,18 @@ fn add_core(
     frame: &Frame,
     stream: StreamId,
     drop: Option<u64>,
+    caps: &Capabilities,
 ) -> Result<(Arc<Software>, Arc<Dropping>)> {
     let core = Arc::new(Software::with_settings(SoftwareSettings {
         guards: GUARDS,
         ..SoftwareSettings::default()
     }));
-    let backend = Arc::new(Dropping::new(core.clone(), drop));
+    let backend = Dropping::new(core.clone(), drop);
+    // With one stage there is nothing to tell apart.
+    let backend = Arc::new(match caps.idr0.s2p() {
+        true => backend.and_see(),
+        false => backend,
+    });
     let placement = Placement::default();
     let instance = frame.add_instance(backend.clone(), placement);
     let binding = Binding {

@@ -30,6 +30,9 @@ mod tests {
         for option in [
             "TEGRA241_CMDQV",
             "ARM_SMMU_V3_SVA",
+            "ARM_SMMU_V3_IOMMUFD",
+            "VFIO_DEVICE_CDEV",
+            "VFIO_PCI",
             "DMA_MAP_BENCHMARK",
             "BLK_DEV_NVME",
         ] {

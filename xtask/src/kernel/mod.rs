@@ -1,9 +1,9 @@
 //! `cargo xtask kernel`: the guest's kernel that a stock distribution does not have, with
-//! `tegra241-cmdqv`, and Linux's own `dma_map_benchmark`.
+//! `tegra241-cmdqv` and the nesting of iommufd, and Linux's own `dma_map_benchmark`.
 //!
 //! Built from the distribution's source package as tinyconfig, [`FRAGMENT`] and olddefconfig. Everything
 //! lies below `target/e2e`: `kernel-build` (source, tools, objects) may be thrown away, `cmdqv` is
-//! what `vcmdq boot --cmdqv` takes.
+//! what `vcmdq boot --cmdqv` and `--nesting` take.
 
 mod apt;
 mod build;

@@ -4,17 +4,54 @@ use anyhow::{Context, Result, bail, ensure};
 use std::process::{Command, Stdio};
 
 use crate::command::{cargo, show};
+use crate::guest;
 use crate::summary::Outcome;
 use crate::workspace::Workspace;
 
 /// The tool's exit code when QEMU or another part is not to be had.
 const SKIPPED: i32 = 3;
 
-/// Which guest: the distribution's kernel, and one that drives VCMDQs.
-const GUESTS: [(&[&str], &str); 2] = [
-    (&[], "Linux runs on the engine"),
-    (&["--cmdqv", "--modes=strict,lazy"], "Linux drives VCMDQs"),
+/// A guest.
+struct Guest {
+    arguments: &'static [&'static str],
+    /// What it shows.
+    what: &'static str,
+    /// Whether it is run again with every invalidation lost.
+    broken: bool,
+}
+
+/// The distribution's kernel on stage 1, on stage 2, and with the choice; one that drives VCMDQs; one whose
+/// user space nests.
+const GUESTS: [Guest; 5] = [
+    Guest {
+        arguments: &[],
+        what: "Linux runs on the engine",
+        broken: true,
+    },
+    Guest {
+        arguments: &["--stages=two", "--modes=strict,lazy"],
+        what: "Linux runs on stage 2",
+        broken: false,
+    },
+    Guest {
+        arguments: &["--stages=both", "--modes=strict"],
+        what: "Linux runs where both stages are",
+        broken: false,
+    },
+    Guest {
+        arguments: &["--cmdqv", "--modes=strict,lazy"],
+        what: "Linux drives VCMDQs",
+        broken: true,
+    },
+    Guest {
+        arguments: &[NESTING, "--modes=strict"],
+        what: "user space nests",
+        broken: false,
+    },
 ];
+
+/// The guest that needs a program of ours.
+const NESTING: &str = "--nesting";
 
 /// Every batch of invalidations is lost; the first thing that goes wrong ends the run.
 const BROKEN: [&str; 4] = [
@@ -30,9 +67,9 @@ const MUST_NOTICE: [&str; 4] = ["content", "content-host", "parallel", "fault-de
 /// Each guest, then the same with an engine that loses invalidations.
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let mut skipped = Vec::new();
-    for (arguments, what) in GUESTS {
-        if !holds(workspace, arguments)? {
-            skipped.push(what);
+    for guest in GUESTS {
+        if !holds(workspace, &guest)? {
+            skipped.push(guest.what);
         }
     }
     if skipped.is_empty() {
@@ -44,7 +81,14 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
 }
 
 /// One guest; `false` if a part of it is not to be had.
-fn holds(workspace: &Workspace, arguments: &[&str]) -> Result<bool> {
+fn holds(workspace: &Workspace, guest: &Guest) -> Result<bool> {
+    let arguments = guest.arguments;
+    if arguments.contains(&NESTING) {
+        if let Err(error) = guest::build(workspace) {
+            println!("{error:#}");
+            return Ok(false);
+        }
+    }
     let mut command = tool(workspace, arguments);
     show(&command);
     let status = command.status().context("cannot start cargo")?;
@@ -52,6 +96,9 @@ fn holds(workspace: &Workspace, arguments: &[&str]) -> Result<bool> {
         Some(0) => {}
         Some(SKIPPED) => return Ok(false),
         _ => bail!("a guest has failed ({status})"),
+    }
+    if !guest.broken {
+        return Ok(true);
     }
     let modes = arguments.iter().filter(|one| !one.starts_with("--modes"));
     let mut command = tool(workspace, &BROKEN);

@@ -1,6 +1,6 @@
 //! Invalidation by counting: an entry remembers the generation in which it was filled.
 //!
-//! Every VMID has counters and every ASID has one. Invalidating one adds one to it. An entry carries
+//! Every VMID and every ASID has a counter. Invalidating one adds one to it. An entry carries
 //! the *sum* of the counters that concern it; counters only grow, so the sum is the same
 //! exactly if none of them has moved. At 2^64 they never wrap.
 //!
@@ -29,12 +29,10 @@ const LOG: u64 = 2;
 
 #[derive(Debug, Default)]
 struct VmidCounters {
-    /// Counts what concerns every entry of the VMID that stage 1 had a part in.
+    /// Counts what concerns every entry of the VMID.
     all: AtomicU64,
     /// Counts what concerns its global entries only.
     globals: AtomicU64,
-    /// Counts what concerns its entries of stage 2 alone.
-    stage2: AtomicU64,
 }
 
 /// The counters of one cache.
@@ -56,7 +54,6 @@ pub(super) struct Place(usize);
 pub struct FillTicket {
     own: u64,
     global: u64,
-    stage2: u64,
     sweep: u64,
 }
 
@@ -65,7 +62,6 @@ impl FillTicket {
         match space {
             Space::Asid(_) => self.own,
             Space::Global => self.global,
-            Space::Stage2 => self.stage2,
         }
     }
 }
@@ -121,7 +117,6 @@ impl Generations {
         let own = match space {
             Space::Asid(asid) => self.asid(vmid, asid),
             Space::Global => &counters.globals,
-            Space::Stage2 => return counters.stage2.load(order),
         };
         counters.all.load(order) + own.load(order)
     }
@@ -134,7 +129,6 @@ impl Generations {
         FillTicket {
             own: self.stamp_with(vmid, Space::Asid(asid), acquire),
             global: self.stamp_with(vmid, Space::Global, acquire),
-            stage2: self.stamp_with(vmid, Space::Stage2, acquire),
             sweep: self.swept.load(acquire),
         }
     }
@@ -157,17 +151,15 @@ impl Generations {
         if newest == ticket.sweep {
             return true;
         }
-        let whose = match entry.space {
-            Space::Asid(asid) => Signature::of(asid),
-            Space::Stage2 => Signature::STAGE2,
-            Space::Global => return false,
+        let Space::Asid(asid) = entry.space else {
+            return false;
         };
         if newest - ticket.sweep >= LOG {
             return false;
         }
         let spared = (ticket.sweep + 1..=newest).all(|number| {
             let logged = self.log[(number % LOG) as usize].load(Ordering::Acquire);
-            Signature::spares(logged, number, whose)
+            Signature::spares(logged, number, asid)
         });
         // A word that was read above may be that of a much later sweep whose number has the same low
         // bits. The acquire above pairs with the Release of that sweep's word: then its number is seen
@@ -180,16 +172,11 @@ impl Generations {
     pub(super) fn count_everything(&self) {
         for counters in &*self.vmids {
             counters.all.fetch_add(1, Ordering::Release);
-            counters.stage2.fetch_add(1, Ordering::Release);
         }
     }
 
     pub(super) fn count_vmid(&self, vmid: Vmid) {
         self.vmid(vmid).all.fetch_add(1, Ordering::Release);
-    }
-
-    pub(super) fn count_stage2(&self, vmid: Vmid) {
-        self.vmid(vmid).stage2.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn count_asid(&self, vmid: Vmid, asid: Asid) {

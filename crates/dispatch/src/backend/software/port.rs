@@ -265,8 +265,7 @@ fn expected(
                 last,
             }
         }
-        // No address of stage 1 is used, and what concerns stage 2 asks for the VMID.
-        Route::Bypass(_) | Route::Disabled(_) | Route::Stage2(_) => Use::untranslated(stream, vmid),
+        Route::Bypass(_) | Route::Disabled(_) => Use::untranslated(stream, vmid),
         _ => anything(stream, vmid),
     }
 }

@@ -1,0 +1,211 @@
+//! What is checked of transfers, however the device's addresses are translated.
+
+use crate::host::{has_on_disk, kernel_log};
+use crate::memory::{Memory, PAGE, random};
+use crate::nvme::{self, BLOCK, DATA_TRANSFER_ERROR, LARGEST, Nvme, Way};
+use anyhow::{Result, ensure};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// Bytes whose translation is changed.
+pub(crate) const WINDOW: usize = 16 * PAGE;
+/// Bytes of the contents that are moved.
+const CONTENT: usize = 1 << 20;
+
+/// Parts of memory: what is written, what is read back, and two places to which a window leads in turn.
+const SOURCE: usize = 32 * PAGE;
+const BACK: usize = SOURCE + CONTENT;
+const PLACES: [usize; 2] = [BACK + CONTENT, BACK + CONTENT + WINDOW];
+/// The first byte behind them.
+pub(crate) const END: usize = PLACES[1] + WINDOW;
+const _: () = assert!(nvme::PAGES * PAGE <= SOURCE);
+
+/// Where on the disk the window is written, behind the contents.
+const WINDOW_AT: usize = 4 << 20;
+/// Transfers that are under way while a translation changes.
+const BUSY: usize = 6;
+/// How often it changes.
+const ROUNDS: usize = 32;
+/// How long the kernel may take to log an event.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A block's number.
+fn block(byte: usize) -> u64 {
+    (byte / BLOCK) as u64
+}
+
+/// A controller and its memory, which it sees at `at`.
+#[derive(Debug)]
+pub(crate) struct Transfers<'a> {
+    pub(crate) nvme: Nvme<'a>,
+    pub(crate) memory: &'a Memory,
+    pub(crate) at: u64,
+}
+
+impl Transfers<'_> {
+    fn address(&self, part: usize) -> u64 {
+        self.at + part as u64
+    }
+
+    /// Random data, written and read back in transfers of many sizes, compared here and on the host.
+    pub(crate) fn content(&mut self) -> Result<String> {
+        let data = random(CONTENT)?;
+        self.memory.write(SOURCE, &data)?;
+        self.memory.write(BACK, &vec![0; CONTENT])?;
+        let mut done = 0;
+        let mut transfers = 0;
+        for (way, part) in [(Way::Write, SOURCE), (Way::Read, BACK)] {
+            done = 0;
+            for pages in [1, 2, 3, 16, LARGEST / PAGE].into_iter().cycle() {
+                let bytes = (pages * PAGE).min(CONTENT - done);
+                if bytes == 0 {
+                    break;
+                }
+                let address = self.address(part + done);
+                self.nvme.transfer(way, block(done), address, bytes)?;
+                done += bytes;
+                transfers += 1;
+            }
+        }
+        let same = self.memory.read(BACK, CONTENT)? == data;
+        ensure!(same, "what was read is not what was written");
+        has_on_disk(0, &data)?;
+        Ok(format!("{transfers} transfers, {done} bytes each way"))
+    }
+
+    /// The window at `window` leads to one part of memory and to another in turn; `change` changes
+    /// it while transfers elsewhere are under way. What is written and read through it is that of the part
+    /// it leads to now.
+    pub(crate) fn window(
+        &mut self,
+        window: u64,
+        mut change: impl FnMut(usize, Range<usize>) -> Result<()>,
+    ) -> Result<String> {
+        for round in 0..ROUNDS {
+            let place = PLACES[round % 2];
+            for index in 0..BUSY {
+                let (from, bytes) = (index * LARGEST, LARGEST);
+                let to = self.address(BACK + from);
+                self.nvme.begin(Way::Read, block(from), to, bytes)?;
+            }
+            change(round, place..place + WINDOW)?;
+            for _ in 0..BUSY {
+                let status = self.nvme.end()?;
+                ensure!(status == 0, "a transfer elsewhere has failed: {status:#x}");
+            }
+            let data = random(WINDOW)?;
+            self.memory.write(place, &data)?;
+            let at = block(WINDOW_AT);
+            self.nvme.transfer(Way::Write, at, window, WINDOW)?;
+            let back = self.address(BACK);
+            self.nvme.transfer(Way::Read, at, back, WINDOW)?;
+            let same = self.memory.read(BACK, WINDOW)? == data;
+            ensure!(same, "change {round}: the device read memory of before");
+            self.memory.write(place, &vec![0; WINDOW])?;
+            self.nvme.transfer(Way::Read, at, window, WINDOW)?;
+            let same = self.memory.read(place, WINDOW)? == data;
+            ensure!(same, "change {round}: the device wrote memory of before");
+            if round + 1 == ROUNDS {
+                has_on_disk(WINDOW_AT as u64, &data)?;
+            }
+        }
+        Ok(format!(
+            "{ROUNDS} changes, {BUSY} transfers under way at each"
+        ))
+    }
+
+    /// A transfer that must fail at its first byte, with an event as [`Event`] says.
+    pub(crate) fn fault(&mut self, event: &Event) -> Result<String> {
+        let before = event.found(&kernel_log()?).len();
+        self.nvme.begin(Way::Write, 0, event.address, PAGE)?;
+        let status = self.nvme.end()?;
+        ensure!(
+            status == DATA_TRANSFER_ERROR,
+            "status {status:#x}: the device reached {:#x}",
+            event.address
+        );
+        let begin = Instant::now();
+        loop {
+            if let Some(line) = event.found(&kernel_log()?).get(before) {
+                return Ok(line.clone());
+            }
+            let log = kernel_log()?;
+            let last = log.lines().rev().find(|line| line.contains("event: "));
+            ensure!(begin.elapsed() < PATIENCE, "no {event:?}, but {last:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// F_TRANSLATION as the kernel logs it.
+#[derive(Debug)]
+pub(crate) struct Event {
+    /// The address that the device used.
+    pub(crate) address: u64,
+    /// For a fault of stage 2, the page of its input (the record has no more of it).
+    pub(crate) ipa: Option<u64>,
+    /// The access was the walker's, to a table of stage 1.
+    pub(crate) table: bool,
+}
+
+impl Event {
+    /// The lines of the log that tell of such a one, without their times.
+    fn found(&self, log: &str) -> Vec<String> {
+        let address = format!("iova: {:#x} ", self.address);
+        let ipa = self
+            .ipa
+            .map_or(String::new(), |ipa| format!("ipa: {ipa:#x}"));
+        let stage = if self.ipa.is_some() { " s2 " } else { " s1 " };
+        let class = match self.table {
+            true => "Stage 1 translation table fetch",
+            false => "Input address caused fault",
+        };
+        // The second line of an event says stage and class.
+        let pairs = log.lines().zip(log.lines().skip(1));
+        let is_it = |first: &str, second: &str| {
+            first.contains("F_TRANSLATION")
+                && first.contains(&address)
+                && (ipa.is_empty() || first.ends_with(&ipa))
+                && second.contains(stage)
+                && second.contains(class)
+        };
+        pairs
+            .filter(|(first, second)| is_it(first, second))
+            .map(|(first, second)| {
+                format!("{}{stage}{}", after(first, "client"), after(second, "\""))
+            })
+            .collect()
+    }
+}
+
+/// What stands from `mark` on.
+fn after<'a>(line: &'a str, mark: &str) -> &'a str {
+    line.find(mark).map_or(line, |at| &line[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\
+[ 1.0] arm-smmu-v3 5fe00000.iommu: event: F_TRANSLATION client: 0000:00:02.0 sid: 0x10 ssid: 0x0 iova: 0x7000 ipa: 0x40001000
+[ 1.0] arm-smmu-v3 5fe00000.iommu: unpriv data read s2 \"Input address caused fault\" stag: 0x0
+[ 1.1] arm-smmu-v3 5fe00000.iommu: event: F_TRANSLATION client: 0000:00:02.0 sid: 0x10 ssid: 0x0 iova: 0x7000 ipa: 0x0
+[ 1.1] arm-smmu-v3 5fe00000.iommu: unpriv data read s1 \"Input address caused fault\" stag: 0x0
+";
+
+    #[test]
+    fn an_event_is_found_by_address_stage_and_class() {
+        let event = |address, ipa, table| Event {
+            address,
+            ipa,
+            table,
+        };
+        let count = |event: Event| event.found(LOG).len();
+        assert_eq!(count(event(0x7000, Some(0x4000_1000), false)), 1);
+        assert_eq!(count(event(0x7000, None, false)), 1);
+        assert_eq!(count(event(0x7000, Some(0x4000_1000), true)), 0);
+        assert_eq!(count(event(0x7000, Some(0x4000_2000), false)), 0);
+        assert_eq!(count(event(0x700, None, false)), 0);
+    }
+}

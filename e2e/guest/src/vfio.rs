@@ -1,0 +1,118 @@
+//! A PCI device through its character device of VFIO.
+
+use anyhow::{Context, Result};
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use vfio_bindings::bindings::vfio::{
+    VFIO_BASE, VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_TYPE,
+    vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_region_info,
+};
+use vmm_sys_util::ioctl::ioctl_with_mut_ref;
+use vmm_sys_util::ioctl_io_nr;
+
+ioctl_io_nr!(GET_REGION_INFO, u32::from(VFIO_TYPE), VFIO_BASE + 8);
+ioctl_io_nr!(BIND_IOMMUFD, u32::from(VFIO_TYPE), VFIO_BASE + 18);
+ioctl_io_nr!(ATTACH_IOMMUFD_PT, u32::from(VFIO_TYPE), VFIO_BASE + 19);
+
+/// The command register, and its bits for memory and DMA.
+const COMMAND: u64 = 4;
+const MEMORY_AND_MASTER: u16 = 0b110;
+
+/// An open device.
+#[derive(Debug)]
+pub(crate) struct Device {
+    file: File,
+    /// What iommufd calls it.
+    pub(crate) id: u32,
+    /// Where BAR 0 begins in the file.
+    bar: u64,
+}
+
+/// An argument whose first field says how long it is.
+fn length<T>() -> u32 {
+    std::mem::size_of::<T>() as u32
+}
+
+impl Device {
+    /// Opens a device that is bound to vfio-pci, by its address on the bus, for `iommufd`.
+    pub(crate) fn open(address: &str, iommufd: &impl AsRawFd) -> Result<Self> {
+        let directory = format!("/sys/bus/pci/devices/{address}/vfio-dev");
+        let mut names = std::fs::read_dir(&directory).with_context(|| directory.clone())?;
+        let name = names.next().context("vfio-pci has not taken it")??;
+        let path = format!("/dev/vfio/devices/{}", name.file_name().to_string_lossy());
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let mut bind = vfio_device_bind_iommufd {
+            argsz: length::<vfio_device_bind_iommufd>(),
+            iommufd: iommufd.as_raw_fd(),
+            ..Default::default()
+        };
+        let file = file.with_context(|| path.clone())?;
+        call(&file, BIND_IOMMUFD(), &mut bind).context("bind to iommufd")?;
+        let mut device = Self {
+            file,
+            id: bind.out_devid,
+            bar: 0,
+        };
+        device.bar = device.region(VFIO_PCI_BAR0_REGION_INDEX)?;
+        Ok(device)
+    }
+
+    /// Where a region begins in the file.
+    fn region(&self, index: u32) -> Result<u64> {
+        let mut info = vfio_region_info {
+            argsz: length::<vfio_region_info>(),
+            index,
+            ..Default::default()
+        };
+        call(&self.file, GET_REGION_INFO(), &mut info).context("a region")?;
+        Ok(info.offset)
+    }
+
+    /// Has the device's accesses go through a page table of iommufd, instead of any before.
+    pub(crate) fn attach(&self, table: u32) -> Result<()> {
+        let mut attach = vfio_device_attach_iommufd_pt {
+            argsz: length::<vfio_device_attach_iommufd_pt>(),
+            pt_id: table,
+            ..Default::default()
+        };
+        call(&self.file, ATTACH_IOMMUFD_PT(), &mut attach).context("attach")
+    }
+
+    /// Lets it use memory.
+    pub(crate) fn enable(&self) -> Result<()> {
+        let at = self.region(VFIO_PCI_CONFIG_REGION_INDEX)? + COMMAND;
+        let mut command = [0; 2];
+        self.file.read_exact_at(&mut command, at)?;
+        let command = u16::from_le_bytes(command) | MEMORY_AND_MASTER;
+        self.file.write_all_at(&command.to_le_bytes(), at)?;
+        Ok(())
+    }
+
+    /// A register of BAR 0.
+    pub(crate) fn read(&self, register: u64) -> Result<u32> {
+        let mut word = [0; 4];
+        self.file.read_exact_at(&mut word, self.bar + register)?;
+        Ok(u32::from_le_bytes(word))
+    }
+
+    /// Writes a register of BAR 0. A system call: the stores before it have been made when the
+    /// device hears of it.
+    pub(crate) fn write(&self, register: u64, value: u32) -> Result<()> {
+        self.file
+            .write_all_at(&value.to_le_bytes(), self.bar + register)?;
+        Ok(())
+    }
+}
+
+/// Asks something of a VFIO device.
+fn call<T>(file: &File, request: std::os::raw::c_ulong, argument: &mut T) -> Result<()> {
+    // SAFETY: Each request above takes a structure of the type that its caller passes, whose first
+    // field says its length: the kernel reads and writes no more.
+    #[expect(unsafe_code, reason = "no library has these calls without a container")]
+    let result = unsafe { ioctl_with_mut_ref(file, request as _, argument) };
+    match result {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
+}
