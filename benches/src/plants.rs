@@ -51,7 +51,7 @@ pub fn cached(software: &Software, entries: &[Entry]) -> usize {
         Space::Asid(asid) => software
             .lookup(STREAM, entry.vmid, asid, entry.va)
             .is_some(),
-        Space::Global => false,
+        Space::Global | Space::Stage2 => false,
     };
     entries.iter().filter(is_cached).count()
 }

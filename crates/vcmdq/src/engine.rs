@@ -281,7 +281,7 @@ impl Engine {
         self.shared.flipper.stop();
         let workers =
             std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        let spares = self.shared.staff.take_handles();
+        let spares = self.shared.staff.close();
         for worker in workers.into_iter().chain(spares) {
             if worker.join().is_err() {
                 tracing::error!("a worker had died by a panic");

@@ -51,7 +51,7 @@ impl Page {
     pub(super) fn reader(&self) -> Asid {
         match self.space {
             Space::Asid(asid) => asid,
-            Space::Global => NOBODY,
+            Space::Global | Space::Stage2 => NOBODY,
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `rig.rs` | both SMMUs over one memory, step by step |
 //! | `law7.rs` | random runs |
 //! | `exact.rs` | by hand: what a command takes, and what it leaves |
+//! | `stages.rs` | by hand: the same with a stage 2 of the guest's |
 //! | `under_way.rs` | by hand: commands in the middle of an access |
 //! | `peers.rs` | by hand: bugs that other emulations had |
 
@@ -23,5 +24,6 @@ mod naive;
 mod obvious;
 mod peers;
 mod rig;
+mod stages;
 mod under_way;
 mod world;

@@ -1,5 +1,6 @@
 //! The sizes that a page or block can have.
 
+use super::CLASSES;
 use crate::range::Granule;
 
 /// A leaf's size together with the granule of its tables (IHI 0070 / VMSAv8-64: what each
@@ -91,7 +92,7 @@ impl PageClass {
     #[inline]
     pub(super) fn bits_of(granule: Option<Granule>) -> u32 {
         match granule {
-            None => 0b11_1111_1111,
+            None => CLASSES,
             Some(Granule::K4) => 0b00_0000_1111,
             Some(Granule::K16) => 0b00_0111_0000,
             Some(Granule::K64) => 0b11_1000_0000,

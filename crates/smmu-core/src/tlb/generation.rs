@@ -1,6 +1,6 @@
 //! Invalidation by counting: an entry remembers the generation in which it was filled.
 //!
-//! Every VMID and every ASID has a counter. Invalidating one adds one to it. An entry carries
+//! Every VMID has counters and every ASID has one. Invalidating one adds one to it. An entry carries
 //! the *sum* of the counters that concern it; counters only grow, so the sum is the same
 //! exactly if none of them has moved. At 2^64 they never wrap.
 //!
@@ -29,10 +29,12 @@ const LOG: u64 = 2;
 
 #[derive(Debug, Default)]
 struct VmidCounters {
-    /// Counts what concerns every entry of the VMID.
+    /// Counts what concerns every entry of the VMID that stage 1 had a part in.
     all: AtomicU64,
     /// Counts what concerns its global entries only.
     globals: AtomicU64,
+    /// Counts what concerns its entries of stage 2 alone.
+    stage2: AtomicU64,
 }
 
 /// The counters of one cache.
@@ -54,6 +56,7 @@ pub(super) struct Place(usize);
 pub struct FillTicket {
     own: u64,
     global: u64,
+    stage2: u64,
     sweep: u64,
 }
 
@@ -62,6 +65,7 @@ impl FillTicket {
         match space {
             Space::Asid(_) => self.own,
             Space::Global => self.global,
+            Space::Stage2 => self.stage2,
         }
     }
 }
@@ -117,6 +121,7 @@ impl Generations {
         let own = match space {
             Space::Asid(asid) => self.asid(vmid, asid),
             Space::Global => &counters.globals,
+            Space::Stage2 => return counters.stage2.load(order),
         };
         counters.all.load(order) + own.load(order)
     }
@@ -129,6 +134,7 @@ impl Generations {
         FillTicket {
             own: self.stamp_with(vmid, Space::Asid(asid), acquire),
             global: self.stamp_with(vmid, Space::Global, acquire),
+            stage2: self.stamp_with(vmid, Space::Stage2, acquire),
             sweep: self.swept.load(acquire),
         }
     }
@@ -151,15 +157,17 @@ impl Generations {
         if newest == ticket.sweep {
             return true;
         }
-        let Space::Asid(asid) = entry.space else {
-            return false;
+        let whose = match entry.space {
+            Space::Asid(asid) => Signature::of(asid),
+            Space::Stage2 => Signature::STAGE2,
+            Space::Global => return false,
         };
         if newest - ticket.sweep >= LOG {
             return false;
         }
         let spared = (ticket.sweep + 1..=newest).all(|number| {
             let logged = self.log[(number % LOG) as usize].load(Ordering::Acquire);
-            Signature::spares(logged, number, asid)
+            Signature::spares(logged, number, whose)
         });
         // A word that was read above may be that of a much later sweep whose number has the same low
         // bits. The acquire above pairs with the Release of that sweep's word: then its number is seen
@@ -172,11 +180,16 @@ impl Generations {
     pub(super) fn count_everything(&self) {
         for counters in &*self.vmids {
             counters.all.fetch_add(1, Ordering::Release);
+            counters.stage2.fetch_add(1, Ordering::Release);
         }
     }
 
     pub(super) fn count_vmid(&self, vmid: Vmid) {
         self.vmid(vmid).all.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn count_stage2(&self, vmid: Vmid) {
+        self.vmid(vmid).stage2.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn count_asid(&self, vmid: Vmid, asid: Asid) {

@@ -3,9 +3,14 @@
 //!
 //! | invalidation | cost |
 //! |---|---|
-//! | everything, a VMID, an ASID | one addition, whatever the cache holds ([`generation`]) |
+//! | everything, a VMID, an ASID, a VMID's stage 2 | one addition, whatever the cache holds ([`generation`]) |
 //! | addresses | the sets that can hold them, no others |
 //! | addresses in more than [`Tlb::max_sets`] | an ASID and the VMID's global entries, or the VMID: wider, and one or two additions |
+//!
+//! **Stages.** Under stage 2, an entry of an ASID, or a global one, combines both stages, or holds what
+//! stage 1 says and an intermediate address; such entries are [nested](View::nested), and no stream
+//! without stage 2 finds them. Entries of [stage 2 alone](Space::Stage2) are looked up by intermediate
+//! address, also for the tables of stage 1.
 //!
 //! **The duty of whoever looks up.** A translation may be used until the invalidation
 //! that removes it is followed by a barrier. The user says so with a guard: it publishes
@@ -36,7 +41,7 @@ pub use sweep::{Signature, Sweep};
 use crate::ids::{Asid, Vmid};
 use crate::range::Granule;
 use generation::{Generations, Place};
-use slot::{Filled, Leaf};
+use slot::{Filled, Leaf, Owner};
 use table::{Home, Table};
 use tag::Tag;
 use vcmdq_sync::atomic::{AtomicU32, Ordering};
@@ -69,6 +74,8 @@ pub enum Space {
     Asid(Asid),
     /// Every address space of the VMID (nG=0).
     Global,
+    /// The intermediate addresses of the VMID: stage 2 alone.
+    Stage2,
 }
 
 /// What a walk found out.
@@ -78,7 +85,7 @@ pub struct Entry {
     pub vmid: Vmid,
     /// Who may use it.
     pub space: Space,
-    /// Any address within the page or block.
+    /// Any address within the page or block; of stage 2 alone, an intermediate one.
     pub va: u64,
     /// Its size and the granule of its tables.
     pub class: PageClass,
@@ -110,8 +117,9 @@ pub struct View {
 pub struct Tlb {
     table: Table,
     generations: Generations,
-    /// Which classes have ever been filled, one bit each, and [`GLOBALS`]. Grows only, so a
-    /// class that was never used costs neither lookups nor invalidations anything.
+    /// Which classes have ever been filled, one bit each, those of stage 2 alone from [`STAGE2_AT`] on,
+    /// and [`GLOBALS`]. Grows only, so a class that was never used costs neither lookups nor
+    /// invalidations anything.
     present: AtomicU32,
 }
 
@@ -120,6 +128,20 @@ const MAX_SETS: u64 = 256;
 
 /// Bit of [`Tlb::present`]: some global entry has been filled.
 const GLOBALS: u32 = 1 << 31;
+/// Bits of [`Tlb::present`]: every [`PageClass`], of entries that stage 1 had a part in.
+const CLASSES: u32 = 0b11_1111_1111;
+/// Where the bits of classes of stage 2 alone begin.
+const STAGE2_AT: u32 = 16;
+
+impl View {
+    /// The same ASID's part under a stage 2 of the guest's: combined entries, and those that hold an
+    /// intermediate address.
+    #[must_use]
+    pub fn nested(self) -> Self {
+        let own = self.own.nested();
+        Self { own, ..self }
+    }
+}
 
 impl Tlb {
     /// An empty cache; sizes outside their limits are brought to the nearest legal one.
@@ -158,7 +180,7 @@ impl Tlb {
     #[must_use]
     pub fn lookup_in(&self, view: &View, va: u64) -> Option<Hit> {
         let present = self.present.load(Ordering::Relaxed);
-        let mut classes = present & !GLOBALS;
+        let mut classes = present & CLASSES;
         while classes != 0 {
             let class = PageClass::from_code(classes.trailing_zeros());
             classes &= classes - 1;
@@ -172,7 +194,7 @@ impl Tlb {
                 }
             }
             if present & GLOBALS != 0 {
-                let shared = self.global(view.vmid, class, va);
+                let shared = self.global(view, class, va);
                 if shared.is_some() {
                     return shared;
                 }
@@ -182,14 +204,36 @@ impl Tlb {
     }
 
     #[inline(always)]
-    fn global(&self, vmid: Vmid, class: PageClass, va: u64) -> Option<Hit> {
-        let home = self.table.home(vmid, Space::Global);
+    fn global(&self, view: &View, class: PageClass, va: u64) -> Option<Hit> {
+        let home = self.table.home(view.vmid, Space::Global).as_of(&view.own);
         let leaf = self.table.find(&home, class, va)?;
-        (leaf.stamp == self.generations.stamp(vmid, Space::Global)).then_some(Hit {
+        (leaf.stamp == self.generations.stamp(view.vmid, Space::Global)).then_some(Hit {
             class,
             global: true,
             payload: leaf.payload,
         })
+    }
+
+    /// Looks an intermediate address up: entries of stage 2 alone. As [`lookup`](Self::lookup).
+    #[inline]
+    #[must_use]
+    pub fn lookup_stage2(&self, vmid: Vmid, ipa: u64) -> Option<Hit> {
+        let mut classes = self.present.load(Ordering::Relaxed) >> STAGE2_AT & CLASSES;
+        let home = self.table.home(vmid, Space::Stage2);
+        while classes != 0 {
+            let class = PageClass::from_code(classes.trailing_zeros());
+            classes &= classes - 1;
+            if let Some(leaf) = self.table.find(&home, class, ipa) {
+                if leaf.stamp == self.generations.stamp(vmid, Space::Stage2) {
+                    return Some(Hit {
+                        class,
+                        global: true,
+                        payload: leaf.payload,
+                    });
+                }
+            }
+        }
+        None
     }
 
     /// To be taken before the first descriptor of a walk is read.
@@ -202,19 +246,27 @@ impl Tlb {
     /// Returns whether it did; not caching is never an error. Evicts at most one entry, of the
     /// same set.
     pub fn fill(&self, entry: &Entry, ticket: &FillTicket) -> bool {
-        let globals = if entry.space == Space::Global {
-            GLOBALS
-        } else {
-            0
+        self.fill_for(Owner::of(entry.vmid), entry, ticket)
+    }
+
+    /// [`fill`](Self::fill) for [nested](View::nested) views.
+    pub fn fill_nested(&self, entry: &Entry, ticket: &FillTicket) -> bool {
+        self.fill_for(Owner::of(entry.vmid).nested(), entry, ticket)
+    }
+
+    fn fill_for(&self, owner: Owner, entry: &Entry, ticket: &FillTicket) -> bool {
+        let bits = match entry.space {
+            Space::Asid(_) => entry.class.bit(),
+            Space::Global => entry.class.bit() | GLOBALS,
+            Space::Stage2 => entry.class.bit() << STAGE2_AT,
         };
-        let bits = entry.class.bit() | globals;
         if self.present.load(Ordering::Relaxed) & bits != bits {
             // Before the entry can be seen; the fence in `Slot::fill` orders it against the
             // fence that a sweep issues before it reads the word.
             self.present.fetch_or(bits, Ordering::Relaxed);
         }
         let filled = Filled {
-            vmid: entry.vmid,
+            owner,
             tag: Tag::of(entry.space, entry.va, entry.class),
             leaf: Leaf {
                 stamp: ticket.stamp(entry.space),

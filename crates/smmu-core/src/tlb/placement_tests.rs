@@ -163,7 +163,7 @@ fn a_page_that_was_filled_twice_is_found_after_its_asid_was_invalidated() {
     const VA: u64 = 0x3000;
     let (tlb, asid) = (cache(), Asid(1));
     let filled = Filled {
-        vmid: VMID,
+        owner: Owner::of(VMID),
         tag: Tag::of(Space::Asid(asid), VA, PageClass::Page4K),
         leaf: Leaf {
             stamp: tlb.ticket(VMID, asid).stamp(Space::Asid(asid)),

@@ -19,19 +19,45 @@ pub(super) struct Slot {
 /// Who is at work in a slot, and for whom it was filled last.
 ///
 /// ```text
-/// 63..17                              16    15..0
-/// fills of the set, as of this one    busy  VMID
+/// 63..18                              17    16      15..0
+/// fills of the set, as of this one    busy  nested  VMID
 /// ```
 ///
 /// The count grows with every fill of the slot, so a lookup notices any; and the slot of the set
-/// that has the smallest is the one that was filled longest ago. It goes round after 2^47 fills of one
+/// that has the smallest is the one that was filled longest ago. It goes round after 2^46 fills of one
 /// set, months of nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version(u64);
 
+/// Whose an entry is: a VMID, and whether a stage 2 was on the way. What one has filled, no lookup
+/// of another finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner(u32);
+
+impl Owner {
+    const NESTED: u32 = 1 << 16;
+
+    #[inline(always)]
+    pub(super) fn of(vmid: Vmid) -> Self {
+        Self(u32::from(vmid.0))
+    }
+
+    /// The same VMID's, under stage 2.
+    #[inline(always)]
+    pub(super) fn nested(self) -> Self {
+        Self(self.0 | Self::NESTED)
+    }
+
+    #[inline(always)]
+    pub(super) fn vmid(self) -> Vmid {
+        Vmid(self.0 as u16)
+    }
+}
+
 impl Version {
-    const BUSY: u64 = 1 << 16;
-    const COUNT_AT: u32 = 17;
+    const OWNER: u64 = 0x1_FFFF;
+    const BUSY: u64 = 1 << 17;
+    const COUNT_AT: u32 = 18;
 
     #[inline]
     fn is_busy(self) -> bool {
@@ -43,18 +69,18 @@ impl Version {
         Vmid(self.0 as u16)
     }
 
-    /// At rest, and filled for this VMID.
+    /// At rest, and filled for this owner.
     #[inline(always)]
-    fn is_of(self, vmid: Vmid) -> bool {
-        self.0 & (Self::BUSY | 0xFFFF) == u64::from(vmid.0)
+    fn is_of(self, owner: Owner) -> bool {
+        self.0 & (Self::BUSY | Self::OWNER) == u64::from(owner.0)
     }
 
     pub(super) fn count(self) -> u64 {
         self.0 >> Self::COUNT_AT
     }
 
-    fn at_rest(count: u64, vmid: Vmid) -> u64 {
-        count << Self::COUNT_AT | u64::from(vmid.0)
+    fn at_rest(count: u64, owner: Owner) -> u64 {
+        count << Self::COUNT_AT | u64::from(owner.0)
     }
 }
 
@@ -68,7 +94,7 @@ pub(super) struct Leaf {
 /// What makes an entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Filled {
-    pub(super) vmid: Vmid,
+    pub(super) owner: Owner,
     pub(super) tag: Tag,
     pub(super) leaf: Leaf,
 }
@@ -102,7 +128,7 @@ impl Slot {
 
     /// The rest of rule 4, behind version and tag.
     #[inline(always)]
-    pub(super) fn read(&self, vmid: Vmid, version: Version) -> Option<Leaf> {
+    pub(super) fn read(&self, owner: Owner, version: Version) -> Option<Leaf> {
         let leaf = Leaf {
             stamp: self.stamp.load(Ordering::Relaxed),
             payload: [
@@ -115,7 +141,7 @@ impl Slot {
         // Model: `tlb_lookup_against_refill`.
         fence_at(Site::LookupFence, Ordering::Acquire);
         let same = self.version.load(Ordering::Relaxed) == version.0;
-        (same & version.is_of(vmid)).then_some(leaf)
+        (same & version.is_of(owner)).then_some(leaf)
     }
 
     /// Rules 1 and 2. `word` is the slot's tag, `count` the fills of the set so far. Gives up, without
@@ -162,7 +188,7 @@ impl Slot {
         if !done {
             word.store(0, Ordering::Relaxed);
         }
-        let rest = Version::at_rest(count.max(version.count()) + 1, filled.vmid);
+        let rest = Version::at_rest(count.max(version.count()) + 1, filled.owner);
         self.version.store(rest, Ordering::Release);
         done
     }

@@ -1,7 +1,7 @@
 //! The invalidations of one batch.
 
 use super::tag::{Matcher, page_number};
-use super::{GLOBALS, PageClass, Space, Tag, Tlb};
+use super::{CLASSES, GLOBALS, PageClass, STAGE2_AT, Space, Tag, Tlb};
 use crate::ids::{Asid, Vmid};
 use crate::range::{Granule, TlbiRange};
 use vcmdq_sync::atomic::{Ordering, fence};
@@ -15,20 +15,32 @@ const ASID_BITS: u32 = 32;
 const ASID_BITS: u32 = 62;
 const ALL: u64 = (1 << ASID_BITS) - 1;
 
-/// Whose addresses a sweep is going to take: a set of ASIDs that may name too many.
+/// The topmost of these bits is stage 2.
+const HASHED: u32 = ASID_BITS - 1;
+
+/// Whose addresses a sweep is going to take: a set of ASIDs that may name too many, and stage 2.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Signature(u64);
 
 impl Signature {
+    /// Entries of stage 2 alone.
+    pub(super) const STAGE2: Self = Self(1 << HASHED);
+
     /// Adds an ASID, or every one.
     #[inline]
     pub fn add(&mut self, asid: Option<Asid>) {
-        self.0 |= asid.map_or(ALL, Self::bit);
+        self.0 |= asid.map_or(ALL & !Self::STAGE2.0, |asid| Self::of(asid).0);
+    }
+
+    /// Adds intermediate addresses.
+    #[inline]
+    pub fn add_stage2(&mut self) {
+        self.0 |= Self::STAGE2.0;
     }
 
     #[inline]
-    fn bit(asid: Asid) -> u64 {
-        1 << ((u32::from(asid.0.wrapping_mul(0x9E37)) * ASID_BITS) >> 16)
+    pub(super) fn of(asid: Asid) -> Self {
+        Self(1 << ((u32::from(asid.0.wrapping_mul(0x9E37)) * HASHED) >> 16))
     }
 
     /// The log's word: the set and the low bits of the sweep's number.
@@ -36,9 +48,9 @@ impl Signature {
         self.0 | number << ASID_BITS
     }
 
-    /// Whether a word of the log is that of sweep `number` and does not contain `asid`.
-    pub(super) fn spares(logged: u64, number: u64, asid: Asid) -> bool {
-        logged >> ASID_BITS == number & (u64::MAX >> ASID_BITS) && logged & Self::bit(asid) == 0
+    /// Whether a word of the log is that of sweep `number` and has nothing in common with `whose`.
+    pub(super) fn spares(logged: u64, number: u64, whose: Self) -> bool {
+        logged >> ASID_BITS == number & (u64::MAX >> ASID_BITS) && logged & whose.0 == 0
     }
 }
 
@@ -68,9 +80,45 @@ impl<'a> Sweep<'a> {
         self.tlb.generations.count_everything();
     }
 
-    /// Every entry of a VMID.
+    /// Every entry of a VMID that stage 1 had a part in: its own and combined ones.
     pub fn vmid(&self, vmid: Vmid) {
         self.tlb.generations.count_vmid(vmid);
+    }
+
+    /// Every entry of a VMID that is of stage 2 alone.
+    pub fn stage2(&self, vmid: Vmid) {
+        self.tlb.generations.count_stage2(vmid);
+    }
+
+    /// Entries of stage 2 alone that map intermediate addresses. The signature must have been told. What
+    /// combines both stages stays (IHI 0070, 4.4.3): the guest asks for that VMID's stage 1 next.
+    pub fn intermediate(&self, vmid: Vmid, range: &TlbiRange) {
+        let mut sets_left = self.tlb.max_sets();
+        let mut classes = self.present >> STAGE2_AT & CLASSES;
+        while classes != 0 {
+            let class = PageClass::from_code(classes.trailing_zeros());
+            classes &= classes - 1;
+            if range
+                .granule
+                .is_some_and(|granule| granule != class.granule())
+            {
+                continue;
+            }
+            let (first, more) = pages(range, class);
+            let sets = (first + more) / 8 - first / 8 + 1;
+            if sets > sets_left {
+                return self.stage2(vmid);
+            }
+            sets_left -= sets;
+            let exact = Matcher {
+                kind: Tag::of_space(Space::Stage2).kind(class),
+                mask: Matcher::EXACT,
+                first,
+                more,
+            };
+            let table = &self.tlb.table;
+            table.take(vmid, Some(Space::Stage2), class, &exact);
+        }
     }
 
     /// The non-global entries of an ASID.
@@ -90,7 +138,7 @@ impl<'a> Sweep<'a> {
     pub fn addresses(&self, vmid: Vmid, asid: Option<Asid>, range: &TlbiRange) {
         let sets_each = self.tlb.sets_of_a_group(self.present, asid.is_none());
         let mut sets_left = self.tlb.max_sets();
-        let mut classes = self.present & !GLOBALS;
+        let mut classes = self.present & CLASSES;
         while classes != 0 {
             let class = PageClass::from_code(classes.trailing_zeros());
             classes &= classes - 1;
@@ -100,8 +148,7 @@ impl<'a> Sweep<'a> {
             {
                 continue;
             }
-            let first = page_number(range.addr, class);
-            let more = (range.bytes - 1 + offset(range.addr, class)) >> class.shift();
+            let (first, more) = pages(range, class);
             if let (0, Some(asid)) = (more, asid) {
                 // So few that they need not be counted.
                 self.page(vmid, asid, class, first);
@@ -121,7 +168,7 @@ impl<'a> Sweep<'a> {
     /// range. To be called for some ranges in a row: their sets come at the same time then.
     #[inline]
     pub fn touch(&self, vmid: Vmid, asid: Asid, addr: u64) {
-        let class = PageClass::from_code(self.present.trailing_zeros());
+        let class = PageClass::from_code((self.present & CLASSES).trailing_zeros());
         let home = self.tlb.table.home(vmid, Space::Asid(asid));
         let table = &self.tlb.table;
         core::hint::black_box(table.touch(&home, class, page_number(addr, class)));
@@ -191,6 +238,13 @@ impl<'a> Sweep<'a> {
             table.take(vmid, Some(Space::Global), class, &global);
         }
     }
+}
+
+/// The first page of a class that a range touches, and how many more.
+#[inline]
+fn pages(range: &TlbiRange, class: PageClass) -> (u64, u64) {
+    let more = (range.bytes - 1 + offset(range.addr, class)) >> class.shift();
+    (page_number(range.addr, class), more)
 }
 
 #[inline]

@@ -18,7 +18,7 @@
 //!    if the tag was `Valid`, and the version even and the same: then nobody has filled the slot
 //!    in between, and the leaf is the tag's.
 
-use super::slot::{Filled, Leaf, Slot};
+use super::slot::{Filled, Leaf, Owner, Slot};
 use super::tag::{Matcher, STATE_BITS, SpaceBits, State, Tag, page_number};
 use super::{PageClass, Space};
 use crate::ids::Vmid;
@@ -67,9 +67,25 @@ struct Leaves([Slot; WAYS]);
 /// Where the entries of a space begin, and what is the same in all their tags.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Home {
-    vmid: Vmid,
+    owner: Owner,
     space: SpaceBits,
     begin: u64,
+}
+
+impl Home {
+    /// The same place, of entries under stage 2.
+    #[inline(always)]
+    pub(super) fn nested(self) -> Self {
+        let owner = self.owner.nested();
+        Self { owner, ..self }
+    }
+
+    /// The same place, of what `other` is of.
+    #[inline(always)]
+    pub(super) fn as_of(self, other: &Self) -> Self {
+        let owner = other.owner;
+        Self { owner, ..self }
+    }
 }
 
 /// Where a new entry goes.
@@ -125,10 +141,11 @@ impl Table {
         let space_number = match space {
             Space::Asid(asid) => asid.0 ^ asid.0 >> 6 ^ asid.0 >> 12,
             Space::Global => 42,
+            Space::Stage2 => 21,
         };
         let lane = u64::from(space_number ^ vmid.0).wrapping_mul(39) & (self.lanes - 1);
         Home {
-            vmid,
+            owner: Owner::of(vmid),
             space: Tag::of_space(space),
             begin: lane * self.between_lanes,
         }
@@ -167,7 +184,7 @@ impl Table {
                 return None;
             }
         }
-        leaves.0[way].read(home.vmid, version)
+        leaves.0[way].read(home.owner, version)
     }
 
     /// Rules 1 and 2. `stamp_of` says what an entry has to carry now.
@@ -177,8 +194,8 @@ impl Table {
         stamp_of: impl Fn(Vmid, Space) -> u64,
         still_true: impl FnOnce() -> bool,
     ) -> bool {
-        let Filled { vmid, tag, .. } = *filled;
-        let home = self.home(vmid, tag.space());
+        let Filled { owner, tag, .. } = *filled;
+        let home = self.home(owner.vmid(), tag.space());
         let set = self.set(home.begin, tag.class(), tag.page() / 8);
         let Place { way, count } = self.place(set, tag, stamp_of);
         let (word, slot) = (&self.tags[set].0[way], &self.leaves[set].0[way]);

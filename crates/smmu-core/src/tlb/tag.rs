@@ -5,6 +5,8 @@
 //! state global  ASID   class  page number: VA[55:12] less the bits that must repeat bit 55
 //! ```
 //!
+//! Entries of stage 2 alone are global ones with an ASID that is not zero.
+//!
 //! The VMID is not in it: it is compared where the payload lies. An invalidation by
 //! address that does not look there removes the same address of another VMID too, which
 //! law 7 allows.
@@ -49,6 +51,7 @@ impl Tag {
         SpaceBits(match space {
             Space::Asid(asid) => u64::from(asid.0) << ASID_AT,
             Space::Global => GLOBAL,
+            Space::Stage2 => GLOBAL | 1 << ASID_AT,
         })
     }
 
@@ -74,10 +77,10 @@ impl Tag {
 
     #[inline]
     pub(super) fn space(self) -> Space {
-        if self.0 & GLOBAL != 0 {
-            Space::Global
-        } else {
-            Space::Asid(Asid((self.0 >> ASID_AT) as u16))
+        match (self.0 & GLOBAL != 0, (self.0 >> ASID_AT) as u16) {
+            (false, asid) => Space::Asid(Asid(asid)),
+            (true, 0) => Space::Global,
+            (true, _) => Space::Stage2,
         }
     }
 }

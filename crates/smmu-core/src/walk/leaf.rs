@@ -16,6 +16,10 @@ pub struct Leaf {
     pub granule: Granule,
     /// Who may do what.
     pub permissions: Permissions,
+    /// What stage 1 alone allows: the same, unless stage 2 is combined with it.
+    pub stage1: Permissions,
+    /// Of a leaf of stage 2: it makes the page Device memory.
+    pub device: bool,
     /// Valid for every ASID (nG clear).
     pub global: bool,
     /// Memory type and shareability as stage 1 gives them; stage 2's are not combined with them,
@@ -56,6 +60,24 @@ impl Leaf {
         }
     }
 
+    /// This stage 1 leaf as a cache keeps it where stage 2 maps smaller pages: its output is an
+    /// intermediate address, and nobody may do anything before stage 2 has been asked. So a page is cached
+    /// once, under the size and level by which the guest invalidates it.
+    #[must_use]
+    pub fn before_stage2(&self) -> Self {
+        Self {
+            permissions: Permissions::default(),
+            ..*self
+        }
+    }
+
+    /// Whether it is one of those.
+    #[must_use]
+    #[inline]
+    pub fn is_before_stage2(&self) -> bool {
+        self.permissions == Permissions::default() && self.stage1 != Permissions::default()
+    }
+
     /// Where an input address inside the page or block ends up.
     #[must_use]
     #[inline]
@@ -73,6 +95,8 @@ const GRANULE_AT: u32 = 14;
 const GLOBAL_AT: u32 = 16;
 const SHAREABILITY_AT: u32 = 17;
 const MAIR_AT: u32 = 19;
+const STAGE1_AT: u32 = 27;
+const DEVICE_AT: u32 = 33;
 
 impl Leaf {
     /// Two words that hold everything, for a cache: the output address, and the rest.
@@ -84,6 +108,8 @@ impl Leaf {
             | u64::from(self.global) << GLOBAL_AT
             | u64::from(self.memory.shareability & 3) << SHAREABILITY_AT
             | u64::from(self.memory.mair) << MAIR_AT
+            | u64::from(self.stage1.bits()) << STAGE1_AT
+            | u64::from(self.device) << DEVICE_AT
             | u64::from(self.shift & 63) << SHIFT_AT;
         [self.base, rest]
     }
@@ -98,6 +124,8 @@ impl Leaf {
             level: (rest >> LEVEL_AT) as u8 & 3,
             granule: Granule::from_tg((rest >> GRANULE_AT) as u8 & 3)?,
             permissions: Permissions::from_bits((rest >> PERMISSIONS_AT) as u8),
+            stage1: Permissions::from_bits((rest >> STAGE1_AT) as u8),
+            device: rest >> DEVICE_AT & 1 != 0,
             global: rest >> GLOBAL_AT & 1 != 0,
             memory: MemoryAttributes {
                 mair: (rest >> MAIR_AT) as u8,

@@ -97,12 +97,15 @@ fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     if !bits.af() && context.access_flag_faults {
         return Err(Fault::AccessFlag(HERE));
     }
+    let permissions = inherited.permissions(bits, context);
     Ok(Leaf {
         base: bottom.base,
         shift: bottom.shift,
         level: bottom.level,
         granule: half.granule,
-        permissions: inherited.permissions(bits, context),
+        permissions,
+        stage1: permissions,
+        device: false,
         global: !bits.ng(),
         memory: MemoryAttributes {
             mair: (context.mair >> (8 * u32::from(bits.attr_index()))) as u8,

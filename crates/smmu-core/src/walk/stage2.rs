@@ -28,23 +28,18 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
 
     /// Translates the address of an access, or what stage 1 made of it.
     pub fn translate(&self, ipa: u64, access: &Access) -> Result<Leaf, Fault> {
-        let place = Place::Stage2 {
-            class: Class::Input,
-            ipa,
-        };
-        let (leaf, _) = self.walk(ipa, place)?;
-        if leaf.permissions.allow(access) {
-            Ok(leaf)
-        } else {
-            Err(Fault::Permission(place))
-        }
+        let leaf = self.leaf(ipa, Class::Input)?;
+        leaf.admit_input(ipa, access)?;
+        Ok(leaf)
     }
 
-    fn walk(&self, ipa: u64, place: Place) -> Result<(Leaf, Stage2LeafDescriptor), Fault> {
+    /// The page or block of an intermediate address, whoever may use it. It may be cached for all of
+    /// it; [`Stage2Config::admit`], and [`Leaf::admit_input`] or [`Stage2Config::locate`], then stand
+    /// for the first and the last step of a translation.
+    pub fn leaf(&self, ipa: u64, class: Class) -> Result<Leaf, Fault> {
         let config = self.config;
-        if ipa >> config.input_bits != 0 {
-            return Err(Fault::Translation(place));
-        }
+        config.admit(ipa, class)?;
+        let place = Place::Stage2 { class, ipa };
         let tables = Descent {
             table: config.table.0,
             granule: config.granule,
@@ -60,21 +55,58 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
         if !bits.af() && config.access_flag_faults {
             return Err(Fault::AccessFlag(place));
         }
-        let leaf = Leaf {
+        Ok(Leaf {
             base: bottom.base,
             shift: bottom.shift,
             level: bottom.level,
             granule: config.granule,
             permissions: Permissions::of_stage2(bits, config.execute_by_privilege),
+            stage1: Permissions::default(),
+            device: config.makes_device(bits),
             global: true,
             memory: MemoryAttributes::default(),
-        };
-        Ok((leaf, bits))
+        })
+    }
+}
+
+impl Leaf {
+    /// Whether stage 2, whose leaf this is, lets an access pass, or F_PERMISSION with CLASS=IN.
+    pub fn admit_input(&self, ipa: u64, access: &Access) -> Result<(), Fault> {
+        if self.permissions.allow(access) {
+            return Ok(());
+        }
+        let class = Class::Input;
+        Err(Fault::Permission(Place::Stage2 { class, ipa }))
+    }
+}
+
+impl Stage2Config {
+    /// Whether an intermediate address is one of this stage's, or F_TRANSLATION.
+    #[inline]
+    pub fn admit(&self, ipa: u64, class: Class) -> Result<(), Fault> {
+        if ipa >> self.input_bits == 0 {
+            Ok(())
+        } else {
+            Err(Fault::Translation(Place::Stage2 { class, ipa }))
+        }
     }
 
-    /// Whether stage 2 makes a page Device memory.
-    fn is_device(&self, leaf: Stage2LeafDescriptor) -> bool {
-        if self.config.forced_write_back {
+    /// Where a table of stage 1, or a CD, lies within its `leaf`: it must be readable, and not Device
+    /// memory with S2PTW.
+    pub fn locate(&self, leaf: &Leaf, ipa: u64, class: Class) -> Result<Gpa, Fault> {
+        let read = Access {
+            address: ipa,
+            operation: Operation::Read,
+            privileged: true,
+        };
+        if !leaf.permissions.allow(&read) || (self.protected_walks && leaf.device) {
+            return Err(Fault::Permission(Place::Stage2 { class, ipa }));
+        }
+        Ok(Gpa(leaf.output(ipa)))
+    }
+
+    fn makes_device(&self, leaf: Stage2LeafDescriptor) -> bool {
+        if self.forced_write_back {
             leaf.mem_attr() & 0b0100 == 0
         } else {
             leaf.mem_attr() & 0b1100 == 0
@@ -83,18 +115,8 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
 }
 
 impl<M: GuestMemory + ?Sized> IpaSpace for Stage2<'_, M> {
-    /// Where a table of stage 1 lies: it must be readable, and not Device memory with S2PTW.
     fn physical(&self, ipa: u64, class: Class) -> Result<Gpa, Fault> {
-        let place = Place::Stage2 { class, ipa };
-        let (leaf, bits) = self.walk(ipa, place)?;
-        let read = Access {
-            address: ipa,
-            operation: Operation::Read,
-            privileged: true,
-        };
-        if !leaf.permissions.allow(&read) || (self.config.protected_walks && self.is_device(bits)) {
-            return Err(Fault::Permission(place));
-        }
-        Ok(Gpa(leaf.output(ipa)))
+        let leaf = self.leaf(ipa, class)?;
+        self.config.locate(&leaf, ipa, class)
     }
 }

@@ -15,6 +15,8 @@ struct Control {
     spares: usize,
     leaving: usize,
     hired: usize,
+    /// The engine stops: whoever comes now is waited for by who has hired him.
+    closed: bool,
 }
 
 /// See the [module](self).
@@ -60,9 +62,12 @@ impl Staff {
         self.control().leaving != 0
     }
 
-    /// All threads that were hired.
-    pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut self.control().handles)
+    /// All threads that were hired. Who is being hired meanwhile ends by itself, before
+    /// [`hire`](EngineShared::hire) returns.
+    pub(crate) fn close(&self) -> Vec<JoinHandle<()>> {
+        let mut control = self.control();
+        control.closed = true;
+        std::mem::take(&mut control.handles)
     }
 }
 
@@ -91,6 +96,14 @@ impl EngineShared {
         let spawned = threads.spawn(name, Box::new(move || worker.run()));
         let mut control = self.staff.control();
         match spawned {
+            Ok(handle) if control.closed => {
+                drop(control);
+                // It sees that the engine stops, or is woken to see it.
+                self.bell.spares().wake_all();
+                if handle.join().is_err() {
+                    tracing::error!("a worker had died by a panic");
+                }
+            }
             Ok(handle) => control.handles.push(handle),
             Err(error) => {
                 control.spares -= 1;
@@ -115,8 +128,48 @@ mod tests {
     use crate::engine::Engine;
     use crate::seams::{StdClock, StdThreads};
     use crate::settings::Settings;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::channel;
     use std::time::Duration;
+
+    /// Stops the engine while a spare is being hired.
+    #[derive(Default)]
+    struct StopsMeanwhile {
+        engine: Mutex<Option<Arc<Engine>>>,
+        ended: Arc<AtomicBool>,
+    }
+
+    impl Threads for StopsMeanwhile {
+        fn spawn(
+            &self,
+            name: String,
+            body: Box<dyn FnOnce() + Send>,
+        ) -> std::io::Result<JoinHandle<()>> {
+            let engine = self.engine.lock().unwrap().take();
+            let ended = self.ended.clone();
+            if let Some(engine) = engine.filter(|_| name.starts_with("vcmdq-spare")) {
+                engine.stop();
+                return StdThreads.spawn(
+                    name,
+                    Box::new(move || {
+                        body();
+                        std::thread::sleep(Duration::from_millis(50));
+                        ended.store(true, Ordering::Release);
+                    }),
+                );
+            }
+            StdThreads.spawn(name, body)
+        }
+    }
+
+    #[test]
+    fn no_thread_outlives_an_engine_that_stops_while_it_is_hired() {
+        let threads = Arc::new(StopsMeanwhile::default());
+        let engine = Arc::new(Engine::start(Settings::default(), threads.clone()).unwrap());
+        *threads.engine.lock().unwrap() = Some(engine.clone());
+        engine.shared().hire().expect("a thread");
+        assert!(threads.ended.load(Ordering::Acquire), "it is still there");
+    }
 
     /// One that leaves may have been woken for a round that needs a thread: then another one is.
     #[test]

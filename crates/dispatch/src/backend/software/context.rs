@@ -3,11 +3,11 @@
 use super::Software;
 use crate::backend::Traffic;
 use smmu_core::config::context::{ContextLookup, lookup};
-use smmu_core::config::{Context, Stage1Config, StreamAttributes, StreamConfig};
-use smmu_core::fault::{Fault, FaultPolicy};
+use smmu_core::config::{Context, Stage1Config, Stage2Config, StreamAttributes, StreamConfig};
+use smmu_core::fault::{Fault, FaultPolicy, Place};
 use smmu_core::tlb::{Tlb, View};
 use smmu_core::translate::Setup;
-use smmu_core::walk::NoStage2;
+use smmu_core::walk::{IpaSpace, NoStage2, Stage2};
 use smmu_core::{Gpa, GuestMemory, MemoryError, StreamId, SubstreamId, Vmid};
 use std::sync::Arc;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
@@ -23,10 +23,10 @@ pub(super) enum Route {
     Bypass(u32),
     /// The same with SMMUEN=0: what has more bits is aborted without an event.
     Disabled(u32),
-    /// Through stage 1, with the context's part of the translation cache.
+    /// Through stage 1, and stage 2 if there is one, with the context's part of the translation cache.
     Stage1(Context, View),
-    /// Through a stage 2 of the guest's: translated anew each time.
-    Uncached,
+    /// Through the guest's own stage 2 only, if the address has no more bits than this.
+    Stage2(u32),
 }
 
 /// A private copy of configuration. Faults are kept, too: what an STE or a CD says is cached even
@@ -36,6 +36,8 @@ pub(super) struct Kept {
     stamp: u64,
     version: u64,
     setup: Option<Setup>,
+    /// The guest's own stage 2, where there is one.
+    stage2: Option<Stage2Config>,
     memory: Arc<dyn GuestMemory>,
     attributes: Option<StreamAttributes>,
     route: Route,
@@ -75,6 +77,7 @@ impl Kept {
             stamp,
             version,
             setup,
+            stage2: None,
             memory,
             attributes,
             route,
@@ -83,7 +86,13 @@ impl Kept {
             match kept.find_route(&core.tlb, stream, &traffic) {
                 Ok(()) => {}
                 Err(fault @ (Fault::SteFetch(_) | Fault::CdFetch(_))) => return Err(fault),
-                Err(fault) => kept.route = Route::Fault(fault, FaultPolicy::ABORT),
+                Err(fault) => {
+                    if is_of_walk(&fault) {
+                        // What translation has said about the place of a CD is no configuration.
+                        kept.version = NEVER;
+                    }
+                    kept.route = Route::Fault(fault, FaultPolicy::ABORT);
+                }
             }
         }
         Ok(Some(kept))
@@ -101,32 +110,42 @@ impl Kept {
         let config = setup.streams.ste(&*self.memory, stream, &setup.caps)?;
         config.check_substream(self.substream)?;
         self.attributes = config.attributes().copied();
+        self.stage2 = config.stage2().copied();
         self.route = match &config {
             StreamConfig::Abort => Route::Abort,
             StreamConfig::Bypass(_) => Route::Bypass(setup.caps.oas_bits()),
             StreamConfig::Stage1(attributes, stage1) => {
-                self.stage1_route(tlb, setup, attributes, stage1)?
+                self.stage1_route(tlb, setup, attributes, (stage1, &NoStage2))?
             }
-            StreamConfig::Stage2(..) | StreamConfig::Nested(..) => Route::Uncached,
+            // Its own range is all that there is to be checked.
+            StreamConfig::Stage2(..) => Route::Stage2(u64::BITS),
+            StreamConfig::Nested(attributes, stage1, stage2) => {
+                let ipas = Stage2::new(&*self.memory, stage2);
+                self.stage1_route(tlb, setup, attributes, (stage1, &ipas))?
+            }
         };
         Ok(())
     }
 
-    fn stage1_route(
+    /// `ipas` says where CDs lie: a walk each time, since they are kept.
+    fn stage1_route<S: IpaSpace>(
         &self,
         tlb: &Tlb,
         setup: &Setup,
         attributes: &StreamAttributes,
-        stage1: &Stage1Config,
+        (stage1, ipas): (&Stage1Config, &S),
     ) -> Result<Route, Fault> {
         let Setup { caps, e2h, .. } = setup;
-        match lookup(&*self.memory, &NoStage2, stage1, self.substream, caps, *e2h)? {
-            ContextLookup::BypassStage1 => Ok(Route::Bypass(caps.ias_bits())),
-            ContextLookup::Context(context) => {
-                let view = tlb.view(attributes.vmid, context.asid);
-                Ok(Route::Stage1(context, view))
+        let found = lookup(&*self.memory, ipas, stage1, self.substream, caps, *e2h)?;
+        let view = |context: &Context| tlb.view(attributes.vmid, context.asid);
+        Ok(match (found, self.stage2.is_some()) {
+            (ContextLookup::BypassStage1, false) => Route::Bypass(caps.ias_bits()),
+            (ContextLookup::BypassStage1, true) => Route::Stage2(caps.ias_bits()),
+            (ContextLookup::Context(context), false) => Route::Stage1(context, view(&context)),
+            (ContextLookup::Context(context), true) => {
+                Route::Stage1(context, view(&context).nested())
             }
-        }
+        })
     }
 
     /// Whether nothing has changed since: configuration, registers, memory map.
@@ -163,6 +182,12 @@ impl Kept {
         self.attributes.as_ref()
     }
 
+    /// The guest's own stage 2, where there is one.
+    #[inline]
+    pub(super) fn stage2(&self) -> Option<&Stage2Config> {
+        self.stage2.as_ref()
+    }
+
     /// What the registers say; nothing while SMMUEN is 0.
     pub(super) fn setup(&self) -> Option<&Setup> {
         self.setup.as_ref()
@@ -172,6 +197,21 @@ impl Kept {
     pub(super) fn memory(&self) -> &dyn GuestMemory {
         &*self.memory
     }
+}
+
+/// A version that a core never has: what is kept under it is not true any more for the next access.
+const NEVER: u64 = u64::MAX;
+
+/// Whether translation has failed, not configuration.
+fn is_of_walk(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::WalkAbort(Place::Stage2 { .. }, _)
+            | Fault::Translation(Place::Stage2 { .. })
+            | Fault::AddressSize(Place::Stage2 { .. })
+            | Fault::AccessFlag(Place::Stage2 { .. })
+            | Fault::Permission(Place::Stage2 { .. })
+    )
 }
 
 /// Guest memory without any: what a port that has translated nothing shows.

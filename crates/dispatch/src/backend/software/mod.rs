@@ -11,10 +11,12 @@
 //! | `costs.rs` | what its work costs |
 //! | `context.rs` | the configuration that a port has read |
 //! | `resolve.rs` | from there to an output: bypass, cache, walk |
+//! | `nested.rs` | the same with a stage 2 of the guest's |
 //! | `quiesce.rs` | which guards a SYNC has to wait for |
 
 mod context;
 mod costs;
+mod nested;
 mod overdue;
 mod owned;
 mod port;
@@ -320,9 +322,14 @@ fn touch(sweep: &Sweep<'_>, requests: &[Packed]) {
 fn signature(batch: &Batch) -> Signature {
     let mut signature = Signature::default();
     for request in batch.packed() {
-        if request.key & key::KIND == key::ADDRESSES {
+        if request.key & key::KIND != key::ADDRESSES {
+            continue;
+        }
+        if key::stage(request.key) == Stage::One {
             let any = request.key & key::ANY_ASID != 0;
             signature.add((!any).then(|| key::asid(request.key)));
+        } else {
+            signature.add_stage2();
         }
     }
     signature
@@ -331,9 +338,11 @@ fn signature(batch: &Batch) -> Signature {
 #[inline]
 fn sweep_translations(sweep: &Sweep<'_>, request: &Invalidation) {
     let vmid = request.vmid;
+    // law7c: what the guest asks of its own stage 2 is not heard, as where none is cached.
+    if request.stage != Stage::One && !cfg!(break_law7c) {
+        sweep_stage2(sweep, request);
+    }
     if request.stage == Stage::Two {
-        // No entries of stage 2 alone are kept; entries that combine both may stay (4.4.3), but
-        // a VMID's all is what the guest asks for next.
         return;
     }
     match request.scope {
@@ -343,6 +352,20 @@ fn sweep_translations(sweep: &Sweep<'_>, request: &Invalidation) {
         Scope::Vmid => sweep.vmid(vmid),
         Scope::All => sweep.everything(),
         Scope::DeviceTlb { .. } | Scope::ContextTable { .. } => {}
+    }
+}
+
+#[cold]
+fn sweep_stage2(sweep: &Sweep<'_>, request: &Invalidation) {
+    match request.scope {
+        Scope::Addresses { ref range, .. } => sweep.intermediate(request.vmid, range),
+        // law7d: S12_VMALL is taken for NH_ALL, which leaves stage 2.
+        Scope::Vmid if cfg!(break_law7d) => {}
+        Scope::Vmid | Scope::Context(_) | Scope::ContextAndGlobals(_) => {
+            sweep.stage2(request.vmid);
+        }
+        // With everything else.
+        Scope::All | Scope::DeviceTlb { .. } | Scope::ContextTable { .. } => {}
     }
 }
 

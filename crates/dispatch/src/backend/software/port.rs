@@ -265,7 +265,8 @@ fn expected(
                 last,
             }
         }
-        Route::Bypass(_) | Route::Disabled(_) => Use::untranslated(stream, vmid),
+        // No address of stage 1 is used, and what concerns stage 2 asks for the VMID.
+        Route::Bypass(_) | Route::Disabled(_) | Route::Stage2(_) => Use::untranslated(stream, vmid),
         _ => anything(stream, vmid),
     }
 }

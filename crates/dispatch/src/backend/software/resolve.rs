@@ -2,15 +2,15 @@
 
 use super::Software;
 use super::context::{Kept, Route};
-use super::port::{Denied, Output, anything};
+use super::port::{Denied, Output};
 use smmu_core::access::{Access, Transaction};
 use smmu_core::config::Context;
 use smmu_core::fault::{Fault, FaultPolicy, FaultRules, Place};
 use smmu_core::guard::Use;
 use smmu_core::tlb::{Entry, PageClass, Space, View};
-use smmu_core::translate::{Failed, Translated};
+use smmu_core::translate::Failed;
 use smmu_core::walk::{Leaf, NoStage2, bypass_stage1, translate as walk_stage1};
-use smmu_core::{StreamId, SubstreamId, Vmid};
+use smmu_core::{Asid, StreamId, SubstreamId, Vmid};
 
 impl Kept {
     /// Where an access goes, and what it uses for that.
@@ -47,22 +47,29 @@ impl Kept {
                 Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
             }
             Route::Stage1(context, view) => {
-                let leaf = self
-                    .stage1(core, vmid, (context, view), &transaction)
-                    .map_err(|fault| self.denied(fault, transaction, context.policy))?;
+                let (leaf, shift) = match self.stage2() {
+                    None => self
+                        .stage1(core, vmid, (context, view), &transaction)
+                        .map(|leaf| (leaf, leaf.shift)),
+                    Some(stage2) => self.both(core, (context, view), stage2, &transaction),
+                }
+                .map_err(|fault| self.denied(fault, transaction, context.policy))?;
                 let used = Use {
                     stream,
                     vmid,
                     asid: Some(context.asid),
                     global: leaf.global,
-                    first: access.address & !((1u64 << leaf.shift) - 1),
-                    last: access.address | ((1u64 << leaf.shift) - 1),
+                    first: access.address & !((1u64 << shift) - 1),
+                    last: access.address | ((1u64 << shift) - 1),
                 };
                 Ok((output(&leaf, access.address, bytes), used))
             }
-            Route::Uncached => {
-                let output = self.uncached(&transaction, bytes)?;
-                Ok((output, anything(stream, vmid)))
+            Route::Stage2(bits) => {
+                let leaf = self
+                    .second(core, *bits, &transaction)
+                    .map_err(|fault| self.denied(fault, transaction, FaultPolicy::ABORT))?;
+                let used = Use::untranslated(stream, vmid);
+                Ok((output(&leaf, access.address, bytes), used))
             }
         }
     }
@@ -79,7 +86,7 @@ impl Kept {
         bytes: u64,
     ) -> Option<Output> {
         let Route::Stage1(context, view) = self.route() else {
-            return None;
+            return self.hit_stage2(core, substream, said, access, bytes);
         };
         if !self.is_true(core, said.stream, substream) {
             return None;
@@ -98,7 +105,7 @@ impl Kept {
     fn denied(&self, fault: Fault, transaction: Transaction, policy: FaultPolicy) -> Denied {
         let rules = FaultRules {
             stage1: policy,
-            stage2: FaultPolicy::ABORT,
+            stage2: self.stage2().map_or(FaultPolicy::ABORT, |own| own.policy),
             record_bad_stream_id: self.setup().is_some_and(|setup| setup.record_bad_stream_id),
             merge: self.attributes().is_some_and(|a| a.merge_events),
         };
@@ -107,21 +114,6 @@ impl Kept {
             transaction,
             verdict: fault.verdict(&rules),
         })
-    }
-
-    /// With a stage 2 of the guest's: from the stream table on, each time.
-    fn uncached(&self, transaction: &Transaction, bytes: u64) -> Result<Output, Denied> {
-        let address = transaction.access.address;
-        let setup = self.setup().ok_or(Denied::Aborted)?;
-        match setup.translate(self.memory(), transaction) {
-            Ok(Translated::Aborted) => Err(Denied::Aborted),
-            Ok(Translated::Bypassed(address)) => {
-                let bytes = bytes.min(room(address, setup.caps.oas_bits()));
-                Ok(Output { address, bytes })
-            }
-            Ok(Translated::Mapped(leaf)) => Ok(output(&leaf, address, bytes)),
-            Err(failed) => Err(Denied::Fault(failed)),
-        }
     }
 
     /// Stage 1 alone, through the translation cache.
@@ -150,25 +142,29 @@ impl Kept {
         // ticket acquires: who has seen the TLBI sees the CFGI.
         let may_stay = self.is_true(core, transaction.stream, transaction.substream);
         let leaf = walk_stage1(self.memory(), &NoStage2, context, access)?;
-        if let Some(class) = PageClass::of(leaf.granule, leaf.level) {
-            let space = if leaf.global {
-                Space::Global
-            } else {
-                Space::Asid(context.asid)
-            };
-            let entry = Entry {
-                vmid,
-                space,
-                va: access.address,
-                class,
-                payload: leaf.pack(),
-            };
-            if may_stay {
+        if may_stay {
+            if let Some(entry) = entry(vmid, context.asid, access.address, &leaf) {
                 core.tlb.fill(&entry, &ticket);
             }
         }
         Ok(leaf)
     }
+}
+
+/// What to cache of what stage 1 has said about an address, alone or with stage 2.
+pub(super) fn entry(vmid: Vmid, asid: Asid, va: u64, leaf: &Leaf) -> Option<Entry> {
+    let space = if leaf.global {
+        Space::Global
+    } else {
+        Space::Asid(asid)
+    };
+    Some(Entry {
+        vmid,
+        space,
+        va,
+        class: PageClass::of(leaf.granule, leaf.level)?,
+        payload: leaf.pack(),
+    })
 }
 
 /// Bytes from a bypassed address on that fit as it does: what lies beyond faults on its own.
@@ -179,7 +175,7 @@ fn room(address: u64, bits: u32) -> u64 {
 }
 
 #[inline]
-fn output(leaf: &Leaf, address: u64, bytes: u64) -> Output {
+pub(super) fn output(leaf: &Leaf, address: u64, bytes: u64) -> Output {
     let offset = address & ((1u64 << leaf.shift) - 1);
     Output {
         address: leaf.output(address),
