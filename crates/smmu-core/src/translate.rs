@@ -100,7 +100,9 @@ impl Setup {
             }
             StreamConfig::Stage2(_, stage2) => {
                 rules.stage2 = stage2.policy;
-                let leaf = Stage2::new(memory, stage2).translate(access.address, &access)?;
+                // Without a stage 1 its bypass still checks the size of the input (3.4).
+                let ipa = bypass_stage1(access.address, self.caps.ias_bits())?;
+                let leaf = Stage2::new(memory, stage2).translate(ipa, &access)?;
                 Ok(Translated::Mapped(leaf))
             }
             StreamConfig::Nested(_, stage1, stage2) => {

@@ -133,7 +133,7 @@ fn attempt(ram: &Ram, regs: &Registers, request: &mut Request) -> Result<Answer,
     }
     let first = match config {
         4 => return bypass(request.address, oas),
-        6 => Answer::Bypass(request.address),
+        6 => bypass(request.address, intermediate_width(regs))?,
         _ => through_stage1(ram, &stage2, request)?,
     };
     if !stage2.on {
@@ -173,9 +173,7 @@ fn through_stage1(ram: &Ram, stage2: &Second, request: &Request) -> Result<Answe
     let regs = stage2.regs;
     let stage1 = stage1_of(&stage2.ste, regs)?;
     let Some(index) = choose_cd(&stage1, request.substream)? else {
-        let oas = size_of_code(bits(regs.idr5.into(), 2, 0));
-        let aarch32 = bit(regs.idr0.into(), 2);
-        return bypass(request.address, if aarch32 { oas.max(40) } else { oas });
+        return bypass(request.address, intermediate_width(regs));
     };
     let at = stage2.of_cd(ram, find_cd(ram, &stage1, index, stage2)?)?;
     let cd = fetch_structure(ram, at, 0x09)?;
@@ -200,6 +198,13 @@ fn override_access(ste: &[u64; 8], regs: &Registers, request: &mut Request) {
             _ => {}
         }
     }
+}
+
+/// IAS: OAS, or what AArch32 tables reach.
+fn intermediate_width(regs: &Registers) -> u32 {
+    let oas = size_of_code(bits(regs.idr5.into(), 2, 0));
+    let aarch32 = bit(regs.idr0.into(), 2);
+    if aarch32 { oas.max(40) } else { oas }
 }
 
 fn bypass(address: u64, width: u32) -> Result<Answer, Wrong> {

@@ -175,3 +175,24 @@ fn a_bypassed_stage_1_still_has_its_stage_2() {
     bench.ram.set_all(CD, &[DW0_CD, TTB0, TTB1]);
     assert!(bench.of_substream(Some(0), PAGE, Read, true).is_ok());
 }
+
+/// Stage 2 alone: an input beyond IAS is a fault of the bypassed stage 1, which aborts with a record
+/// whatever S2R says; one below that and beyond S2T0SZ is stage 2's.
+#[test]
+fn stage_2_alone_checks_its_input_as_a_bypassed_stage_1() {
+    let bench = nested();
+    // Config=110, S2R=0.
+    bench.ram.set_all(STE, &[0xd, 0, DW2_STE & !(1 << 58)]);
+    assert_eq!(bench.read(0x3000), Ok(0x3000));
+    let beyond = |address| bench.translate(address, Read, true).expect_err("a fault");
+    let failed = beyond(1 << 48);
+    assert_eq!(failed.fault, Fault::InputSize);
+    assert!(failed.verdict.record && failed.verdict.response == Response::Abort);
+    let record = failed.record(None);
+    assert_eq!(record.id(), Some(EventId::AddressSize));
+    assert!(!record.dw1().s2() && record.dw1().class() == Class::Input as u8);
+    assert_eq!(record.input_addr(), 1 << 48);
+    let failed = beyond(1 << 39);
+    assert_eq!(failed.fault.event(), EventId::Translation);
+    assert!(!failed.verdict.record);
+}

@@ -117,8 +117,7 @@ impl Kept {
             StreamConfig::Stage1(attributes, stage1) => {
                 self.stage1_route(tlb, setup, attributes, (stage1, &NoStage2))?
             }
-            // Its own range is all that there is to be checked.
-            StreamConfig::Stage2(..) => Route::Stage2(u64::BITS),
+            StreamConfig::Stage2(..) => Route::Stage2(setup.caps.ias_bits()),
             StreamConfig::Nested(attributes, stage1, stage2) => {
                 let ipas = Stage2::new(&*self.memory, stage2);
                 self.stage1_route(tlb, setup, attributes, (stage1, &ipas))?
