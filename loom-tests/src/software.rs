@@ -5,12 +5,13 @@ use dispatch::backend::Software;
 use dispatch::backend::software::{Port, SoftwareSettings};
 use dispatch::{Backend, Batch, Invalidation, Scope, Stage, WaiterId};
 use smmu_core::access::{Access, Operation};
+use smmu_core::caps::TableUpdates;
 use smmu_core::config::StreamTable;
-use smmu_core::guest_memory::store_u64;
+use smmu_core::guest_memory::{load_u64, store_u64};
 use smmu_core::range::TlbiRange;
 use smmu_core::tlb::TlbSettings;
 use smmu_core::translate::Setup;
-use smmu_core::{Asid, Capabilities, Gpa, StreamId, Vmid};
+use smmu_core::{Asid, Capabilities, Gpa, GuestMemory, StreamId, Vmid};
 use std::sync::Arc;
 use vcmdq::testing::HeapMemory;
 use vcmdq_sync::atomic::Ordering;
@@ -24,6 +25,10 @@ const STE: u64 = 64;
 const CD: u64 = 128;
 const TABLE: u64 = 256;
 const BYTES: u64 = 384;
+/// Behind the table of one block or one table: a page of its own, with one descriptor.
+const LAST_TABLE: u64 = 0x1000;
+/// A page that everybody may read and write, not global; the access flag is clear.
+const UNUSED: u64 = 0x20_0B47;
 /// T0SZ=39 (16 blocks of 2 MiB), EPD1, V, IPS=48 bits, AA64, R, A, ASID 1.
 const CD_WORD: u64 = 0x0001_6205_C000_0027;
 /// A block that everybody may read and write, not global.
@@ -46,7 +51,10 @@ impl SmallSmmu {
     /// The stream bypasses.
     #[must_use]
     pub fn new() -> Self {
-        let memory = Arc::new(HeapMemory::new(BYTES));
+        let memory = Arc::new(HeapMemory::with_regions(&[
+            (Gpa(0), BYTES),
+            (Gpa(LAST_TABLE), 8),
+        ]));
         let settings = SoftwareSettings {
             tlb: TlbSettings {
                 log2_entries: 7,
@@ -71,7 +79,10 @@ impl SmallSmmu {
                 split: 6,
                 two_level: false,
             },
-            caps: Capabilities::default(),
+            caps: Capabilities::builder()
+                .table_updates(TableUpdates::DirtyState)
+                .build()
+                .expect("they can be"),
             e2h: false,
             record_bad_stream_id: false,
         }
@@ -97,6 +108,40 @@ impl SmallSmmu {
     /// The guest changes where the block lies; a TLBI is due.
     pub fn map(&self, block: u64) {
         self.set(TABLE, block | BLOCK);
+    }
+
+    /// The guest has the stream translated with hardware update of access flags, through a table below
+    /// the first one. Nobody has used the page at address 0.
+    pub fn translate_unused(&self) {
+        self.set(TABLE, LAST_TABLE | 3);
+        self.set(LAST_TABLE, UNUSED);
+        self.set(CD + 8, TABLE);
+        self.set(CD, CD_WORD | 1 << 43);
+        self.set(STE, 0xB | CD);
+    }
+
+    /// The guest takes the last table away, or only its page; a TLBI is due. By a swap, as a guest does
+    /// that wants to know whether the page has been used.
+    pub fn unmap(&self, whole_table: bool) {
+        let at = Gpa(if whole_table { TABLE } else { LAST_TABLE });
+        self.memory.words(at, 1).expect("backed")[0].swap(0, Ordering::AcqRel);
+    }
+
+    /// The guest uses the memory of the last table for something that looks as the table did.
+    pub fn reuse_table(&self) {
+        self.set(LAST_TABLE, UNUSED);
+    }
+
+    /// Whether the first word of the last table is as the guest made it for an unused page.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.last_word() == UNUSED
+    }
+
+    /// The first word of the last table.
+    #[must_use]
+    pub fn last_word(&self) -> u64 {
+        load_u64(&*self.memory, Gpa(LAST_TABLE), Ordering::Relaxed).expect("backed")
     }
 
     /// A way in.

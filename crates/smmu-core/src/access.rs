@@ -7,7 +7,8 @@ use crate::ids::{StreamId, SubstreamId};
 pub enum Operation {
     /// A read of data.
     Read,
-    /// A write.
+    /// A write, or an atomic access. Nothing else makes a page dirty; so a translation request of a
+    /// device that does not ask for write access (NW) is a read.
     Write,
     /// An instruction fetch.
     Execute,
@@ -22,6 +23,19 @@ pub struct Access {
     pub operation: Operation,
     /// With privilege.
     pub privileged: bool,
+}
+
+impl Access {
+    /// What the SMMU does itself with a table or a CD, as the guest's own stage 2 sees it: with
+    /// privilege. It writes nothing but updates of descriptors.
+    #[must_use]
+    pub fn of_smmu(address: u64, operation: Operation) -> Self {
+        Self {
+            address,
+            operation,
+            privileged: true,
+        }
+    }
 }
 
 /// An access and where it comes from: all that an event record can say about it.

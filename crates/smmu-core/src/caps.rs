@@ -4,7 +4,7 @@
 mod builder;
 mod check;
 
-pub use builder::{CapabilitiesBuilder, Stages};
+pub use builder::{CapabilitiesBuilder, Stages, TableUpdates};
 pub use check::{CapabilitiesError, Field};
 
 use crate::range::Granule;

@@ -47,6 +47,9 @@ pub enum Fault {
     /// F_PERMISSION.
     #[error("permission denied")]
     Permission(Place),
+    /// F_PERMISSION: a descriptor of stage 1 is to be updated, and stage 2 does not let it be written.
+    #[error("stage 2 forbids the update of the descriptor at {0:#x}")]
+    TableUpdate(u64),
 }
 
 /// Where in the translation.
@@ -151,7 +154,7 @@ impl Fault {
             Self::Translation(_) => EventId::Translation,
             Self::AddressSize(_) | Self::InputSize => EventId::AddressSize,
             Self::AccessFlag(_) => EventId::AccessFlag,
-            Self::Permission(_) => EventId::Permission,
+            Self::Permission(_) | Self::TableUpdate(_) => EventId::Permission,
         }
     }
 
@@ -167,6 +170,7 @@ impl Fault {
                 Place::Stage1 => rules.stage1.verdict(),
                 Place::Stage2 { .. } => rules.stage2.verdict(),
             },
+            Self::TableUpdate(_) => rules.stage2.verdict(),
             Self::BadStreamId => Verdict {
                 response: Response::Abort,
                 record: rules.record_bad_stream_id,
@@ -210,10 +214,14 @@ impl Fault {
             }
             Self::Permission(place) => {
                 let mut record = translation_record(first, place, transaction, stalled);
-                // Without hardware updates a walk only ever reads its descriptors.
                 let table = record.dw1().class() == Class::TranslationTable as u8;
                 record.0[1] = record.dw1().with_ttrnw(table).into_bits();
                 record
+            }
+            // TTRnW stays clear: it is the writing of the table that is denied.
+            Self::TableUpdate(ipa) => {
+                let class = Class::TranslationTable;
+                translation_record(first, Place::Stage2 { class, ipa }, transaction, stalled)
             }
         }
     }

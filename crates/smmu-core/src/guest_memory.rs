@@ -18,6 +18,10 @@ pub enum MemoryError {
     /// The access is not naturally aligned.
     #[error("guest-physical address {0} is not aligned to {1} bytes")]
     Misaligned(Gpa, u64),
+    /// It can be read, but not written, or not by a read-modify-write. A walk that has to update a
+    /// descriptor there sees an external abort.
+    #[error("guest-physical address {0} cannot be written")]
+    ReadOnly(Gpa),
 }
 
 /// Guest-physical memory.
@@ -33,6 +37,22 @@ pub trait GuestMemory: Send + Sync {
     /// Stores one aligned 32-bit word, little-endian, as one single-copy-atomic access with
     /// `order`, and marks it dirty.
     fn store_u32(&self, at: Gpa, value: u32, order: Ordering) -> Result<(), MemoryError>;
+
+    /// Replaces the aligned 64-bit word at `at` by `new` if it is `current` (both as little-endian
+    /// numbers), in one single-copy-atomic access that acquires and releases, and marks it dirty if it
+    /// did. Returns what was there: `current` says that it is `new` now. This is how a walk sets access
+    /// flags and dirty state. Memory that cannot be written so says [`MemoryError::ReadOnly`].
+    fn compare_exchange(&self, at: Gpa, current: u64, new: u64) -> Result<u64, MemoryError> {
+        let word = &self.words(at, 1)?[0];
+        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        match word.compare_exchange(current.to_le(), new.to_le(), success, failure) {
+            Ok(_) => {
+                self.mark_dirty(at, 8);
+                Ok(current)
+            }
+            Err(other) => Ok(u64::from_le(other)),
+        }
+    }
 
     /// The run of [`words`](Self::words) as little-endian 32-bit words, where the implementation can
     /// show memory so. Whoever stores there reports it with [`mark_dirty`](Self::mark_dirty).

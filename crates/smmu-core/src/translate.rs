@@ -56,7 +56,8 @@ impl Failed {
 
 impl Setup {
     /// Translates a transaction. Reads a bounded number of descriptors (some
-    /// fifty with two stages) and writes nothing.
+    /// fifty with two stages, several times if the guest changes one that is being updated). Writes
+    /// access flags and dirty state where CD and STE ask for that, and nothing else.
     pub fn translate<M: GuestMemory + ?Sized>(
         &self,
         memory: &M,

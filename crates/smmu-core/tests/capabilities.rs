@@ -198,7 +198,8 @@ fn what_the_engine_has_not_is_refused() {
     let absent = |field| Err(Error::NotOffered(Field(field)));
     assert_eq!(refused(|c| c.idr0.set_btm(true)), absent("IDR0.BTM"));
     assert_eq!(refused(|c| c.idr0.set_hyp(true)), absent("IDR0.HYP"));
-    assert_eq!(refused(|c| c.idr0.set_httu(1)), absent("IDR0.HTTU"));
+    let of_tables = absent("IDR0.HTTU=3 (table descriptors)");
+    assert_eq!(refused(|c| c.idr0.set_httu(3)), of_tables);
     assert_eq!(refused(|c| c.idr0.set_sev(true)), absent("IDR0.SEV"));
     assert_eq!(refused(|c| c.idr0.set_atos(true)), absent("IDR0.ATOS"));
     assert_eq!(refused(|c| c.idr1.set_ecmdq(true)), absent("IDR1.ECMDQ"));

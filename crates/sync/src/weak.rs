@@ -73,6 +73,8 @@ pub enum Site {
     GuardClose,
     /// The request to be woken that a SYNC leaves on a guard.
     GuardWaited,
+    /// The comparison with which a walk updates a descriptor.
+    TableExchange,
     /// The look at the open guards when what translations start from has been exchanged.
     WorldGuards,
     /// A watch is passed by as told only when the call that tells has returned.

@@ -6,6 +6,7 @@ mod dma_world;
 use dispatch::Backend;
 use dispatch::backend::Software;
 use dma_world::*;
+use smmu_core::caps::TableUpdates;
 use smmu_core::{Capabilities, Gpa, StreamId};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -138,6 +139,34 @@ fn within(limit: Duration, mut what: impl FnMut() -> bool) -> bool {
         std::thread::yield_now();
     }
     false
+}
+
+/// The VMM's bitmap has what the walk writes, and what the access does.
+#[test]
+fn law3_updates_of_descriptors_are_in_the_dirty_bitmap() {
+    let updates = Capabilities::builder().table_updates(TableUpdates::DirtyState);
+    let vm = vm(updates.build().unwrap());
+    let cd = vm.guest.get(64) & !0xFFF;
+    vm.guest.set(cd, vm.guest.get(cd) | 3 << 42);
+    let at = vm.guest.descriptor(&vm.space, VA, 3);
+    // DBM, read-only, never used.
+    let clean = (DATA | PAGE | READ_ONLY | 1 << 51) & !(1 << 10);
+    vm.guest.set(at, clean);
+    let stream = vm.stream();
+    let step = |what: &mut dyn FnMut()| {
+        vm.clean();
+        what();
+        [at, DATA].map(|at| vm.dirty(at))
+    };
+    let read = &mut || {
+        let _data: u32 = stream.read_obj(GuestAddress(VA)).unwrap();
+    };
+    let write = &mut || stream.write_obj(1u32, GuestAddress(VA)).unwrap();
+    assert_eq!(step(read), [true, false], "the access flag");
+    assert_eq!(step(read), [false, false]);
+    assert_eq!(step(write), [true, true], "the dirty state, and the data");
+    assert_eq!(step(write), [false, true]);
+    assert_eq!(vm.guest.get(at), (clean | 1 << 10) & !READ_ONLY);
 }
 
 #[test]

@@ -128,6 +128,11 @@ impl<'a> View<'a> {
         Some(value)
     }
 
+    /// The naive walker updates a descriptor.
+    pub(crate) fn update(&self, at: u64, value: u64) {
+        panic!("no context here has {at:#x} updated to {value:#x}");
+    }
+
     /// What has been read of the present configuration.
     pub(crate) fn noted(self) -> Reading {
         self.noted.into_inner()

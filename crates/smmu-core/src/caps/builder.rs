@@ -14,6 +14,18 @@ pub enum Stages {
     Both,
 }
 
+/// What a walk may update of a guest's tables (IDR0.HTTU). The guest switches it on by context and
+/// stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableUpdates {
+    /// Nothing.
+    None,
+    /// Access flags.
+    AccessFlag,
+    /// Access flags and dirty state.
+    DirtyState,
+}
+
 /// Builds [`Capabilities`], from the defaults on. What follows from a choice (16-bit VMIDs need a
 /// stage 2, the queue of PRI a size) is set along; what contradicts another choice is found by
 /// [`build`](Self::build).
@@ -212,6 +224,17 @@ impl CapabilitiesBuilder {
     /// IDR3.PTWNNC, of a stage 2. Default: no.
     pub fn device_walks_as_normal(mut self, offered: bool) -> Self {
         self.caps.idr3.set_ptwnnc(offered);
+        self
+    }
+
+    /// IDR0.HTTU. Default: none. The engine's translation core does all of it; a VMM whose streams
+    /// belong to a physical SMMU offers no more than that has.
+    pub fn table_updates(mut self, updates: TableUpdates) -> Self {
+        self.caps.idr0.set_httu(match updates {
+            TableUpdates::None => 0,
+            TableUpdates::AccessFlag => 1,
+            TableUpdates::DirtyState => 2,
+        });
         self
     }
 

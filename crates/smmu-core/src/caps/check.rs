@@ -132,7 +132,7 @@ impl Capabilities {
         let absent = [
             (idr0.ttf() & 1 != 0, "IDR0.TTF[0] (AArch32 tables)"),
             (idr0.btm(), "IDR0.BTM"),
-            (idr0.httu() != 0, "IDR0.HTTU"),
+            (idr0.httu() > 2, "IDR0.HTTU=3 (table descriptors)"),
             (idr0.dormhint(), "IDR0.DORMHINT"),
             (idr0.hyp(), "IDR0.HYP"),
             (idr0.sev(), "IDR0.SEV"),

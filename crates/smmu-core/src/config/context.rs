@@ -1,5 +1,6 @@
 //! From a SubstreamID to a context (IHI 0070, 3.3 and 5.3).
 
+use super::Updates;
 use super::descriptor::interpret;
 use super::load_words;
 use super::ste::{ContextTable, ContextTableFormat, DefaultSubstream, Stage1Config};
@@ -27,8 +28,10 @@ pub struct Context {
     pub upper: Option<Half>,
     /// What becomes of faults.
     pub policy: FaultPolicy,
-    /// A clear access flag is a fault.
+    /// A clear access flag is a fault, unless it is set by the walk.
     pub access_flag_faults: bool,
+    /// What the walk writes.
+    pub updates: Updates,
     /// What is writable is not executable.
     pub writable_never_executable: bool,
     /// Privileged accesses may not touch unprivileged data.

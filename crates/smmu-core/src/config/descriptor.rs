@@ -1,5 +1,6 @@
 //! The meaning of a CD (IHI 0070, 5.4), and when it is invalid (5.4.2).
 
+use super::Updates;
 use super::context::{Context, Half, World};
 use crate::caps::{Capabilities, address_bits};
 use crate::fault::{Fault, FaultPolicy};
@@ -34,6 +35,7 @@ pub(super) fn interpret(
             stall: word.s(),
         },
         access_flag_faults: !word.affd(),
+        updates: Updates::of(word.ha(), word.hd()),
         writable_never_executable: word.wxn(),
         privileged_access_never: word.pan() && two_privileges,
         big_endian: word.endi(),

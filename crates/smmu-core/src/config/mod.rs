@@ -14,6 +14,7 @@ pub mod generation;
 mod stage2;
 mod ste;
 pub mod stream_table;
+mod updates;
 
 pub use context::{Context, Half, World};
 pub use stage2::Stage2Config;
@@ -22,6 +23,7 @@ pub use ste::{
     StreamConfig, interpret,
 };
 pub use stream_table::StreamTable;
+pub use updates::Updates;
 
 use crate::guest_memory::{GuestMemory, MemoryError, load_u64, load_unit};
 use crate::ids::Gpa;

@@ -1,5 +1,6 @@
 //! The stage 2 half of an STE (IHI 0070, 5.2), for guests to which S2P is advertised.
 
+use super::Updates;
 use crate::caps::Capabilities;
 use crate::fault::{Fault, FaultPolicy};
 use crate::ids::Gpa;
@@ -23,8 +24,10 @@ pub struct Stage2Config {
     pub wide: bool,
     /// 64 KiB descriptors hold address bits \[51:48\].
     pub output52: bool,
-    /// A clear access flag is a fault.
+    /// A clear access flag is a fault, unless it is set by the walk.
     pub access_flag_faults: bool,
+    /// What the walk writes.
+    pub updates: Updates,
     /// A stage 1 walk of Device memory is a fault.
     pub protected_walks: bool,
     /// Stage 2 attributes replace stage 1's (S2FWB).
@@ -69,6 +72,7 @@ pub(super) fn interpret(ste: &Ste, caps: &Capabilities) -> Result<Stage2Config, 
         wide,
         output52: caps.oas_bits() >= 52,
         access_flag_faults: !word.s2affd(),
+        updates: Updates::of(word.s2ha(), word.s2hd()),
         protected_walks: word.s2ptw(),
         forced_write_back: caps.idr3.fwb() && ste.dw1().s2fwb(),
         execute_by_privilege: caps.idr3.xnx(),

@@ -2,11 +2,12 @@
 
 use super::geometry::{block_allowed, descriptor_address, entry_shift};
 use crate::fault::{Fault, Place};
-use crate::guest_memory::{GuestMemory, load_u64};
+use crate::guest_memory::{GuestMemory, load_u64, store_u64};
 use crate::ids::Gpa;
 use crate::range::Granule;
 use crate::spec::pte::{self, DescriptorKind};
 use vcmdq_sync::atomic::Ordering;
+use vcmdq_sync::weak::{Site, taken};
 
 /// The tables of one stage, and where in them a walk is.
 pub(super) struct Descent {
@@ -25,6 +26,9 @@ pub(super) struct Descent {
 /// A block or page descriptor, before its access flag and rights are looked at.
 pub(super) struct Bottom {
     pub(super) descriptor: u64,
+    /// Where it lies, as its table says, and in memory.
+    pub(super) address: u64,
+    pub(super) at: Gpa,
     pub(super) level: u8,
     pub(super) shift: u32,
     /// Output address of the first byte.
@@ -50,9 +54,21 @@ impl Descent {
             if level != self.start_level {
                 index &= index_mask;
             }
-            let descriptor = self.fetch(memory, locate(table + index * pte::BYTES)?)?;
+            let address = table + index * pte::BYTES;
+            let at = locate(address)?;
+            let descriptor = self.fetch(memory, at)?;
+            let bottom = || {
+                Ok(Bottom {
+                    descriptor,
+                    address,
+                    at,
+                    level: level as u8,
+                    shift,
+                    base: self.output(descriptor)? & !((1 << shift) - 1),
+                })
+            };
             match (DescriptorKind::of(descriptor), level) {
-                (DescriptorKind::TableOrPage, 3) => return self.bottom(descriptor, 3, shift),
+                (DescriptorKind::TableOrPage, 3) => return bottom(),
                 (DescriptorKind::TableOrPage, _) => {
                     table = self.output(descriptor)?;
                     on_table(descriptor);
@@ -60,7 +76,7 @@ impl Descent {
                 (DescriptorKind::Block, 0..=2)
                     if block_allowed(self.granule, level, self.wide, self.output52) =>
                 {
-                    return self.bottom(descriptor, level as u8, shift);
+                    return bottom();
                 }
                 (DescriptorKind::Block | DescriptorKind::Invalid, _) => break,
             }
@@ -71,20 +87,37 @@ impl Descent {
     fn fetch<M: GuestMemory + ?Sized>(&self, memory: &M, at: Gpa) -> Result<u64, Fault> {
         let word = load_u64(memory, at, Ordering::Acquire)
             .map_err(|_| Fault::WalkAbort(self.place, at))?;
-        Ok(if self.big_endian {
+        Ok(self.in_memory(word))
+    }
+
+    /// Replaces the descriptor that a walk has come to, unless it has changed meanwhile: `false`.
+    /// F_WALK_EABT if the memory does not take it.
+    pub(super) fn replace<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        bottom: &Bottom,
+        new: u64,
+    ) -> Result<bool, Fault> {
+        let old = self.in_memory(bottom.descriptor);
+        // law3g: the descriptor is stored, whatever the guest has made of it meanwhile.
+        if cfg!(break_law3g) || !taken(Site::TableExchange) {
+            return store_u64(memory, bottom.at, self.in_memory(new), Ordering::Release)
+                .map(|()| true)
+                .map_err(|_| Fault::WalkAbort(self.place, bottom.at));
+        }
+        let seen = memory
+            .compare_exchange(bottom.at, old, self.in_memory(new))
+            .map_err(|_| Fault::WalkAbort(self.place, bottom.at))?;
+        Ok(seen == old)
+    }
+
+    /// A descriptor as the word that holds it, and the other way round.
+    fn in_memory(&self, word: u64) -> u64 {
+        if self.big_endian {
             word.swap_bytes()
         } else {
             word
-        })
-    }
-
-    fn bottom(&self, descriptor: u64, level: u8, shift: u32) -> Result<Bottom, Fault> {
-        Ok(Bottom {
-            descriptor,
-            level,
-            shift,
-            base: self.output(descriptor)? & !((1 << shift) - 1),
-        })
+        }
     }
 
     /// The address in a descriptor, if it is not wider than the stage's output.

@@ -1,6 +1,7 @@
 //! What a walk finds.
 
 use super::permissions::Permissions;
+use crate::access::{Access, Operation};
 use crate::range::Granule;
 
 /// A translation of one page or block.
@@ -22,6 +23,9 @@ pub struct Leaf {
     pub device: bool,
     /// Valid for every ASID (nG clear).
     pub global: bool,
+    /// A write may be allowed although [`permissions`](Self::permissions) has none: it makes the page
+    /// dirty, for which the tables have to be walked again.
+    pub clean: bool,
     /// Memory type and shareability as stage 1 gives them; stage 2's are not combined with them,
     /// because nothing behind a software SMMU tells memory types apart.
     pub memory: MemoryAttributes,
@@ -56,6 +60,7 @@ impl Leaf {
                 self.granule
             },
             permissions: self.permissions.and(stage2.permissions),
+            clean: self.clean || stage2.clean,
             ..*self
         }
     }
@@ -78,6 +83,13 @@ impl Leaf {
         self.permissions == Permissions::default() && self.stage1 != Permissions::default()
     }
 
+    /// Whether an access that the permissions deny has to walk the tables before that is a fault.
+    #[must_use]
+    #[inline]
+    pub fn asks_again(&self, access: &Access) -> bool {
+        self.clean && access.operation == Operation::Write
+    }
+
     /// Where an input address inside the page or block ends up.
     #[must_use]
     #[inline]
@@ -97,6 +109,7 @@ const SHAREABILITY_AT: u32 = 17;
 const MAIR_AT: u32 = 19;
 const STAGE1_AT: u32 = 27;
 const DEVICE_AT: u32 = 33;
+const CLEAN_AT: u32 = 34;
 
 impl Leaf {
     /// Two words that hold everything, for a cache: the output address, and the rest.
@@ -110,6 +123,7 @@ impl Leaf {
             | u64::from(self.memory.mair) << MAIR_AT
             | u64::from(self.stage1.bits()) << STAGE1_AT
             | u64::from(self.device) << DEVICE_AT
+            | u64::from(self.clean) << CLEAN_AT
             | u64::from(self.shift & 63) << SHIFT_AT;
         [self.base, rest]
     }
@@ -127,6 +141,7 @@ impl Leaf {
             stage1: Permissions::from_bits((rest >> STAGE1_AT) as u8),
             device: rest >> DEVICE_AT & 1 != 0,
             global: rest >> GLOBAL_AT & 1 != 0,
+            clean: rest >> CLEAN_AT & 1 != 0,
             memory: MemoryAttributes {
                 mair: (rest >> MAIR_AT) as u8,
                 shareability: (rest >> SHAREABILITY_AT) as u8 & 3,

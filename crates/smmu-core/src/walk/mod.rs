@@ -1,7 +1,9 @@
 //! Walks of VMSAv8-64 tables (IHI 0070, 3.4 and Arm ARM D8): an address in, a [`Leaf`] or a
 //! [`Fault`] out.
 //!
-//! A walk reads at most five descriptors, each once, and writes nothing. It uses no cache.
+//! A walk reads at most five descriptors, each once. It writes one only where the context has the
+//! hardware update access flags or dirty state, and starts anew if that was changed meanwhile
+//! (`update.rs`). It uses no cache.
 //! The contiguous hint is ignored, as an implementation may. Faults come in the order that
 //! the architecture gives them: address range, abort of the descriptor, invalid descriptor,
 //! output size, access flag, permission.
@@ -12,6 +14,7 @@ mod leaf;
 mod permissions;
 mod stage1;
 mod stage2;
+mod update;
 
 pub(crate) use geometry::start_table_bytes;
 pub use leaf::{Leaf, MemoryAttributes};
@@ -28,6 +31,10 @@ use crate::spec::event::Class;
 pub trait IpaSpace {
     /// Where `ipa` lies; `class` says what is being fetched there, for the fault record.
     fn physical(&self, ipa: u64, class: Class) -> Result<Gpa, Fault>;
+
+    /// Where the descriptor of stage 1 at `ipa` lies, which is going to be written: to stage 2 that is
+    /// a write.
+    fn for_update(&self, ipa: u64) -> Result<Gpa, Fault>;
 }
 
 /// Without a stage 2, intermediate addresses are guest-physical ones.
@@ -37,6 +44,11 @@ pub struct NoStage2;
 impl IpaSpace for NoStage2 {
     #[inline]
     fn physical(&self, ipa: u64, _class: Class) -> Result<Gpa, Fault> {
+        Ok(Gpa(ipa))
+    }
+
+    #[inline]
+    fn for_update(&self, ipa: u64) -> Result<Gpa, Fault> {
         Ok(Gpa(ipa))
     }
 }

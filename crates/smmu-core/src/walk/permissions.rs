@@ -53,6 +53,11 @@ impl Permissions {
         Self(self.0 & other.0)
     }
 
+    /// The same without writing.
+    pub(super) const fn read_only(self) -> Self {
+        Self(self.0 & !(WRITE << UNPRIVILEGED | WRITE << PRIVILEGED))
+    }
+
     /// The rights of a stage 2 leaf; `xnx` is IDR3.XNX, without which XN is one bit.
     pub(super) fn of_stage2(leaf: Stage2LeafDescriptor, xnx: bool) -> Self {
         let (user, privileged) = match leaf.xn() {

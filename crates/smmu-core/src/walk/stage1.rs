@@ -1,11 +1,12 @@
 //! The walk of stage 1.
 
 use super::IpaSpace;
-use super::descend::Descent;
+use super::descend::{Bottom, Descent};
 use super::geometry::start_level;
 use super::leaf::{Leaf, MemoryAttributes};
-use super::permissions::Inherited;
-use crate::access::Access;
+use super::permissions::{Inherited, Permissions};
+use super::update::{Outcome, kept, settled};
+use crate::access::{Access, Operation};
 use crate::config::{Context, Half};
 use crate::fault::{Fault, Place};
 use crate::guest_memory::GuestMemory;
@@ -14,9 +15,9 @@ use crate::spec::pte::{LeafDescriptor, TableDescriptor};
 
 const HERE: Place = Place::Stage1;
 
-/// Translates one access through stage 1: range, walk, permission. The leaf may be cached for
+/// Translates one access through stage 1: range, walk, permission, update. The leaf may be cached for
 /// its page; [`Context::admit`] and [`Permissions::allow`](super::Permissions::allow) then
-/// stand for this function's first and last step.
+/// stand for this function's first and last steps, unless [`Leaf::asks_again`].
 pub fn translate<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     memory: &M,
     ipas: &S,
@@ -24,12 +25,7 @@ pub fn translate<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     access: &Access,
 ) -> Result<Leaf, Fault> {
     let half = context.admit(access)?;
-    let leaf = walk(memory, ipas, context, half, access.address)?;
-    if leaf.permissions.allow(access) {
-        Ok(leaf)
-    } else {
-        Err(Fault::Permission(HERE))
-    }
+    settled(|| walk(memory, ipas, context, half, access))
 }
 
 /// A bypassed stage 1 hands the address on if it fits `bits` (IAS under stage 2, else OAS).
@@ -69,8 +65,8 @@ fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     ipas: &S,
     context: &Context,
     half: &Half,
-    address: u64,
-) -> Result<Leaf, Fault> {
+    access: &Access,
+) -> Result<Outcome<Leaf>, Fault> {
     let tables = Descent {
         table: half.table,
         granule: half.granule,
@@ -81,7 +77,7 @@ fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
         big_endian: context.big_endian,
         place: HERE,
     };
-    let input = address & ((1 << half.input_bits) - 1);
+    let input = access.address & ((1 << half.input_bits) - 1);
     let mut inherited = Inherited::default();
     let bottom = tables.descend(
         memory,
@@ -94,26 +90,83 @@ fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
         },
     )?;
     let bits = LeafDescriptor::from_bits(bottom.descriptor);
-    if !bits.af() && context.access_flag_faults {
+    let found = found(bits, inherited, context, access)?;
+    if found.new != bits {
+        let at = ipas.for_update(bottom.address)?;
+        // Elsewhere: stage 2 has changed meanwhile.
+        if at != bottom.at || !tables.replace(memory, &bottom, found.new.into_bits())? {
+            return Ok(Outcome::Changed(found.without_update(bits)));
+        }
+    }
+    Ok(Outcome::Done(found.leaf(&bottom, context, half)))
+}
+
+/// What an allowed access makes of a leaf's descriptor.
+struct Found {
+    new: LeafDescriptor,
+    /// With the right to write even where that makes the page dirty first.
+    rights: Permissions,
+    /// It has not been made dirty.
+    clean: bool,
+}
+
+fn found(
+    bits: LeafDescriptor,
+    inherited: Inherited,
+    context: &Context,
+    access: &Access,
+) -> Result<Found, Fault> {
+    let updates = context.updates;
+    if !bits.af() && context.access_flag_faults && !updates.access_flag {
         return Err(Fault::AccessFlag(HERE));
     }
-    let permissions = inherited.permissions(bits, context);
-    Ok(Leaf {
-        base: bottom.base,
-        shift: bottom.shift,
-        level: bottom.level,
-        granule: half.granule,
-        permissions,
-        stage1: permissions,
-        device: false,
-        global: !bits.ng(),
-        memory: MemoryAttributes {
-            mair: (context.mair >> (8 * u32::from(bits.attr_index()))) as u8,
-            shareability: if half.wide {
-                half.shareability
-            } else {
-                bits.sh()
-            },
-        },
+    let clean = updates.dirty && bits.dbm() && bits.read_only();
+    // Also for what is executable: a page that can become writable counts as writable.
+    let effective = bits.with_read_only(bits.read_only() && !clean);
+    let rights = inherited.permissions(effective, context);
+    if !rights.allow(access) {
+        return Err(Fault::Permission(HERE));
+    }
+    let dirtied = clean && access.operation == Operation::Write;
+    Ok(Found {
+        new: if dirtied { effective } else { bits }.with_af(bits.af() || updates.access_flag),
+        rights,
+        clean: clean && !dirtied,
     })
+}
+
+impl Found {
+    /// What the access would be without updates of descriptors.
+    fn without_update(&self, bits: LeafDescriptor) -> Fault {
+        if bits.af() {
+            Fault::Permission(HERE)
+        } else {
+            Fault::AccessFlag(HERE)
+        }
+    }
+
+    fn leaf(&self, bottom: &Bottom, context: &Context, half: &Half) -> Leaf {
+        let Self { new, rights, clean } = *self;
+        let mair = context.mair >> (8 * u32::from(new.attr_index()));
+        let permissions = kept(rights, clean);
+        Leaf {
+            base: bottom.base,
+            shift: bottom.shift,
+            level: bottom.level,
+            granule: half.granule,
+            permissions,
+            stage1: permissions,
+            device: false,
+            global: !new.ng(),
+            clean,
+            memory: MemoryAttributes {
+                mair: mair as u8,
+                shareability: if half.wide {
+                    half.shareability
+                } else {
+                    new.sh()
+                },
+            },
+        }
+    }
 }

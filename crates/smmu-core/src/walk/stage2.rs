@@ -4,6 +4,7 @@ use super::IpaSpace;
 use super::descend::Descent;
 use super::leaf::{Leaf, MemoryAttributes};
 use super::permissions::Permissions;
+use super::update::{Outcome, kept, settled};
 use crate::access::{Access, Operation};
 use crate::config::Stage2Config;
 use crate::fault::{Fault, Place};
@@ -28,18 +29,20 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
 
     /// Translates the address of an access, or what stage 1 made of it.
     pub fn translate(&self, ipa: u64, access: &Access) -> Result<Leaf, Fault> {
-        let leaf = self.leaf(ipa, Class::Input)?;
-        leaf.admit_input(ipa, access)?;
-        Ok(leaf)
+        self.leaf(ipa, Class::Input, access)
     }
 
-    /// The page or block of an intermediate address, whoever may use it. It may be cached for all of
-    /// it; [`Stage2Config::admit`], and [`Leaf::admit_input`] or [`Stage2Config::locate`], then stand
-    /// for the first and the last step of a translation.
-    pub fn leaf(&self, ipa: u64, class: Class) -> Result<Leaf, Fault> {
-        let config = self.config;
-        config.admit(ipa, class)?;
-        let place = Place::Stage2 { class, ipa };
+    /// The page or block of an intermediate address, for an access of the device's ([`Class::Input`]) or
+    /// of the SMMU's own ([`Access::of_smmu`]). It may be cached for all of it;
+    /// [`Stage2Config::admit`] and [`pass`](Stage2Config::pass) then stand for the first and the last step
+    /// of a translation, unless [`Leaf::asks_again`].
+    pub fn leaf(&self, ipa: u64, class: Class, access: &Access) -> Result<Leaf, Fault> {
+        self.config.admit(ipa, class)?;
+        settled(|| self.walk(ipa, class, access))
+    }
+
+    fn walk(&self, ipa: u64, class: Class, access: &Access) -> Result<Outcome<Leaf>, Fault> {
+        let (config, place) = (self.config, Place::Stage2 { class, ipa });
         let tables = Descent {
             table: config.table.0,
             granule: config.granule,
@@ -52,31 +55,40 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
         };
         let bottom = tables.descend(self.memory, ipa, |at| Ok(Gpa(at)), |_| ())?;
         let bits = Stage2LeafDescriptor::from_bits(bottom.descriptor);
-        if !bits.af() && config.access_flag_faults {
+        let updates = config.updates;
+        if !bits.af() && config.access_flag_faults && !updates.access_flag {
             return Err(Fault::AccessFlag(place));
         }
-        Ok(Leaf {
+        let clean = updates.dirty && bits.dbm() && !bits.writable();
+        let effective = bits.with_writable(bits.writable() || clean);
+        let rights = Permissions::of_stage2(effective, config.execute_by_privilege);
+        let found = Leaf {
             base: bottom.base,
             shift: bottom.shift,
             level: bottom.level,
             granule: config.granule,
-            permissions: Permissions::of_stage2(bits, config.execute_by_privilege),
+            permissions: rights,
             stage1: Permissions::default(),
             device: config.makes_device(bits),
             global: true,
+            clean: clean && access.operation != Operation::Write,
             memory: MemoryAttributes::default(),
-        })
-    }
-}
-
-impl Leaf {
-    /// Whether stage 2, whose leaf this is, lets an access pass, or F_PERMISSION with CLASS=IN.
-    pub fn admit_input(&self, ipa: u64, access: &Access) -> Result<(), Fault> {
-        if self.permissions.allow(access) {
-            return Ok(());
+        };
+        config.pass(&found, ipa, class, access)?;
+        let changed = if found.clean { bits } else { effective };
+        let new = changed.with_af(bits.af() || updates.access_flag);
+        if new != bits && !tables.replace(self.memory, &bottom, new.into_bits())? {
+            return Ok(Outcome::Changed(if bits.af() {
+                denied(ipa, class, access)
+            } else {
+                Fault::AccessFlag(place)
+            }));
         }
-        let class = Class::Input;
-        Err(Fault::Permission(Place::Stage2 { class, ipa }))
+        let permissions = kept(rights, found.clean);
+        Ok(Outcome::Done(Leaf {
+            permissions,
+            ..found
+        }))
     }
 }
 
@@ -91,18 +103,16 @@ impl Stage2Config {
         }
     }
 
-    /// Where a table of stage 1, or a CD, lies within its `leaf`: it must be readable, and not Device
-    /// memory with S2PTW.
-    pub fn locate(&self, leaf: &Leaf, ipa: u64, class: Class) -> Result<Gpa, Fault> {
-        let read = Access {
-            address: ipa,
-            operation: Operation::Read,
-            privileged: true,
-        };
-        if !leaf.permissions.allow(&read) || (self.protected_walks && leaf.device) {
-            return Err(Fault::Permission(Place::Stage2 { class, ipa }));
+    /// Whether a `leaf` of this stage lets an access pass, or F_PERMISSION. Structures that the SMMU
+    /// reads itself must not lie in Device memory with S2PTW.
+    #[inline]
+    pub fn pass(&self, leaf: &Leaf, ipa: u64, class: Class, access: &Access) -> Result<(), Fault> {
+        let protected = class != Class::Input && self.protected_walks && leaf.device;
+        if leaf.permissions.allow(access) && !protected {
+            Ok(())
+        } else {
+            Err(denied(ipa, class, access))
         }
-        Ok(Gpa(leaf.output(ipa)))
     }
 
     fn makes_device(&self, leaf: Stage2LeafDescriptor) -> bool {
@@ -114,9 +124,26 @@ impl Stage2Config {
     }
 }
 
+/// A write of the SMMU's own is always the update of a descriptor.
+#[cold]
+fn denied(ipa: u64, class: Class, access: &Access) -> Fault {
+    if access.operation == Operation::Write && class != Class::Input {
+        Fault::TableUpdate(ipa)
+    } else {
+        Fault::Permission(Place::Stage2 { class, ipa })
+    }
+}
+
 impl<M: GuestMemory + ?Sized> IpaSpace for Stage2<'_, M> {
     fn physical(&self, ipa: u64, class: Class) -> Result<Gpa, Fault> {
-        let leaf = self.leaf(ipa, class)?;
-        self.config.locate(&leaf, ipa, class)
+        let leaf = self.leaf(ipa, class, &Access::of_smmu(ipa, Operation::Read))?;
+        Ok(Gpa(leaf.output(ipa)))
+    }
+
+    /// It must be writable then, and is dirty afterwards.
+    fn for_update(&self, ipa: u64) -> Result<Gpa, Fault> {
+        let write = Access::of_smmu(ipa, Operation::Write);
+        let leaf = self.leaf(ipa, Class::TranslationTable, &write)?;
+        Ok(Gpa(leaf.output(ipa)))
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod world;
 
 use smmu_core::Gpa;
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Memory from address zero on, in pieces: two words that lie in different pieces are not
@@ -18,6 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Ram {
     words: Vec<AtomicU64>,
     piece: usize,
+    /// Words that the SMMU has written, and what.
+    written: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Ram {
@@ -25,7 +28,19 @@ impl Ram {
         Self {
             words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
             piece: usize::MAX,
+            written: Mutex::default(),
         }
+    }
+
+    /// What the naive SMMU writes.
+    pub(crate) fn update(&self, at: u64, value: u64) {
+        self.set(at, value);
+        self.written.lock().unwrap().push((at, value));
+    }
+
+    /// What an SMMU has written since the last call, in its order.
+    pub(crate) fn take_written(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.written.lock().unwrap())
     }
 
     /// The same memory, mapped in pieces of so many words.
@@ -65,10 +80,12 @@ impl GuestMemory for Ram {
     }
 
     fn store_u32(&self, at: Gpa, _value: u32, _order: Ordering) -> Result<(), MemoryError> {
-        panic!("translation writes nothing, not at {at}");
+        panic!("translation writes descriptors, no half at {at}");
     }
 
-    fn mark_dirty(&self, at: Gpa, _len: usize) {
-        panic!("translation writes nothing, not at {at}");
+    fn mark_dirty(&self, at: Gpa, len: usize) {
+        assert_eq!(len, 8, "translation writes descriptors");
+        let value = self.get(at.0).expect("in memory");
+        self.written.lock().unwrap().push((at.0, value));
     }
 }

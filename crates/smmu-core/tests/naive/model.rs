@@ -53,6 +53,8 @@ pub(crate) enum Wrong {
     Second(u8, u8, u64),
     /// CLASS, and the address of a descriptor of stage 2.
     SecondWalk(u8, u64),
+    /// Stage 2 does not let the descriptor of stage 1 at an IPA be written.
+    SecondUpdate(u64),
 }
 
 pub(crate) fn bits(word: u64, high: u32, low: u32) -> u64 {
@@ -79,6 +81,7 @@ fn event(wrong: &Wrong, request: &Request) -> [u64; 4] {
     let id = match wrong {
         Wrong::Config(id, _) | Wrong::Translation(id) | Wrong::Second(id, ..) => *id,
         Wrong::Walk(_) | Wrong::SecondWalk(..) => 0x0b,
+        Wrong::SecondUpdate(_) => 0x13,
     };
     let mut first = u64::from(id) | u64::from(request.stream) << 32;
     if let Some(substream) = request.substream {
@@ -101,6 +104,11 @@ fn event(wrong: &Wrong, request: &Request) -> [u64; 4] {
         Wrong::Second(id, class, ipa) => {
             let table_read = u64::from(id == 0x13 && class == 1) << 44;
             let how = access | 1 << 39 | u64::from(class) << 40 | table_read;
+            [first, how, request.address, bits(ipa, 55, 12) << 12]
+        }
+        // CLASS is TT, and TTRnW clear: the table was to be written.
+        Wrong::SecondUpdate(ipa) => {
+            let how = access | 1 << 39 | 1 << 40;
             [first, how, request.address, bits(ipa, 55, 12) << 12]
         }
         Wrong::SecondWalk(class, fetch) => {

@@ -95,6 +95,14 @@ pub(crate) fn is_wrong(ste: &[u64; 8], regs: &Registers) -> bool {
     wrong | (bits(ste[2], 15, 8) != 0 && !bit(idr0, 18))
 }
 
+/// A leaf of stage 2, and where its descriptor lies.
+struct Page {
+    at: u64,
+    descriptor: u64,
+    base: u64,
+    bytes: u64,
+}
+
 impl Second<'_> {
     /// Where a CD lies.
     pub(crate) fn of_cd(&self, ram: &Ram, ipa: u64) -> Result<u64, Wrong> {
@@ -110,7 +118,13 @@ impl Second<'_> {
         if !self.on {
             return Ok(ipa);
         }
-        let (descriptor, base, bytes) = self.walk(ram, ipa, class)?;
+        let page = self.walk(ram, ipa, class)?;
+        let Page {
+            descriptor,
+            base,
+            bytes,
+            ..
+        } = page;
         let forced = bit(self.regs.idr3.into(), 8) && bit(self.ste[1], 25);
         let device = if forced {
             !bit(descriptor, 4)
@@ -120,7 +134,41 @@ impl Second<'_> {
         if !bit(descriptor, 6) || (bit(self.ste[2], 54) && device) {
             return Err(Wrong::Second(0x13, class, ipa));
         }
+        self.update(ram, &page, false);
         Ok(base + ipa % bytes)
+    }
+
+    /// A descriptor of stage 1 at an IPA is going to be written.
+    pub(crate) fn before_update(&self, ram: &Ram, ipa: u64) -> Result<(), Wrong> {
+        if !self.on {
+            return Ok(());
+        }
+        let page = self.walk(ram, ipa, TT)?;
+        if !self.writable(page.descriptor) {
+            return Err(Wrong::SecondUpdate(ipa));
+        }
+        self.update(ram, &page, true);
+        Ok(())
+    }
+
+    /// S2AP[1], or what the hardware may make of it (S2HA, S2HD, DBM).
+    fn writable(&self, descriptor: u64) -> bool {
+        let hardware = bit(self.ste[2], 56) && bit(self.ste[2], 55) && bit(descriptor, 51);
+        bit(descriptor, 7) || hardware
+    }
+
+    fn update(&self, ram: &Ram, page: &Page, write: bool) {
+        let mut new = page.descriptor;
+        if bit(self.ste[2], 56) {
+            new |= 1 << 10;
+        }
+        if write {
+            new |= 1 << 7;
+        }
+        if new != page.descriptor {
+            let big = u64::from_be_bytes(new.to_le_bytes());
+            ram.update(page.at, if bit(self.ste[2], 52) { big } else { new });
+        }
     }
 
     /// Where the transaction itself goes, and the size of its page.
@@ -130,7 +178,13 @@ impl Second<'_> {
         ipa: u64,
         request: &Request,
     ) -> Result<(u64, u64), Wrong> {
-        let (descriptor, base, bytes) = self.walk(ram, ipa, IN)?;
+        let page = self.walk(ram, ipa, IN)?;
+        let Page {
+            descriptor,
+            base,
+            bytes,
+            ..
+        } = page;
         let executable = match bits(descriptor, 54, 53) {
             0 => true,
             1 => !bit(self.regs.idr3.into(), 4) || !request.privileged,
@@ -138,19 +192,20 @@ impl Second<'_> {
             _ => bit(self.regs.idr3.into(), 4) && request.privileged,
         };
         let allowed = match (request.write, request.execute) {
-            (true, _) => bit(descriptor, 7),
+            (true, _) => self.writable(descriptor),
             (false, true) => executable,
             (false, false) => bit(descriptor, 6),
         };
         if allowed {
+            self.update(ram, &page, request.write);
             Ok((base + ipa % bytes, bytes))
         } else {
             Err(Wrong::Second(0x13, IN, ipa))
         }
     }
 
-    /// Descriptor, base and size of the page of an IPA.
-    fn walk(&self, ram: &Ram, ipa: u64, class: u8) -> Result<(u64, u64, u64), Wrong> {
+    /// The page of an IPA.
+    fn walk(&self, ram: &Ram, ipa: u64, class: u8) -> Result<Page, Wrong> {
         let (ste, regs) = (&self.ste, self.regs);
         let granule = granule_of(ste).expect("checked");
         let (mut level, ..) = start(ste, regs, granule).expect("checked");
@@ -191,11 +246,16 @@ impl Second<'_> {
                 level += 1;
                 continue;
             }
-            if !bit(descriptor, 10) && !bit(ste[2], 53) {
+            if !bit(descriptor, 10) && !bit(ste[2], 53) && !bit(ste[2], 56) {
                 return Err(Wrong::Second(0x12, class, ipa));
             }
             let bytes = 1u64 << span(level);
-            return Ok((descriptor, address / bytes * bytes, bytes));
+            return Ok(Page {
+                at,
+                descriptor,
+                base: address / bytes * bytes,
+                bytes,
+            });
         }
     }
 }

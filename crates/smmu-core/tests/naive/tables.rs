@@ -88,7 +88,8 @@ pub(crate) fn walk(
     let mut entries = u64::MAX;
     let mut tables = 0;
     loop {
-        let at = stage2.of_table(ram, table + 8 * ((input >> spans[depth]) % entries))?;
+        let ipa = table + 8 * ((input >> spans[depth]) % entries);
+        let at = stage2.of_table(ram, ipa)?;
         entries = granule * 1024 / 8;
         let mut descriptor = ram.get(at).ok_or(Wrong::Walk(at))?;
         if bit(cd[0], 15) {
@@ -109,14 +110,10 @@ pub(crate) fn walk(
         if !next {
             let bytes = 1u64 << spans[depth];
             let output = address / bytes * bytes + input % bytes;
-            return leaf(
-                cd,
-                regime,
-                request,
-                descriptor,
-                tables,
-                (output, bytes, wide),
-            );
+            let found = (output, bytes, wide);
+            let answer = leaf(cd, regime, request, descriptor, tables, found)?;
+            update(ram, stage2, cd, request, (ipa, at, descriptor))?;
+            return Ok(answer);
         }
         if !(bit(half, 1) && bit(regs.idr3.into(), 2)) {
             tables |= descriptor;
@@ -135,6 +132,35 @@ pub(crate) fn is_block(granule: u64, level: i32, wide: bool, oas52: bool) -> boo
     }
 }
 
+/// Whether a write may make a read-only page writable: HA, HD, DBM.
+fn is_clean(cd: &[u64; 8], descriptor: u64) -> bool {
+    bit(cd[0], 43) && bit(cd[0], 42) && bit(descriptor, 51) && bit(descriptor, 7)
+}
+
+/// What the hardware makes of the descriptor of a page that is used as requested: where it lies as an
+/// IPA and in memory, and what it is.
+fn update(
+    ram: &Ram,
+    stage2: &Second,
+    cd: &[u64; 8],
+    request: &Request,
+    (ipa, at, descriptor): (u64, u64, u64),
+) -> Result<(), Wrong> {
+    let mut new = descriptor;
+    if bit(cd[0], 43) {
+        new |= 1 << 10;
+    }
+    if is_clean(cd, descriptor) && request.write {
+        new &= !(1 << 7);
+    }
+    if new != descriptor {
+        stage2.before_update(ram, ipa)?;
+        let big = u64::from_be_bytes(new.to_le_bytes());
+        ram.update(at, if bit(cd[0], 15) { big } else { new });
+    }
+    Ok(())
+}
+
 /// The last step: `tables` has every restriction of the table descriptors on the way.
 fn leaf(
     cd: &[u64; 8],
@@ -144,12 +170,12 @@ fn leaf(
     tables: u64,
     (output, bytes, wide): (u64, u64, bool),
 ) -> Result<Answer, Wrong> {
-    if !bit(descriptor, 10) && !bit(cd[0], 35) {
+    if !bit(descriptor, 10) && !bit(cd[0], 35) && !bit(cd[0], 43) {
         return Err(Wrong::Translation(0x12));
     }
     let rights = Rights {
         ap_user: bit(descriptor, 6) && !bit(tables, 61),
-        ap_read_only: bit(descriptor, 7) || bit(tables, 62),
+        ap_read_only: bit(descriptor, 7) && !is_clean(cd, descriptor) || bit(tables, 62),
         uxn: bit(descriptor, 54) || bit(tables, 60),
         pxn: bit(descriptor, 53) || bit(tables, 59),
         wxn: bit(cd[0], 36),

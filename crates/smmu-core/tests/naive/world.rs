@@ -137,7 +137,7 @@ fn registers(dice: &mut Dice) -> Registers {
     idr0 |= dice.flag(9, 30) | dice.flag(10, 50) | dice.flag(12, 80) | dice.flag(26, 20);
     idr0 |=
         dice.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 2]) << 24 | dice.pick(&[0, 2, 2, 2, 2, 2, 2, 3]) << 21;
-    idr0 |= dice.pick(&[0, 1, 1, 1]) << 27 | dice.pick(&[0, 1, 2, 2]) << 6;
+    idr0 |= dice.pick(&[0, 1, 1, 1]) << 27 | dice.pick(&[0, 1, 2, 2, 2, 2, 2, 2]) << 6;
     let idr1 = dice.pick(&[16, 16, 4, 32]) | dice.pick(&[0, 8, 20, 20]) << 6 | dice.flag(26, 40);
     let idr3 = dice.flag(4, 50)
         | dice.flag(8, 50)
@@ -199,7 +199,7 @@ fn stage2_words(dice: &mut Dice) -> (u64, u64) {
     };
     let mut dw2 = dice.below(256) | (64 - width) << 32 | sl0 << 38 | tg << 46;
     dw2 |= dice.pick(&[5, 5, 5, 4, 2, 6, 0]) << 48 | dice.flag(51, 97) | dice.flag(52, 4);
-    dw2 |= dice.flag(53, 10) | dice.flag(54, 8) | dice.flag(55, 2) | dice.flag(56, 3);
+    dw2 |= dice.flag(53, 10) | dice.flag(54, 8) | dice.flag(55, 20) | dice.flag(56, 30);
     dw2 |= dice.flag(57, 3) | dice.flag(58, 50) | dice.flag(8, 3);
     (dw2, table | dice.flag(3, 20))
 }
@@ -207,7 +207,8 @@ fn stage2_words(dice: &mut Dice) -> (u64, u64) {
 /// Identity maps of stage 2, with rights and a few faults of their own.
 fn stage2_tables(dice: &mut Dice, ram: &Ram) {
     let leaf = |dice: &mut Dice| {
-        let rights = dice.flag(6, 97) | dice.flag(7, 85) | dice.flag(10, 92);
+        let rights = dice.flag(6, 97) | dice.flag(7, 55) | dice.flag(10, 92);
+        let rights = rights | dice.flag(51, 40);
         rights | dice.pick(&[0, 0, 0, 0, 1, 2, 3]) << 53 | dice.pick(&[15, 15, 15, 6, 1]) << 2
     };
     let next = |dice: &mut Dice, table: u64| {
@@ -244,7 +245,7 @@ fn cd(dice: &mut Dice, input_bits: [u32; 2], wide: bool) -> [u64; 8] {
     dw0 = dw0 & !(1 << 14 | 1 << 30) | dice.flag(14, 10) | dice.flag(30, 20);
     dw0 |= dice.flag(15, 5) | dice.flag(31, 98) | dice.pick(&[5, 5, 4, 2, 6, 7]) << 32;
     dw0 |= dice.flag(35, 20) | dice.flag(36, 30) | dice.flag(38, 40) | dice.flag(39, 40);
-    dw0 |= dice.flag(40, 30) | dice.flag(41, 98) | dice.flag(42, 5) | dice.flag(43, 20);
+    dw0 |= dice.flag(40, 30) | dice.flag(41, 98) | dice.flag(42, 25) | dice.flag(43, 50);
     dw0 |= dice.flag(44, 15) | dice.flag(45, 50) | dice.flag(46, 90);
     dw0 |= if dice.percent(90) {
         dice.below(256)
@@ -279,8 +280,8 @@ fn descriptor(dice: &mut Dice, wide: bool) -> u64 {
     if dice.percent(2) {
         address |= dice.word() & 0x0003_0000_0000_0000;
     }
-    let mut entry = kind | address | dice.below(64) << 2 & 0xfc | dice.flag(10, 90);
-    entry |= dice.flag(11, 60) | dice.flag(53, 25) | dice.flag(54, 25) | dice.flag(51, 20);
+    let mut entry = kind | address | dice.below(64) << 2 & 0xfc | dice.flag(10, 65);
+    entry |= dice.flag(11, 60) | dice.flag(53, 25) | dice.flag(54, 25) | dice.flag(51, 40);
     if !wide || dice.percent(20) {
         entry |= dice.below(4) << 8;
     }

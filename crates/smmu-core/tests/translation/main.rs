@@ -11,4 +11,5 @@ mod random;
 mod robustness;
 mod stage2_config;
 mod stream_table;
+mod updates;
 mod walk;

@@ -10,16 +10,16 @@ use smmu_core::translate::{Failed, Translated};
 /// Where the stage 2 tables lie: levels 1, 2 and 3.
 const FIRST: u64 = 0x8000;
 const SECOND: u64 = 0x9000;
-const THIRD: u64 = 0xa000;
+pub(crate) const THIRD: u64 = 0xa000;
 /// Guest-physical address of what stage 1 calls OUTPUT.
 const FINAL: u64 = 0x4_5000_0000;
 /// T0SZ=25, SL0=1 (level 1), 4 KiB, S2PS=48 bits, AA64, S2R.
-const DW2_STE: u64 = 25 << 32 | 1 << 38 | 5 << 48 | 1 << 51 | 1 << 58;
+pub(crate) const DW2_STE: u64 = 25 << 32 | 1 << 38 | 5 << 48 | 1 << 51 | 1 << 58;
 /// Readable, writable, access flag, write-back.
 const RIGHTS: u64 = 0x4fc;
 
 /// The bench's stream with a stage 2: 64 KiB of identity, and a block of 2 MiB for the output.
-fn nested() -> Bench {
+pub(crate) fn nested() -> Bench {
     let mut bench = Bench::new();
     bench.setup.caps.idr0.set_s2p(true);
     // Config=111.

@@ -15,7 +15,7 @@ use super::Software;
 use super::context::{Kept, Route};
 use super::port::Output;
 use super::resolve::{entry, output};
-use smmu_core::access::{Access, Transaction};
+use smmu_core::access::{Access, Operation, Transaction};
 use smmu_core::config::{Context, Stage2Config};
 use smmu_core::fault::{Fault, Place};
 use smmu_core::guard::Use;
@@ -36,13 +36,16 @@ struct CachedStage2<'a> {
 }
 
 impl CachedStage2<'_> {
-    fn leaf(&self, ipa: u64, class: Class) -> Result<Leaf, Fault> {
+    fn leaf(&self, ipa: u64, class: Class, access: &Access) -> Result<Leaf, Fault> {
         self.config.admit(ipa, class)?;
         let hit = self.core.tlb.lookup_stage2(self.vmid, ipa);
         if let Some(leaf) = hit.and_then(|hit| Leaf::unpack(hit.payload)) {
-            return Ok(leaf);
+            let passed = self.config.pass(&leaf, ipa, class, access);
+            if passed.is_ok() || !leaf.asks_again(access) {
+                return passed.map(|()| leaf);
+            }
         }
-        let leaf = Stage2::new(self.memory, self.config).leaf(ipa, class)?;
+        let leaf = Stage2::new(self.memory, self.config).leaf(ipa, class, access)?;
         if let (true, Some(class)) = (self.may_stay, PageClass::of(leaf.granule, leaf.level)) {
             let entry = Entry {
                 vmid: self.vmid,
@@ -58,16 +61,20 @@ impl CachedStage2<'_> {
 
     /// Where an access goes on.
     fn input(&self, ipa: u64, access: &Access) -> Result<Leaf, Fault> {
-        let leaf = self.leaf(ipa, Class::Input)?;
-        leaf.admit_input(ipa, access)?;
-        Ok(leaf)
+        self.leaf(ipa, Class::Input, access)
     }
 }
 
 impl IpaSpace for CachedStage2<'_> {
     fn physical(&self, ipa: u64, class: Class) -> Result<Gpa, Fault> {
-        let leaf = self.leaf(ipa, class)?;
-        self.config.locate(&leaf, ipa, class)
+        let leaf = self.leaf(ipa, class, &Access::of_smmu(ipa, Operation::Read))?;
+        Ok(Gpa(leaf.output(ipa)))
+    }
+
+    fn for_update(&self, ipa: u64) -> Result<Gpa, Fault> {
+        let write = Access::of_smmu(ipa, Operation::Write);
+        let leaf = self.leaf(ipa, Class::TranslationTable, &write)?;
+        Ok(Gpa(leaf.output(ipa)))
     }
 }
 
@@ -107,14 +114,16 @@ impl Kept {
             if leaf.permissions.allow(access) {
                 return Ok((leaf, leaf.shift));
             }
-            if !leaf.stage1.allow(access) {
+            let refused = !leaf.stage1.allow(access);
+            if refused && !leaf.asks_again(access) {
                 return Err(Fault::Permission(Place::Stage1));
             }
-            if leaf.is_before_stage2() {
+            if leaf.is_before_stage2() && !refused {
                 let ipas = self.cached_stage2(core, stage2, context.asid, transaction);
                 return through(&ipas, &leaf, access).map(|both| (both, leaf.shift));
             }
-            // Stage 2 refuses: its fault has to say the intermediate address, so everything is walked.
+            // Stage 2 refuses, and its fault has to say the intermediate address; or a page is to become
+            // dirty. So everything is walked.
         }
         let ipas = self.cached_stage2(core, stage2, context.asid, transaction);
         let first = walk_stage1(self.memory(), &ipas, context, access)?;

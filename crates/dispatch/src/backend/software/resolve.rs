@@ -129,11 +129,13 @@ impl Kept {
         context.admit(access)?;
         if let Some(hit) = core.tlb.lookup_in(view, access.address) {
             if let Some(leaf) = Leaf::unpack(hit.payload) {
-                return if leaf.permissions.allow(access) {
-                    Ok(leaf)
-                } else {
-                    Err(Fault::Permission(Place::Stage1))
-                };
+                if leaf.permissions.allow(access) {
+                    return Ok(leaf);
+                }
+                // A write may make a clean page dirty: only the walk can say, and the table must.
+                if !leaf.asks_again(access) {
+                    return Err(Fault::Permission(Place::Stage1));
+                }
             }
         }
         let ticket = core.tlb.ticket(vmid, context.asid);
