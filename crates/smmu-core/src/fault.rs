@@ -17,6 +17,12 @@ pub enum Fault {
     /// C_BAD_STE.
     #[error("the STE is invalid")]
     BadSte,
+    /// F_BAD_ATS_TREQ: an ATS translation request where the STE, or SMMUEN=0, allows none.
+    #[error("ATS translation requests are not enabled for the stream")]
+    BadAtsRequest,
+    /// F_TRANSL_FORBIDDEN: an ATS-translated transaction where the STE, or SMMUEN=0, allows none.
+    #[error("ATS-translated transactions are not allowed for the stream")]
+    TranslationForbidden,
     /// F_STREAM_DISABLED: traffic without SubstreamID, or with 0, where there may be none.
     #[error("the STE disables this kind of traffic")]
     StreamDisabled,
@@ -146,6 +152,8 @@ impl Fault {
             Self::BadStreamId => EventId::BadStreamId,
             Self::SteFetch(_) => EventId::SteFetch,
             Self::BadSte => EventId::BadSte,
+            Self::BadAtsRequest => EventId::BadAtsRequest,
+            Self::TranslationForbidden => EventId::TranslationForbidden,
             Self::StreamDisabled => EventId::StreamDisabled,
             Self::BadSubstreamId => EventId::BadSubstreamId,
             Self::CdFetch(_) => EventId::CdFetch,
@@ -196,6 +204,13 @@ impl Fault {
             | Self::StreamDisabled
             | Self::BadSubstreamId
             | Self::BadCd => EventRecord([first, 0, 0, 0]),
+            // The request's own flags are not among the fields that every access has.
+            Self::BadAtsRequest => EventRecord([first, 0, transaction.access.address, 0]),
+            Self::TranslationForbidden => {
+                let read = transaction.access.operation != Operation::Write;
+                let second = EventWord1::new().with_rnw(read).into_bits();
+                EventRecord([first, second, transaction.access.address, 0])
+            }
             Self::SteFetch(at) | Self::CdFetch(at) => EventRecord([first, 0, 0, fetch_addr(at)]),
             Self::WalkAbort(place, at) => {
                 let class = match place {
@@ -230,7 +245,7 @@ impl Fault {
     /// F_STREAM_DISABLED has neither.
     fn first_word(&self, transaction: &Transaction) -> u64 {
         let (ssv, substream) = match (self, transaction.substream) {
-            (Self::StreamDisabled, _) | (_, None) => (false, 0),
+            (Self::StreamDisabled | Self::TranslationForbidden, _) | (_, None) => (false, 0),
             (Self::BadSubstreamId, Some(substream)) => (false, substream.0),
             (_, Some(substream)) => (true, substream.0),
         };

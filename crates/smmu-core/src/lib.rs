@@ -15,6 +15,7 @@
 extern crate alloc;
 
 pub mod access;
+pub mod ats;
 pub mod caps;
 pub mod command;
 pub mod config;

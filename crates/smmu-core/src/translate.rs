@@ -116,7 +116,7 @@ impl Setup {
     }
 
     /// The second half of a nested translation.
-    fn through_stage2<M: GuestMemory + ?Sized>(
+    pub(crate) fn through_stage2<M: GuestMemory + ?Sized>(
         &self,
         stage2: &Stage2<'_, M>,
         first: Translated,
@@ -134,7 +134,7 @@ impl Setup {
         }))
     }
 
-    fn through_stage1<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
+    pub(crate) fn through_stage1<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
         &self,
         memory: &M,
         ipas: &S,

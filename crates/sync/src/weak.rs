@@ -75,6 +75,13 @@ pub enum Site {
     GuardWaited,
     /// The comparison with which a walk updates a descriptor.
     TableExchange,
+    /// The release of a device's answer to an invalidation of its own cache.
+    AtcAnswer,
+    /// The fences between an entry of a device's cache and the number of invalidations, and the other
+    /// way round.
+    AtcFill,
+    /// The note that a SYNC waits for such an answer, in the word that counts them.
+    AtcWaited,
     /// The look at the open guards when what translations start from has been exchanged.
     WorldGuards,
     /// A watch is passed by as told only when the call that tells has returned.

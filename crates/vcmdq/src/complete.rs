@@ -47,6 +47,7 @@ pub(crate) fn complete(
             hold(consumer, ring, syncs, device_timed_out);
             return Completed::Waiting;
         }
+        consumer.collect_unanswered(ring);
         if let Some(cover) = &mut consumer.cover {
             // Its barrier was asked behind all of the window's invalidations.
             cover.lane().set_unsynced(false);

@@ -11,7 +11,7 @@ use crate::fetch::Entries;
 use crate::first_pass::first_pass;
 use crate::frame::FrameShared;
 use crate::gerror::{CommandError, gerror_bits};
-use crate::instance::Instance;
+use crate::instance::{Instance, waiter};
 use crate::lateness::Timing;
 use crate::ring::Ring;
 use crate::tap::Watched;
@@ -241,6 +241,7 @@ impl Consumer {
     ) {
         self.halted = error;
         self.lost_atc_inv = false;
+        self.forget_answers(ring);
         self.waiting = false;
         self.events_due = None;
         self.configuring = None;
@@ -250,6 +251,22 @@ impl Consumer {
             cover.forget();
         }
         self.publish(ring, cons);
+    }
+
+    /// Whether a device has not answered an ATC_INV: the next SYNC says so. Of a window, that is its
+    /// first, because no ATC_INV stands behind a SYNC of the same window.
+    #[inline]
+    pub(crate) fn collect_unanswered(&mut self, ring: &Ring) {
+        for instance in &self.instances {
+            self.lost_atc_inv |= instance.backend.take_unanswered(waiter(ring.index));
+        }
+    }
+
+    /// What devices have not answered so far is nothing to the ring any more.
+    pub(crate) fn forget_answers(&self, ring: &Ring) {
+        for instance in &self.instances {
+            instance.backend.forget(waiter(ring.index));
+        }
     }
 
     /// What the window ended at: an error, which stops the ring there, or an effect, which takes
@@ -268,6 +285,7 @@ impl Consumer {
                 self.stop(ring, CommandError::Abort);
                 false
             }
+            Stop::AfterSync => true,
             Stop::Effect(effect) => {
                 self.begin_effect(ring, desk, effect);
                 true

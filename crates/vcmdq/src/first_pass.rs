@@ -52,6 +52,9 @@ fn take_entries(
                 Ok(command) => command,
                 Err(reason) => return Some(Stop::Illegal(reason)),
             };
+            if matches!(command, Command::AtcInv(_)) && window.has_sync() {
+                return Some(Stop::AfterSync);
+            }
             // law6a: what was judged is read again to be executed, and may be nothing by then.
             #[cfg(break_law6a)]
             let Ok(command) = decode(again(entries, unread.len()), caps) else {

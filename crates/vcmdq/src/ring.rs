@@ -300,6 +300,7 @@ impl Ring {
         consumer.waiting = false;
         consumer.events_due = None;
         consumer.configuring = None;
+        consumer.forget_answers(self);
         consumer.stop_clock(self);
         self.set_waiting(false);
         consumer.publish(self, cons);

@@ -77,6 +77,7 @@ impl RingState {
                 ring.take_page();
                 consumer.take_guest_prod(ring);
             }
+            consumer.collect_unanswered(ring);
             Self::of_owned(ring, consumer)
         })
     }

@@ -17,6 +17,8 @@ use vcmdq_sync::snapshot::Snapshot;
 struct Present {
     /// Nothing until a register frame says something: then the VMM sets its backends up itself.
     traffic: Option<Traffic>,
+    /// CR0.ATSCHK.
+    ats_check: bool,
     backends: Vec<Arc<dyn Backend>>,
 }
 
@@ -45,6 +47,7 @@ impl FrameTraffic {
     /// A new instance: it goes by what is present now.
     pub(crate) fn add(&self, backend: Arc<dyn Backend>) {
         let mut present = self.present();
+        backend.set_ats_check(present.ats_check);
         if let Some(traffic) = &present.traffic {
             backend.traffic_changed(traffic);
         }
@@ -56,10 +59,12 @@ impl FrameTraffic {
     }
 
     /// Tells every backend. The caller has the VMM told.
-    pub(crate) fn change(&self, traffic: Traffic) {
+    pub(crate) fn change(&self, traffic: Traffic, ats_check: bool) {
         let mut present = self.present();
         present.traffic = Some(traffic);
+        present.ats_check = ats_check;
         for backend in &present.backends {
+            backend.set_ats_check(ats_check);
             backend.traffic_changed(&traffic);
         }
         // Release pairs with the acquire in `tell`.

@@ -33,6 +33,9 @@ pub(crate) enum Stop {
     Illegal(Illegal),
     /// The entry behind it cannot be read.
     Unreadable,
+    /// The command behind it is an ATC_INV behind a SYNC: the device hears of it when that SYNC is
+    /// complete, and what becomes of it is the next SYNC's to say.
+    AfterSync,
     /// The command behind it has an effect that the guest could tell: everything before comes
     /// first.
     Effect(Effect),
@@ -97,7 +100,8 @@ impl Part {
     /// Entries of its own that have been looked at.
     #[inline]
     pub(crate) fn fetched(&self) -> u32 {
-        self.len + u32::from(self.stop.is_some())
+        let stopped = !matches!(self.stop, None | Some(Stop::AfterSync));
+        self.len + u32::from(stopped)
     }
 
     #[inline]
@@ -112,6 +116,8 @@ pub(crate) struct Window {
     pub(crate) coalescer: Coalescer,
     pub(crate) syncs: ArrayVec<SyncPoint, MAX_BATCH>,
     pub(crate) stride: Stride,
+    /// How many SYNCs other parts have.
+    others_syncs: u32,
     /// Commands looked at, of all parts, and what was added to them of other rings.
     pub(crate) len: u32,
     pub(crate) invalidations: u32,
@@ -129,6 +135,7 @@ impl Window {
         self.coalescer.restart(capabilities);
         self.syncs.clear();
         self.stride = Stride::default();
+        self.others_syncs = 0;
         self.len = 0;
         self.invalidations = 0;
         self.own_cost = 0;
@@ -171,6 +178,7 @@ impl Window {
         // The next command does not continue another ring's.
         self.stride = Stride::default();
         let syncs = self.syncs.len() as u32;
+        self.others_syncs = syncs;
         Part {
             start: cons,
             base: self.len,
@@ -180,6 +188,12 @@ impl Window {
             syncs: syncs..syncs,
             stop: None,
         }
+    }
+
+    /// Whether the part that is being filled has a SYNC.
+    #[inline]
+    pub(crate) fn has_sync(&self) -> bool {
+        self.syncs.len() as u32 > self.others_syncs
     }
 
     /// The part has all of its own commands.
@@ -237,6 +251,7 @@ impl Desk {
                 coalescer: Coalescer::new(&nothing),
                 syncs: ArrayVec::new(),
                 stride: Stride::default(),
+                others_syncs: 0,
                 len: 0,
                 invalidations: 0,
                 ring: Entries::new(Gpa(0), Geometry::capped(0, 0)),

@@ -106,6 +106,18 @@ impl Backend for Dropping {
         self.core.overdue(waiter, waited)
     }
 
+    fn take_unanswered(&self, waiter: WaiterId) -> bool {
+        self.core.take_unanswered(waiter)
+    }
+
+    fn forget(&self, waiter: WaiterId) {
+        self.core.forget(waiter);
+    }
+
+    fn set_ats_check(&self, checks: bool) {
+        self.core.set_ats_check(checks);
+    }
+
     fn attach(&self, wake: Arc<dyn Wake>) {
         self.core.attach(wake);
     }

@@ -131,6 +131,18 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.overdue(waiter, waited)
     }
 
+    fn take_unanswered(&self, waiter: WaiterId) -> bool {
+        self.inner.take_unanswered(waiter)
+    }
+
+    fn forget(&self, waiter: WaiterId) {
+        self.inner.forget(waiter);
+    }
+
+    fn set_ats_check(&self, checks: bool) {
+        self.inner.set_ats_check(checks);
+    }
+
     fn attach(&self, wake: Arc<dyn Wake>) {
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake.clone());
         self.inner.attach(wake);

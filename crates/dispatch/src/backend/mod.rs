@@ -14,7 +14,9 @@ pub mod recorder;
 pub mod software;
 mod traffic;
 
-pub use software::{DeviceCache, DeviceTimeout, Software, SoftwareSettings};
+pub use software::{
+    AtcAnswer, AtcMetrics, AtcTarget, DeviceCache, DeviceTimeout, Software, SoftwareSettings,
+};
 pub use traffic::Traffic;
 
 /// Why a backend did not take the rest of a batch.
@@ -135,6 +137,28 @@ pub trait Backend: Send + Sync {
     fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
         let _ = (waiter, waited);
         None
+    }
+
+    /// Whether a device did not answer an invalidation of its own cache that a batch of `waiter` asked
+    /// for, and nobody has been told yet: its SYNC says so (CERROR_ATC_INV). Asked when every
+    /// barrier is done; answered with `true` once. For backends that take such requests before
+    /// they are answered.
+    fn take_unanswered(&self, waiter: WaiterId) -> bool {
+        let _ = waiter;
+        false
+    }
+
+    /// The ring of `waiter` begins anew, or is another one now: it does not wait for devices'
+    /// answers to what it asked before, nor hears of those that do not come.
+    fn forget(&self, waiter: WaiterId) {
+        let _ = waiter;
+    }
+
+    /// CR0.ATSCHK: whether transactions that a device has translated itself are checked against the
+    /// stream's STE. Followed by [`traffic_changed`](Self::traffic_changed), behind which nothing
+    /// goes by the old value. Must not wait.
+    fn set_ats_check(&self, checks: bool) {
+        let _ = checks;
     }
 
     /// Gives the backend the callback for its pending barriers. Called once, before the first

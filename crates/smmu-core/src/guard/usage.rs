@@ -74,6 +74,12 @@ impl Use {
         self.vmid == vmid && !self.is_nothing() && whose && (overlap || last < first)
     }
 
+    /// Whether it uses any of these addresses, whatever they are translated by.
+    #[must_use]
+    pub fn touches(&self, first: u64, last: u64) -> bool {
+        !self.is_nothing() && first <= self.last && self.first <= last
+    }
+
     /// No address: what [`untranslated`](Self::untranslated) says. A guard that is being changed may
     /// look so for a moment; whoever changes it looks up again behind a fence.
     fn is_nothing(&self) -> bool {

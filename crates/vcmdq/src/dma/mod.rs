@@ -13,6 +13,7 @@
 //! | `bytes.rs` | bytes of guest memory as parts of atomic words |
 //! | `held.rs` | [`Held`]: an access that outlives a call, for asynchronous I/O |
 //! | `msi.rs` | [`MsiRoute`]: what a VMM puts into an irqfd route |
+//! | [`ats`] | a device that keeps translations of its own |
 //! | `sinks.rs` | [`FaultSink`] and [`MmioSink`], which the VMM gives |
 //! | `wiring.rs` | [`Frame::device`](crate::Frame::device): a handle in one call |
 //! | `error.rs` | [`DmaError`], [`Incomplete`] |
@@ -40,6 +41,7 @@
 //! are called with a guard open: they must not wait for the guest, nor for a SYNC.
 
 mod atomic;
+pub mod ats;
 mod bytes;
 mod device;
 mod error;

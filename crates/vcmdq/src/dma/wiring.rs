@@ -24,6 +24,9 @@ pub enum DeviceError {
     /// The frame's guest memory is not a `VmMemory` of the map that was asked for.
     #[error("the frame's guest memory is not a `VmMemory` of this map")]
     OtherMap,
+    /// The frame does not advertise ATS.
+    #[error("the frame advertises no ATS: set IDR0.ATS")]
+    NoAts,
     /// The instance has no more guards.
     #[error(transparent)]
     NoGuard(#[from] NoSlot),
@@ -75,7 +78,11 @@ impl Frame {
         Ok(super::StreamMemory::new(core, who, seams))
     }
 
-    fn check_device(&self, core: &Arc<Software>, stream: StreamId) -> Result<(), DeviceError> {
+    pub(super) fn check_device(
+        &self,
+        core: &Arc<Software>,
+        stream: StreamId,
+    ) -> Result<(), DeviceError> {
         let is_core =
             |backend: &Arc<dyn Backend>| std::ptr::addr_eq(Arc::as_ptr(backend), Arc::as_ptr(core));
         let instances = self.instances();

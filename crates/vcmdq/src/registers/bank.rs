@@ -65,6 +65,8 @@ pub(super) struct Bank {
     pub(super) written: Written,
     /// CR0ACK.SMMUEN.
     pub(super) smmuen_ack: bool,
+    /// CR0ACK.ATSCHK.
+    pub(super) atschk_ack: bool,
     /// An access may still go on by what SMMUEN or GBPA said before.
     pub(super) traffic_busy: bool,
     /// GBPA.Update.

@@ -24,7 +24,8 @@ impl RegisterFrame {
         if new.eventqen() != old.eventqen() {
             self.switch_eventq(bank);
         }
-        if new.smmuen() != old.smmuen() {
+        let checks_change = new.smmuen() && new.atschk() != old.atschk();
+        if new.smmuen() != old.smmuen() || checks_change {
             self.change_traffic(bank);
         }
         match (old.cmdqen(), new.cmdqen()) {
@@ -40,6 +41,7 @@ impl RegisterFrame {
         bank.written
             .cr0
             .with_smmuen(bank.smmuen_ack)
+            .with_atschk(bank.atschk_ack)
             .with_eventqen(self.shared.events.queue().is_enabled())
             .with_cmdqen(self.ring.is_enabled())
     }
@@ -55,6 +57,9 @@ impl RegisterFrame {
                 // Once more: an access of before may have stalled after the first time.
                 self.shared.events.smmu_disabled();
             }
+        }
+        if !bank.traffic_busy {
+            bank.atschk_ack = bank.written.cr0.atschk();
         }
         if bank.eventq_reset && self.shared.events.queue().reset().is_ok() {
             bank.eventq_reset = false;

@@ -26,7 +26,7 @@
 //! |---|---|
 //! | CR0.CMDQEN | the owner of the ring has brought it about; CONS is final then |
 //! | CR0.EVENTQEN | set: at once; cleared: every record that was accepted is visible |
-//! | CR0.SMMUEN, GBPA | no access goes on by what was there before, and the VMM has been told of every bound stream |
+//! | CR0.SMMUEN, CR0.ATSCHK, GBPA | no access goes on by what was there before, and the VMM has been told of every bound stream |
 //! | IRQ_CTRL | set: at once; cleared: no interrupt is just leaving by it |
 //!
 //! Guarded registers are writable while both the enable bit and its acknowledge bit are 0;

@@ -29,9 +29,10 @@ impl RegisterFrame {
         })
     }
 
-    /// SMMUEN has changed, or GBPA while it is 0.
+    /// SMMUEN has changed, GBPA while it is 0, or ATSCHK while it is 1.
     pub(super) fn change_traffic(&self, bank: &mut Bank) {
-        self.shared.traffic.change(self.traffic(bank));
+        let checks = bank.written.cr0.atschk();
+        self.shared.traffic.change(self.traffic(bank), checks);
         bank.traffic_busy = true;
         if !bank.written.cr0.smmuen() {
             self.shared.events.smmu_disabled();

@@ -9,14 +9,19 @@
 //! | `watch.rs` | a translation that is kept without a guard |
 //! | `overdue.rs` | guards that are open for too long |
 //! | `costs.rs` | what its work costs |
+//! | `port/ats.rs` | translations that a device keeps, and accesses by them |
+//! | `atc.rs` | invalidations of what devices keep |
+//! | `outstanding.rs` | which of those have not been answered |
 //! | `context.rs` | the configuration that a port has read |
 //! | `resolve.rs` | from there to an output: bypass, cache, walk |
 //! | `nested.rs` | the same with a stage 2 of the guest's |
 //! | `quiesce.rs` | which guards a SYNC has to wait for |
 
+mod atc;
 mod context;
 mod costs;
 mod nested;
+mod outstanding;
 mod overdue;
 mod owned;
 mod port;
@@ -24,8 +29,10 @@ mod quiesce;
 mod resolve;
 mod watch;
 
+pub use atc::{AtcAnswer, AtcMetrics, AtcTarget};
 pub use overdue::Overdue;
 pub use owned::OwnedGuard;
+pub use port::ats::{AtsGrant, TranslatedAccess};
 pub use port::{Denied, Guarded, Output, Port};
 pub use watch::{Stale, Watched};
 
@@ -34,6 +41,7 @@ use crate::batch::Batch;
 use crate::costs::Costs;
 use crate::invalidation::{Invalidation, Scope, Stage};
 use crate::packed::{Packed, key};
+use atc::{Atcs, Waiters};
 use overdue::Patience;
 use smmu_core::command::Cfgi;
 use smmu_core::config::generation::ConfigGenerations;
@@ -46,7 +54,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use vcmdq_sync::atomic::{AtomicU64, Ordering};
+use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
 use vcmdq_sync::sync::{Mutex, MutexGuard};
 use watch::Watches;
@@ -98,6 +106,11 @@ pub struct SoftwareSettings {
     /// How long until the VMM is told, too ([`Software::set_overdue_host`]). Linux gives up a
     /// SYNC after one second of its own clock.
     pub guard_age_host: Duration,
+    /// How long a SYNC waits for a device to answer an invalidation of its own cache
+    /// ([`AtcTarget`]) until it fails (CERROR_ATC_INV).
+    pub atc_timeout: Duration,
+    /// How many invalidations a device may leave unanswered at a time; what is more fails at once.
+    pub atc_depth: u32,
 }
 
 impl Default for SoftwareSettings {
@@ -107,6 +120,8 @@ impl Default for SoftwareSettings {
             guards: 256,
             guard_age: Duration::from_millis(100),
             guard_age_host: Duration::from_millis(500),
+            atc_timeout: Duration::from_millis(500),
+            atc_depth: 4096,
         }
     }
 }
@@ -124,6 +139,9 @@ pub struct Software {
     /// Guards that were open when the registers were last exchanged.
     earlier: Mutex<Earlier>,
     watches: Watches,
+    atcs: Atcs,
+    /// CR0.ATSCHK.
+    ats_check: AtomicBool,
     patience: Patience,
     wake: OnceLock<Arc<dyn Wake>>,
 }
@@ -165,7 +183,9 @@ impl Software {
             version: AtomicU64::new(0),
             earlier: Mutex::new(Earlier::default()),
             watches: Watches::default(),
-            patience: Patience::new(settings.guard_age, settings.guard_age_host),
+            atcs: Atcs::new(settings.atc_depth),
+            ats_check: AtomicBool::new(false),
+            patience: Patience::new(&settings),
             wake: OnceLock::new(),
         }
     }
@@ -275,7 +295,11 @@ impl Software {
                 let request = batch.unpack(request);
                 if request.stream().is_none() {
                     sweep_translations(&sweep, &request);
-                } else if self.invalidate_device(&request).is_err() {
+                    continue;
+                }
+                let waiters = batch.waiters_of(index);
+                self.invalidate_atcs(&request, &waiters.collect::<Waiters>());
+                if self.invalidate_device(&request).is_err() {
                     return Err(Rejected {
                         accepted: index,
                         cause: Cause::DeviceTimedOut,
@@ -396,11 +420,25 @@ impl Backend for Software {
         self.barrier_of(waiter)
     }
 
+    fn take_unanswered(&self, waiter: WaiterId) -> bool {
+        self.atcs.take_unanswered(waiter)
+    }
+
+    fn forget(&self, waiter: WaiterId) {
+        self.atcs.forget(waiter);
+    }
+
+    fn set_ats_check(&self, checks: bool) {
+        // Release pairs with the acquire behind a guard's fence.
+        self.ats_check.store(checks, Ordering::Release);
+    }
+
     fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
         self.tell_overdue(waiter, waited)
     }
 
     fn attach(&self, wake: Arc<dyn Wake>) {
+        self.atcs.attach(wake.clone());
         // A backend belongs to one engine; a second one would be woken by nobody.
         let _first_wins = self.wake.set(wake);
     }

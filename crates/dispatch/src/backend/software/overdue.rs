@@ -3,7 +3,7 @@
 //! Nothing else happens: the SYNC goes on waiting, because completing it would be a lie. A device
 //! that is told ends its access or aborts it; a VMM that is told may reset the device.
 
-use super::Software;
+use super::{Software, SoftwareSettings};
 use crate::backend::WaiterId;
 use smmu_core::StreamId;
 use smmu_core::guard::{Mark, Use};
@@ -39,15 +39,19 @@ struct Registered {
 pub(super) struct Patience {
     device: Duration,
     host: Duration,
+    /// How long a SYNC waits for a device's answer.
+    atc: Duration,
     next: AtomicU64,
     registered: Snapshot<Registered>,
 }
 
 impl Patience {
-    pub(super) fn new(device: Duration, host: Duration) -> Self {
+    pub(super) fn new(settings: &SoftwareSettings) -> Self {
+        let device = settings.guard_age;
         Self {
             device,
-            host: host.max(device),
+            host: settings.guard_age_host.max(device),
+            atc: settings.atc_timeout,
             next: AtomicU64::new(0),
             registered: Snapshot::new(Registered::default()),
         }
@@ -103,9 +107,19 @@ impl Software {
 
     /// See [`Backend::overdue`](crate::Backend::overdue).
     pub(super) fn tell_overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
-        let Patience { device, host, .. } = self.patience;
+        let Patience {
+            device, host, atc, ..
+        } = self.patience;
+        let limits = [device, host, atc];
+        let next = limits.into_iter().filter(|limit| *limit > waited).min();
+        if waited >= device {
+            self.atcs.tell_overdue(waiter, waited);
+        }
+        if waited >= atc {
+            self.atcs.time_out(waiter);
+        }
         if waited < device {
-            return Some(device);
+            return next;
         }
         let mut late: Vec<Use> = Vec::new();
         self.guards
@@ -121,6 +135,6 @@ impl Software {
                 vmm.overdue(used, waited);
             }
         }
-        (waited < host).then_some(host)
+        next
     }
 }

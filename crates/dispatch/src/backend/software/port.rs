@@ -13,6 +13,8 @@
 //! 4. if what was found is more than the guard says (a global entry, a larger page, another
 //!    ASID; a fault, which could be any of these), say so and go back to 2.
 
+pub(super) mod ats;
+
 use super::Software;
 use super::context::{Kept, Nowhere, Route};
 use super::overdue::{Complaint, Overdue};
@@ -56,6 +58,8 @@ pub struct Port {
     slot: Option<Slot>,
     kept: Option<Kept>,
     complaint: Option<Complaint>,
+    /// What accesses by translations of the device's own go by.
+    direct: Option<ats::Direct>,
 }
 
 /// A translation in use: a SYNC waits for it if something before it removes it.
@@ -75,6 +79,7 @@ impl Software {
             slot,
             kept: None,
             complaint: None,
+            direct: None,
         })
     }
 }

@@ -21,8 +21,19 @@ fn could_match(request: &Invalidation, used: &Use) -> bool {
         Scope::Context(asid) => used.in_context(request.vmid, asid, false),
         Scope::ContextAndGlobals(asid) => used.in_context(request.vmid, asid, true),
         Scope::Addresses { asid, range } => used.touched_by(request.vmid, asid, &range),
-        Scope::DeviceTlb { .. } => false,
+        // An access by a translation that the device keeps says from which addresses.
+        Scope::DeviceTlb {
+            stream, addr, size, ..
+        } => used.stream == stream && used.touches(addr, last_of(addr, size)),
         Scope::ContextTable { stream, .. } => used.stream == stream,
+    }
+}
+
+/// The last address of an invalidation of a device's cache.
+fn last_of(addr: u64, size: u8) -> u64 {
+    match 4096u64.checked_shl(size.into()) {
+        Some(bytes) if bytes != 0 && size < 52 => addr | (bytes - 1),
+        _ => u64::MAX,
     }
 }
 
@@ -38,8 +49,9 @@ fn interest(request: &Invalidation) -> Interest {
         Scope::Addresses { asid, .. } => {
             asid.map_or(Interest::EVERYTHING, |asid| of(asid).and_globals())
         }
-        Scope::DeviceTlb { .. } => Interest::NOTHING,
-        Scope::All | Scope::Vmid | Scope::ContextTable { .. } => Interest::EVERYTHING,
+        Scope::All | Scope::Vmid | Scope::DeviceTlb { .. } | Scope::ContextTable { .. } => {
+            Interest::EVERYTHING
+        }
     }
 }
 
@@ -77,8 +89,12 @@ impl Software {
         } else {
             self.guards.mark_each(whom, |used| marks(batch, used));
         }
+        // What is watched is the SMMU's translation, not one that a device keeps.
+        let concerns = |r: &Invalidation, used: &Use| {
+            !matches!(r.scope, Scope::DeviceTlb { .. }) && could_match(r, used)
+        };
         self.watches
-            .tell(|used| batch.requests().any(|r| could_match(&r, used)));
+            .tell(|used| batch.requests().any(|r| concerns(&r, used)));
     }
 
     pub(super) fn mark_configuration(&self, change: &Cfgi, waiter: WaiterId) {
@@ -90,11 +106,10 @@ impl Software {
     }
 
     pub(super) fn barrier_of(&self, waiter: WaiterId) -> Barrier {
-        if self.guards.is_unused() || self.guards.quiesced(Mark::of(waiter.0)) {
-            Barrier::Done
-        } else {
-            Barrier::Pending
+        if !self.guards.is_unused() && !self.guards.quiesced(Mark::of(waiter.0)) {
+            return Barrier::Pending;
         }
+        self.atcs.barrier(waiter)
     }
 
     /// Waits until every guard that is open now has been closed; not for later ones, whatever SYNCs
