@@ -18,9 +18,8 @@ const PROGRAM: &str = "nesting";
 ///
 /// # Errors
 ///
-/// There is no standard library for the target and rustup has none, or it does not build.
+/// It does not build.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    install_target()?;
     let build = ["build", "--quiet", "--release", "--package", "vcmdq-guest"];
     let mut command = cargo(workspace, build);
     command
@@ -35,8 +34,12 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The target's standard library, fetched if rustup can.
-fn install_target() -> Result<()> {
+/// Has the target's standard library be there, fetched if rustup can.
+///
+/// # Errors
+///
+/// There is none and rustup has none.
+pub(crate) fn install_target() -> Result<()> {
     let there = || -> Result<bool> {
         let print = ["--print", "target-libdir", "--target", TARGET];
         let libraries = capture(Command::new("rustc").args(print))?;

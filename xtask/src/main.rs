@@ -117,6 +117,7 @@ fn perform(task: Task) -> Result<bool> {
         }
         Task::Kernel => kernel::run(&Workspace::find()?),
         Task::Guest => {
+            guest::install_target()?;
             println!("program: {}", guest::build(&Workspace::find()?)?.display());
             Ok(true)
         }

@@ -3,22 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, Write};
 
-/// Prints the verdict of a check; `seen` says what was seen.
-///
-/// # Errors
-///
-/// What `result` holds: the checks behind it build on it.
-pub(crate) fn verdict(name: &str, result: Result<String>) -> Result<()> {
+/// Prints the verdict of a check, with what was seen or what is wrong; `true` if it held.
+pub(crate) fn verdict(name: &str, result: &Result<String>) -> bool {
     match result {
-        Ok(seen) => {
-            say(&format!("vcmdq-check: {name} ok {seen}"));
-            Ok(())
-        }
-        Err(error) => {
-            say(&format!("vcmdq-check: {name} FAIL {error:#}"));
-            Err(error)
-        }
+        Ok(seen) => say(&format!("vcmdq-check: {name} ok {seen}")),
+        Err(error) => say(&format!("vcmdq-check: {name} FAIL {error:#}")),
     }
+    result.is_ok()
 }
 
 /// Asks the host, and waits for its answer, which is one line.

@@ -22,7 +22,7 @@ mod tables;
 mod transfers;
 mod vfio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use host::verdict;
 use iommu::Iommu;
 use memory::{Memory, PAGE};
@@ -62,19 +62,18 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match run(&address) {
-        Ok(()) => ExitCode::SUCCESS,
-        // It has been told.
-        Err(_) => ExitCode::FAILURE,
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 
-fn run(address: &str) -> Result<()> {
-    let setup = Setup::new(address).map_err(|error| {
-        let told = verdict("stage2-attach", Err(error));
-        told.err().unwrap_or_else(|| anyhow::anyhow!("not set up"))
-    })?;
-    setup.stage2()?;
-    setup.nested()
+/// Every check that can be made; `true` if all held.
+fn run(address: &str) -> bool {
+    match Setup::new(address) {
+        // One after the other, whatever the first has found.
+        Ok(setup) => setup.stage2() & setup.nested(),
+        Err(error) => verdict("stage2-attach", &Err(error)),
+    }
 }
 
 impl Setup {
@@ -95,55 +94,59 @@ impl Setup {
         })
     }
 
-    fn transfers(&self, at: u64) -> Result<Transfers<'_>> {
-        let nvme = Nvme::start(&self.device, &self.memory, at)?;
+    /// A controller that runs, and what it says of itself.
+    fn transfers(&self, at: u64) -> Result<(Transfers<'_>, String)> {
+        let mut nvme = Nvme::start(&self.device, &self.memory, at)?;
+        let seen = format!("{:?} at {at:#x}", nvme.model()?);
         let memory = &self.memory;
-        Ok(Transfers { nvme, memory, at })
+        Ok((Transfers { nvme, memory, at }, seen))
     }
 
     /// Stage 2 alone.
-    fn stage2(&self) -> Result<()> {
-        let mut transfers = None;
-        let begun = self.transfers(IPA).and_then(|begun| {
-            let model = transfers.insert(begun).nvme.model()?;
-            Ok(format!("{model:?} at {IPA:#x}"))
-        });
-        verdict("stage2-attach", begun)?;
-        let mut transfers = transfers.context("no controller")?;
-        verdict("stage2-content", transfers.content())?;
+    fn stage2(&self) -> bool {
+        let Some((mut transfers, ())) = begun(
+            "stage2-attach",
+            self.transfers(IPA).map(|begun| (begun, ())),
+        ) else {
+            return false;
+        };
+        let content = verdict("stage2-content", &transfers.content());
+        let changed = self.change_stage2(&mut transfers, IPA_WINDOW);
+        let changed = verdict("stage2-remap", &changed);
+        let event = Event {
+            address: IPA_WINDOW,
+            ipa: Some(IPA_WINDOW),
+            table: false,
+        };
+        content & changed & verdict("stage2-fault", &transfers.fault(&event))
+    }
+
+    /// Changes where stage 2 leads from [`IPA_WINDOW`], which the device reaches at `window`; in the end,
+    /// nowhere.
+    fn change_stage2(&self, transfers: &mut Transfers<'_>, window: u64) -> Result<String> {
         let mut mapped = false;
-        let changed = transfers.window(IPA_WINDOW, |_, part| {
+        let changed = transfers.window(window, |_, part| {
             if std::mem::replace(&mut mapped, true) {
                 self.iommu.unmap(IPA_WINDOW, WINDOW)?;
             }
             self.iommu.map(&self.memory, &part, IPA_WINDOW)
         });
-        verdict("stage2-remap", changed)?;
-        let gone = self.iommu.unmap(IPA_WINDOW, WINDOW);
-        let faulted = gone.and_then(|()| {
-            transfers.fault(&Event {
-                address: IPA_WINDOW,
-                ipa: Some(IPA_WINDOW),
-                table: false,
-            })
-        });
-        verdict("stage2-fault", faulted)
+        if mapped {
+            self.iommu.unmap(IPA_WINDOW, WINDOW)?;
+        }
+        changed
     }
 
     /// A stage 1 of our own above it.
-    fn nested(&self) -> Result<()> {
-        let mut tables = Tables::new(&self.memory, END / PAGE, IPA)?;
-        let mut ours = None;
-        let mut transfers = None;
-        let begun = self.nest(&mut tables).and_then(|smmu| {
-            ours = Some(smmu);
-            let model = transfers.insert(self.transfers(VA)?).nvme.model()?;
-            Ok(format!("{model:?} at {VA:#x}"))
+    fn nested(&self) -> bool {
+        let nested = self.nest().and_then(|(tables, smmu)| {
+            let begun = self.transfers(VA)?;
+            Ok((begun, (tables, smmu)))
         });
-        verdict("nested-attach", begun)?;
-        let smmu = ours.context("no SMMU")?;
-        let mut transfers = transfers.context("no controller")?;
-        verdict("nested-content", transfers.content())?;
+        let Some((mut transfers, (mut tables, smmu))) = begun("nested-attach", nested) else {
+            return false;
+        };
+        let content = verdict("nested-content", &transfers.content());
         let changed = transfers.window(VA_WINDOW, |round, part| {
             tables.clear(VA_WINDOW, WINDOW)?;
             let commands = match round % 4 {
@@ -153,29 +156,39 @@ impl Setup {
             self.iommu.send(smmu, &commands)?;
             tables.map(VA_WINDOW, IPA + part.start as u64, WINDOW)
         });
-        verdict("nested-remap", changed)?;
-        tables.map(VA_BEYOND, IPA_WINDOW, WINDOW)?;
-        let mut mapped = false;
-        let changed = transfers.window(VA_BEYOND, |_, part| {
-            if std::mem::replace(&mut mapped, true) {
-                self.iommu.unmap(IPA_WINDOW, WINDOW)?;
-            }
-            self.iommu.map(&self.memory, &part, IPA_WINDOW)
-        });
-        verdict("nested-remap2", changed)?;
-        let gone = self.iommu.unmap(IPA_WINDOW, WINDOW);
-        let faulted = gone.and_then(|()| faults(&mut transfers, &mut tables));
-        verdict("nested-fault", faulted)?;
-        verdict("nested-traffic", traffic())
+        let changed = verdict("nested-remap", &changed);
+        let below = tables.map(VA_BEYOND, IPA_WINDOW, WINDOW);
+        let below = below.and_then(|()| self.change_stage2(&mut transfers, VA_BEYOND));
+        let below = verdict("nested-remap2", &below);
+        let faulted = verdict("nested-fault", &faults(&mut transfers, &mut tables));
+        content & changed & below & faulted & verdict("nested-traffic", &traffic())
     }
 
     /// Tables with all of memory in them, and the device behind them.
-    fn nest(&self, tables: &mut Tables<'_>) -> Result<iommu::Virtual> {
+    fn nest(&self) -> Result<(Tables<'_>, iommu::Virtual)> {
+        let mut tables = Tables::new(&self.memory, END / PAGE, IPA)?;
         tables.map(VA, IPA, self.memory.len())?;
         let smmu = self.iommu.virtual_smmu(self.device.id, self.stage2, VSID)?;
         let table = self.iommu.nested(smmu, self.device.id, tables.entry())?;
         self.device.attach(table)?;
-        Ok(smmu)
+        Ok((tables, smmu))
+    }
+}
+
+/// Tells whether a controller runs; it, if so, and what belongs to it.
+fn begun<'a, T>(
+    name: &str,
+    begun: Result<((Transfers<'a>, String), T)>,
+) -> Option<(Transfers<'a>, T)> {
+    match begun {
+        Ok(((transfers, seen), more)) => {
+            verdict(name, &Ok(seen));
+            Some((transfers, more))
+        }
+        Err(error) => {
+            verdict(name, &Err(error));
+            None
+        }
     }
 }
 

@@ -88,11 +88,12 @@ impl Transfers<'_> {
                 let to = self.address(BACK + from);
                 self.nvme.begin(Way::Read, block(from), to, bytes)?;
             }
-            change(round, place..place + WINDOW)?;
+            let changed = change(round, place..place + WINDOW);
             for _ in 0..BUSY {
                 let status = self.nvme.end()?;
                 ensure!(status == 0, "a transfer elsewhere has failed: {status:#x}");
             }
+            changed?;
             let data = random(WINDOW)?;
             self.memory.write(place, &data)?;
             let at = block(WINDOW_AT);

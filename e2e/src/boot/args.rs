@@ -65,7 +65,7 @@ pub struct BootArgs {
     pub stages: Offer,
     /// A program in the guest drives the device through iommufd, with a stage 2 under it and a stage 1 of
     /// its own on top. Takes the kernel of `--cmdqv`, and offers both stages.
-    #[arg(long, conflicts_with_all = ["no_smmu", "stages", "record", "latency"])]
+    #[arg(long, conflicts_with_all = ["no_smmu", "stages", "cmdqv", "record", "latency"])]
     pub nesting: bool,
     /// The SMMU offers no range invalidation.
     #[arg(long)]
