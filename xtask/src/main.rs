@@ -5,6 +5,7 @@
 
 mod command;
 mod faults;
+mod fuzz;
 mod guest;
 mod kernel;
 mod soak;
@@ -12,6 +13,7 @@ mod steps;
 mod summary;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -60,6 +62,17 @@ enum Task {
     Kernel,
     /// Build the program that uses stage 2 in the guest (`vcmdq boot --nesting`) into target/e2e
     Guest,
+    /// Search for inputs that break something, as many targets at a time as there are processors
+    Fuzz {
+        /// Such as `ste` or `descriptors`; all of them when none is named
+        targets: Vec<String>,
+        /// How long each is searched
+        #[arg(long, value_name = "N", default_value_t = fuzz::SECONDS)]
+        seconds: u64,
+        /// Run the target with this input instead, and show what breaks
+        #[arg(long, value_name = "FILE", conflicts_with = "seconds")]
+        input: Option<PathBuf>,
+    },
     /// Run the cached core against the naive SMMU for long, optimised
     Soak {
         /// Random accesses, changes and windows of commands
@@ -121,6 +134,11 @@ fn perform(task: Task) -> Result<bool> {
             println!("program: {}", guest::build(&Workspace::find()?)?.display());
             Ok(true)
         }
+        Task::Fuzz {
+            targets,
+            seconds,
+            input,
+        } => fuzz::perform(&Workspace::find()?, &targets, seconds, input.as_deref()),
         Task::Soak { cases } => soak::run(&Workspace::find()?, cases),
     }
 }

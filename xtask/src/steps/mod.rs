@@ -5,6 +5,7 @@ mod clippy;
 mod deny;
 mod docs;
 mod fmt;
+mod fuzz;
 mod house;
 mod imports;
 mod loom;
@@ -18,6 +19,7 @@ use anyhow::Result;
 
 pub(crate) use self::boot::tool as boot_tool;
 pub(crate) use self::loom::LOOM_FLAGS;
+pub(crate) use self::no_std::host as host_triple;
 use crate::faults;
 use crate::summary::{Outcome, Row, Summary};
 use crate::workspace::Workspace;
@@ -78,6 +80,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "loom",
         about: "models of every meeting of threads",
         run: loom::run,
+    },
+    Step {
+        name: "fuzz",
+        about: "searches for inputs that break something, a minute each",
+        run: fuzz::run,
     },
     Step {
         name: "deny",

@@ -39,7 +39,8 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-fn host() -> Result<String> {
+/// The triple of this machine.
+pub(crate) fn host() -> Result<String> {
     let version = capture(rustc().arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("`rustc -vV` names no host")?.to_owned())

@@ -1,0 +1,28 @@
+//! What a hostile guest can put before the engine, as functions from bytes to a verdict: a panic
+//! is a finding, everything else is not.
+//!
+//! | target | any | held against |
+//! |---|---|---|
+//! | [`ste`] | STE under any identification registers | the naive SMMU of `smmu-core`'s tests; itself, encoded |
+//! | [`cd`] | CD, likewise | the same |
+//! | [`descriptors`] | tables, in stage 1, stage 2 and both | the same; a bound on what a walk reads |
+//! | [`commands`] | ring of commands | errors, CONS and a bound on the engine's turns |
+//! | [`registers`] | accesses to the registers of an SMMU with a CMDQV | what must hold of registers |
+//!
+//! `cargo xtask fuzz` searches for inputs with libFuzzer, which sees what they reach; the programs
+//! for it lie in `targets/`. The tests of this package run the [`seeds`](targets::Target::seeds) and some
+//! random bytes without it. What a search has found becomes a test of the crate that was wrong.
+
+pub mod cd;
+pub mod commands;
+pub mod descriptors;
+mod input;
+mod machine;
+mod memory;
+mod naive;
+pub mod reached;
+pub mod registers;
+pub mod ste;
+pub mod targets;
+
+pub use reached::Reached;

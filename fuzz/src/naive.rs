@@ -1,0 +1,13 @@
+//! The naive walker of `smmu-core`'s tests, over our memory. It shares no code with the crates.
+
+#[path = "../../crates/smmu-core/tests/naive/configuration.rs"]
+pub(crate) mod configuration;
+#[path = "../../crates/smmu-core/tests/naive/model.rs"]
+pub(crate) mod model;
+#[path = "../../crates/smmu-core/tests/naive/second.rs"]
+pub(crate) mod second;
+#[path = "../../crates/smmu-core/tests/naive/tables.rs"]
+mod tables;
+
+// What the walker calls memory.
+use crate::memory::Ram;

@@ -1,0 +1,118 @@
+//! Every target over its seeds, over spoiled seeds and over noise, without libFuzzer.
+
+use vcmdq_fuzz::Reached;
+use vcmdq_fuzz::targets::{TARGETS, Target};
+
+/// Numbers (splitmix64): the same on every machine.
+struct Dice(u64);
+
+impl Dice {
+    fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, most: usize) -> usize {
+        (self.word() % most as u64) as usize
+    }
+}
+
+fn target(name: &str) -> &'static Target {
+    let found = TARGETS.iter().find(|target| target.name == name);
+    found.expect("a target")
+}
+
+fn seeds_reach(name: &str) -> Reached {
+    let target = target(name);
+    let mut reached = Reached::NOTHING;
+    for seed in (target.seeds)() {
+        reached |= (target.run)(&seed);
+    }
+    reached
+}
+
+/// Seeds with some bytes changed, and noise.
+fn spoil(name: &str, runs: usize) {
+    let (target, mut dice) = (target(name), Dice(1));
+    let seeds = (target.seeds)();
+    for _ in 0..runs {
+        let mut input = seeds[dice.below(seeds.len())].clone();
+        if dice.below(8) == 0 {
+            input = (0..dice.below(256)).map(|_| dice.word() as u8).collect();
+        }
+        for _ in 0..dice.below(16) {
+            let length = input.len();
+            if length > 0 {
+                input[dice.below(length)] = dice.word() as u8;
+            }
+        }
+        (target.run)(&input);
+    }
+}
+
+fn assert_reached(name: &str, wanted: &[Reached]) {
+    let reached = seeds_reach(name);
+    for &what in wanted {
+        assert!(reached.has(what), "{name}: {what:?} of {reached:?}");
+    }
+}
+
+#[test]
+fn law8_ste() {
+    use Reached as R;
+    assert_reached("ste", &[R::LEGAL, R::ABORT, R::BYPASS, R::STAGE2]);
+    spoil("ste", 4000);
+}
+
+#[test]
+fn law8_cd() {
+    use Reached as R;
+    assert_reached("cd", &[R::LEGAL, R::PAGE, R::event(0x06), R::event(0x08)]);
+    spoil("cd", 4000);
+}
+
+#[test]
+fn law8_descriptors() {
+    use Reached as R;
+    let faults = [0x10, 0x12, 0x13].map(R::event);
+    assert_reached("descriptors", &[R::PAGE, R::STAGE2, R::UPDATE]);
+    assert_reached("descriptors", &faults);
+    spoil("descriptors", 4000);
+}
+
+#[test]
+fn law8_commands() {
+    use Reached as R;
+    let wanted = [R::CONSUMED, R::ILLEGAL, R::UNREADABLE, R::BAD_PROD];
+    assert_reached("commands", &wanted);
+    spoil("commands", 400);
+}
+
+#[test]
+fn law8_registers() {
+    use Reached as R;
+    assert_reached("registers", &[R::ENABLED, R::VCMDQ, R::EVENT]);
+    spoil("registers", 400);
+}
+
+/// A search can look only where the seeds have led it if the same bytes do the same.
+#[test]
+fn an_input_leads_to_the_same_every_time() {
+    for target in TARGETS {
+        for seed in (target.seeds)() {
+            assert_eq!((target.run)(&seed), (target.run)(&seed), "{}", target.name);
+        }
+    }
+}
+
+/// Programs, targets and tests have the same names.
+#[test]
+fn every_target_has_a_program() {
+    for target in TARGETS {
+        let path = format!("{}/targets/{}.rs", env!("CARGO_MANIFEST_DIR"), target.name);
+        let text = std::fs::read_to_string(path).expect("a program");
+        assert!(text.contains(&format!("vcmdq_fuzz::{}::run", target.name)));
+    }
+}

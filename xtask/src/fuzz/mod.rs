@@ -1,0 +1,147 @@
+//! Coverage-guided searches for inputs that break something: the targets of `fuzz/`, with libFuzzer.
+//!
+//! They run on a stable toolchain: rustc's own flags have LLVM mark the edges, and `libfuzzer-sys`
+//! brings libFuzzer. It is C++, so a compiler for that has to be there.
+
+mod build;
+mod search;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Result, bail, ensure};
+
+use self::build::Programs;
+use self::search::Search;
+use crate::command::run as run_command;
+use crate::summary::Outcome;
+use crate::workspace::Workspace;
+
+/// How long each target is searched when nobody says.
+pub(crate) const SECONDS: u64 = 60;
+
+/// Searches `names`, or every target: as many at a time as there are processors, each for so many
+/// seconds. Skipped without a C++ compiler.
+///
+/// # Errors
+///
+/// There is no such target, the programs do not build, or a search has found something.
+pub(crate) fn run(workspace: &Workspace, names: &[String], seconds: u64) -> Result<Outcome> {
+    let Some(programs) = Programs::build(workspace, &choose(workspace, names)?)? else {
+        let what = "not searched: inputs that break something. No C++ compiler; `apt-get install \
+                    g++` mends it";
+        return Ok(Outcome::Skipped(what.into()));
+    };
+    let searches = programs
+        .names()
+        .map(|name| Search::prepare(&programs, name));
+    let waiting = Mutex::new(searches.collect::<Result<VecDeque<_>>>()?);
+    let found = Mutex::new(Vec::new());
+    let next = || {
+        waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
+    let at_a_time = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..at_a_time {
+            scope.spawn(|| {
+                while let Some(search) = next() {
+                    let bad = search
+                        .run(seconds)
+                        .unwrap_or_else(|e| Some(format!("{e:#}")));
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    found.extend(bad.map(|why| format!("{}: {why}", search.name)));
+                }
+            });
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for one in &found {
+        println!("\n{one}");
+    }
+    ensure!(found.is_empty(), "{} targets have failed", found.len());
+    Ok(Outcome::Passed)
+}
+
+/// The same for a person: `false` when nothing could be searched. With an input, one target runs with
+/// that instead.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub(crate) fn perform(
+    workspace: &Workspace,
+    names: &[String],
+    seconds: u64,
+    input: Option<&Path>,
+) -> Result<bool> {
+    let outcome = match input {
+        None => run(workspace, names, seconds)?,
+        Some(input) => again(workspace, names, input)?,
+    };
+    if let Outcome::Skipped(what) = &outcome {
+        println!("SKIPPED: {what}");
+    }
+    Ok(outcome == Outcome::Passed)
+}
+
+/// Runs a target with one input.
+///
+/// # Errors
+///
+/// As for [`run`]; or the input still breaks something.
+fn again(workspace: &Workspace, names: &[String], input: &Path) -> Result<Outcome> {
+    let [name] = names else {
+        bail!("an input is for one target: `cargo xtask fuzz TARGET --input FILE`");
+    };
+    let Some(programs) = Programs::build(workspace, &choose(workspace, names)?)? else {
+        bail!("there is no C++ compiler");
+    };
+    let mut command = programs.command(name);
+    run_command(
+        command
+            .arg(input.canonicalize()?)
+            .env("RUST_BACKTRACE", "1"),
+    )?;
+    Ok(Outcome::Passed)
+}
+
+/// Names of the targets to search: all when none is named.
+fn choose(workspace: &Workspace, names: &[String]) -> Result<Vec<String>> {
+    let all = build::targets(&workspace.metadata);
+    if names.is_empty() {
+        return Ok(all);
+    }
+    for name in names {
+        ensure!(
+            all.contains(name),
+            "no target {name} among {}",
+            all.join(", ")
+        );
+    }
+    Ok(names.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_targets_are_searched_unless_some_are_named() {
+        let workspace = Workspace::find().expect("cargo metadata");
+        let all = choose(&workspace, &[]).expect("all");
+        assert!(
+            all.len() >= 5 && all.contains(&"descriptors".to_owned()),
+            "{all:?}"
+        );
+        assert!(!all.contains(&"seeds".to_owned()), "it is for no search");
+        let some = ["ste".to_owned()];
+        assert_eq!(choose(&workspace, &some).expect("one"), some);
+        let error = choose(&workspace, &["nonsense".to_owned()]).expect_err("no target");
+        assert!(error.to_string().contains("descriptors"), "{error}");
+    }
+}
