@@ -106,7 +106,7 @@ mod tests {
     use crate::instance::{InstanceId, Placement};
     use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
     use smmu_core::StreamId;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use vcmdq_sync::atomic::{AtomicU32, Ordering};
 
     /// Each call costs what is set.
     #[derive(Default)]
