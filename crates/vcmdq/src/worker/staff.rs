@@ -128,9 +128,9 @@ mod tests {
     use crate::engine::Engine;
     use crate::seams::{StdClock, StdThreads};
     use crate::settings::Settings;
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::channel;
     use std::time::Duration;
+    use vcmdq_sync::atomic::{AtomicBool, Ordering};
 
     /// Stops the engine while a spare is being hired.
     #[derive(Default)]
