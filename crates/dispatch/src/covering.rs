@@ -10,6 +10,10 @@ pub(crate) fn wider(request: &Invalidation) -> Invalidation {
         return *request;
     };
     match asid {
+        _ if request.stage == Stage::El2 => Invalidation {
+            scope: Scope::Vmid,
+            ..*request
+        },
         // Stage 2 alone has no request of its own for a whole VMID.
         _ if request.stage != Stage::One => Invalidation {
             stage: Stage::Both,
@@ -37,7 +41,8 @@ pub(crate) fn covers(wide: &Invalidation, narrow: &Invalidation) -> bool {
     match wide.scope {
         Scope::All => true,
         Scope::Vmid => {
-            let stage = wide.stage == Stage::Both || narrow.stage == wide.stage;
+            let both = wide.stage == Stage::Both && narrow.stage != Stage::El2;
+            let stage = both || narrow.stage == wide.stage;
             stage && wide.vmid == narrow.vmid && narrow.scope != Scope::All
         }
         // law7a: an ASID is taken to cover its addresses.

@@ -13,6 +13,9 @@ pub enum Stage {
     Two,
     /// Everything of the VMID.
     Both,
+    /// Stage 1 of EL2 and EL2-E2H, which is apart from every VMID; the number of the VMID is 0. "Of the
+    /// VMID" means all of EL2.
+    El2,
 }
 
 /// What an invalidation removes.
@@ -20,11 +23,11 @@ pub enum Stage {
 /// | scope | Arm | VT-d, first stage |
 /// |---|---|---|
 /// | `All` | NSNH_ALL | IOTLB, domain-selective, every domain of the guest |
-/// | `Vmid` | NH_ALL, S12_VMALL | IOTLB, domain-selective |
-/// | `Context` | NH_ASID | (spares globals: rounded up to the next row) |
+/// | `Vmid` | NH_ALL, S12_VMALL, EL2_ALL | IOTLB, domain-selective |
+/// | `Context` | NH_ASID, EL2_ASID | (spares globals: rounded up to the next row) |
 /// | `ContextAndGlobals` | NH_ASID and every global entry; no single command | PASID-selective |
-/// | `Addresses`, with ASID | NH_VA | page-selective within PASID |
-/// | `Addresses`, without | NH_VAA, S2_IPA | page-selective, for every PASID |
+/// | `Addresses`, with ASID | NH_VA, EL2_VA | page-selective within PASID |
+/// | `Addresses`, without | NH_VAA, S2_IPA, EL2_VAA | page-selective, for every PASID |
 /// | `DeviceTlb` | ATC_INV | device-TLB invalidate |
 /// | `ContextTable` | CFGI_CD, CFGI_CD_ALL | PASID cache |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,14 +86,18 @@ pub struct Invalidation {
 }
 
 impl Invalidation {
-    /// What a TLBI asks for. EL2's regime is a VMID of its own kind that no frame offers yet
-    /// (IDR0.HYP=0 makes those commands illegal), so it is served by the widest request.
+    /// What a TLBI asks for. NSNH_ALL takes EL2's translations too, which it need not.
     #[inline]
     #[must_use]
     pub fn from_tlbi(tlbi: Tlbi) -> Self {
         let stage_one = |vmid, scope| Self {
             vmid,
             stage: Stage::One,
+            scope,
+        };
+        let el2 = |scope| Self {
+            vmid: Vmid(0),
+            stage: Stage::El2,
             scope,
         };
         let addresses = |asid, range| Scope::Addresses { asid, range };
@@ -109,11 +116,11 @@ impl Invalidation {
                 stage: Stage::Two,
                 scope: addresses(None, range),
             },
-            Tlbi::NsnhAll
-            | Tlbi::El2All
-            | Tlbi::El2Asid { .. }
-            | Tlbi::El2Va { .. }
-            | Tlbi::El2Vaa { .. } => Self::everything(),
+            Tlbi::El2Va { asid, range } => el2(addresses(Some(asid), range)),
+            Tlbi::El2Vaa { range } => el2(addresses(None, range)),
+            Tlbi::El2Asid { asid } => el2(Scope::Context(asid)),
+            Tlbi::El2All => el2(Scope::Vmid),
+            Tlbi::NsnhAll => Self::everything(),
         }
     }
 

@@ -89,7 +89,8 @@ pub(crate) mod key {
         match key >> 35 & 3 {
             0 => Stage::One,
             1 => Stage::Two,
-            _ => Stage::Both,
+            2 => Stage::Both,
+            _ => Stage::El2,
         }
     }
 

@@ -12,6 +12,8 @@ use smmu_core::{Asid, StreamId, Vmid};
 struct Cached {
     vmid: Vmid,
     stage_two: bool,
+    /// Of EL2, in VMID 0.
+    el2: bool,
     /// `None` is global.
     asid: Option<Asid>,
     granule: Granule,
@@ -40,8 +42,9 @@ fn goes(request: &Invalidation, cached: &Cached, any_granule: bool) -> bool {
     let stage = match request.stage {
         Stage::One => !cached.stage_two,
         Stage::Two => cached.stage_two,
-        Stage::Both => true,
-    };
+        Stage::Both => !cached.el2,
+        Stage::El2 => true,
+    } && cached.el2 == (request.stage == Stage::El2);
     let vmid = request.vmid == cached.vmid;
     match request.scope {
         Scope::All => true,
@@ -194,9 +197,16 @@ fn any_request() -> impl Strategy<Value = Invalidation> {
         1 => asid().prop_map(Scope::ContextAndGlobals),
         1 => Just(Scope::Vmid),
     ];
-    let stage = prop_oneof![8 => Just(Stage::One), 1 => Just(Stage::Two), 1 => Just(Stage::Both)];
+    let stage = prop_oneof![
+        8 => Just(Stage::One),
+        1 => Just(Stage::Two),
+        1 => Just(Stage::Both),
+        4 => Just(Stage::El2),
+    ];
     (vmid, stage, scope).prop_map(|(vmid, stage, scope)| {
+        let vmid = if stage == Stage::El2 { Vmid(0) } else { vmid };
         let stage = match scope {
+            _ if stage == Stage::El2 => stage,
             Scope::Context(_) | Scope::ContextAndGlobals(_) => Stage::One,
             Scope::Addresses { asid: Some(_), .. } => Stage::One,
             Scope::Vmid if stage == Stage::Two => Stage::Both,
@@ -209,10 +219,11 @@ fn any_request() -> impl Strategy<Value = Invalidation> {
 fn any_cached() -> impl Strategy<Value = Cached> {
     let asid = proptest::option::of((0u16..3).prop_map(Asid));
     let place = (0u64..1 << 22, any_granule(), 1u8..4);
-    (0u16..2, any::<bool>(), asid, place, any::<bool>()).prop_map(
-        |(vmid, stage_two, asid, (va, granule, level), table)| Cached {
-            vmid: Vmid(vmid),
-            stage_two,
+    (0u16..2, 0u8..4, asid, place, any::<bool>()).prop_map(
+        |(vmid, kind, asid, (va, granule, level), table)| Cached {
+            vmid: Vmid(if kind == 0 { 0 } else { vmid }),
+            stage_two: kind == 1,
+            el2: kind == 0,
             asid,
             granule,
             // A table descriptor of the last level would be a leaf.

@@ -197,7 +197,6 @@ fn what_the_engine_has_not_is_refused() {
     };
     let absent = |field| Err(Error::NotOffered(Field(field)));
     assert_eq!(refused(|c| c.idr0.set_btm(true)), absent("IDR0.BTM"));
-    assert_eq!(refused(|c| c.idr0.set_hyp(true)), absent("IDR0.HYP"));
     let of_tables = absent("IDR0.HTTU=3 (table descriptors)");
     assert_eq!(refused(|c| c.idr0.set_httu(3)), of_tables);
     assert_eq!(refused(|c| c.idr0.set_sev(true)), absent("IDR0.SEV"));
@@ -217,6 +216,17 @@ fn what_the_engine_has_not_is_refused() {
         refused(|c| c.idr5.set_stall_max(3)),
         Err(needs("IDR5.STALL_MAX", "IDR0.STALL_MODEL=0"))
     );
+}
+
+/// EL2 contexts are an option of stage 1, and mandatory beside both stages from SMMUv3.2 on.
+#[test]
+fn el2_contexts_need_a_stage_1() {
+    assert!(builder().el2_contexts(true).build().is_ok());
+    let alone = builder().stages(Stages::Two).el2_contexts(true);
+    assert_eq!(alone.build(), Err(needs("IDR0.HYP", "IDR0.S1P")));
+    let both = || builder().stages(Stages::Both).version(2);
+    assert!(matches!(both().build(), Err(Error::Mandatory { .. })));
+    assert!(both().el2_contexts(true).build().is_ok());
 }
 
 #[test]

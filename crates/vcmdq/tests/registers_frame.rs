@@ -199,7 +199,7 @@ fn without_messages_there_is_nowhere_to_send_them() {
 #[test]
 fn capabilities_that_no_smmu_has_make_no_frame() {
     let mut caps = Capabilities::default();
-    caps.idr0.set_hyp(true);
+    caps.idr0.set_btm(true);
     let machine = fresh();
     let settings = vcmdq::FrameSettings {
         caps,

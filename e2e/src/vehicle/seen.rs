@@ -47,6 +47,8 @@ impl Seen {
 impl OfVmid {
     fn note(&mut self, request: &Invalidation) {
         let count = match (request.stage, request.scope) {
+            // Not offered to the guests here.
+            (Stage::El2, _) => return,
             (Stage::Two, _) => &mut self.by_ipa,
             (Stage::Both, _) => &mut self.both,
             (

@@ -13,10 +13,12 @@
 //! | `law7.rs` | random runs |
 //! | `exact.rs` | by hand: what a command takes, and what it leaves |
 //! | `stages.rs` | by hand: the same with a stage 2 of the guest's |
+//! | `el2.rs` | by hand: contexts of EL2 |
 //! | `under_way.rs` | by hand: commands in the middle of an access |
 //! | `peers.rs` | by hand: bugs that other emulations had |
 
 mod commands;
+mod el2;
 mod exact;
 mod law7;
 mod memory;

@@ -81,8 +81,8 @@ impl CapabilitiesBuilder {
     }
 
     /// IDR0.S1P and S2P, and what depends on them. Default: stage 1. Both stages make AIDR SMMUv3.1,
-    /// which may have all the same features: from 3.2 on both need EL2 contexts (IDR0.HYP), which the
-    /// engine has not.
+    /// which may have all the same features: from 3.2 on both need [EL2 contexts](Self::el2_contexts), and
+    /// a [`version`](Self::version) that is set behind this.
     pub fn stages(mut self, stages: Stages) -> Self {
         let (one, two) = (stages != Stages::Two, stages != Stages::One);
         let caps = &mut self.caps;
@@ -224,6 +224,13 @@ impl CapabilitiesBuilder {
     /// IDR3.PTWNNC, of a stage 2. Default: no.
     pub fn device_walks_as_normal(mut self, offered: bool) -> Self {
         self.caps.idr3.set_ptwnnc(offered);
+        self
+    }
+
+    /// IDR0.HYP: streams may have contexts of EL2 (STE.STRW), and of EL2-E2H with CR2.E2H. Default: no.
+    /// For guests that run hypervisors; needs a stage 1.
+    pub fn el2_contexts(mut self, offered: bool) -> Self {
+        self.caps.idr0.set_hyp(offered);
         self
     }
 

@@ -134,7 +134,6 @@ impl Capabilities {
             (idr0.btm(), "IDR0.BTM"),
             (idr0.httu() > 2, "IDR0.HTTU=3 (table descriptors)"),
             (idr0.dormhint(), "IDR0.DORMHINT"),
-            (idr0.hyp(), "IDR0.HYP"),
             (idr0.sev(), "IDR0.SEV"),
             (idr0.atos(), "IDR0.ATOS"),
             (idr0.vatos(), "IDR0.VATOS"),
@@ -203,6 +202,7 @@ impl Capabilities {
         needs(idr0.cd2l(), "IDR0.CD2L", s1, "IDR0.S1P")?;
         needs(idr1.ssidsize() != 0, "IDR1.SSIDSIZE", s1, "IDR0.S1P")?;
         needs(idr3.had(), "IDR3.HAD", s1, "IDR0.S1P")?;
+        needs(idr0.hyp(), "IDR0.HYP", s1, "IDR0.S1P")?;
         needs(idr0.vmid16(), "IDR0.VMID16", s2, "IDR0.S2P")?;
         needs(idr3.xnx(), "IDR3.XNX", s2, "IDR0.S2P")?;
         needs(idr3.ptwnnc(), "IDR3.PTWNNC", s2, "IDR0.S2P")?;

@@ -33,7 +33,7 @@ pub struct StreamAttributes {
     pub ats: Ats,
     /// MEV: equal events may merge.
     pub merge_events: bool,
-    /// S2VMID; zero without stage 2. It tags stage-1 translations too.
+    /// S2VMID; zero without stage 2, and in EL2. It tags stage-1 translations too.
     pub vmid: Vmid,
 }
 
@@ -171,7 +171,8 @@ pub fn interpret(ste: &Ste, caps: &Capabilities) -> Result<StreamConfig, Fault> 
         config::STAGE2 | config::NESTED => Some(stage2::interpret(ste, caps)?),
         _ => None,
     };
-    let attributes = attributes(ste, caps)?;
+    let el2 = stage1.as_ref().is_some_and(|stage1| stage1.el2);
+    let attributes = attributes(ste, el2, caps)?;
     Ok(match (stage1, stage2) {
         (None, None) => StreamConfig::Bypass(attributes),
         (Some(stage1), None) => StreamConfig::Stage1(attributes, stage1),
@@ -180,7 +181,7 @@ pub fn interpret(ste: &Ste, caps: &Capabilities) -> Result<StreamConfig, Fault> 
     })
 }
 
-fn attributes(ste: &Ste, caps: &Capabilities) -> Result<StreamAttributes, Fault> {
+fn attributes(ste: &Ste, el2: bool, caps: &Capabilities) -> Result<StreamAttributes, Fault> {
     let word = ste.dw1();
     let overridden = |field: u8| match field {
         2 if caps.idr1.attr_perms_ovr() => Some(false),
@@ -192,7 +193,8 @@ fn attributes(ste: &Ste, caps: &Capabilities) -> Result<StreamAttributes, Fault>
         instruction: overridden(word.instcfg()),
         ats: ats(ste, caps)?,
         merge_events: word.mev(),
-        vmid: Vmid(if caps.idr0.s2p() {
+        // EL2 has no VMIDs.
+        vmid: Vmid(if caps.idr0.s2p() && !el2 {
             ste.dw2().s2vmid()
         } else {
             0

@@ -7,7 +7,7 @@ use super::leaf::{Leaf, MemoryAttributes};
 use super::permissions::{Inherited, Permissions};
 use super::update::{Outcome, kept, settled};
 use crate::access::{Access, Operation};
-use crate::config::{Context, Half};
+use crate::config::{Context, Half, World};
 use crate::fault::{Fault, Place};
 use crate::guest_memory::GuestMemory;
 use crate::spec::event::Class;
@@ -157,7 +157,8 @@ impl Found {
             permissions,
             stage1: permissions,
             device: false,
-            global: !new.ng(),
+            // EL2 without E2H has no ASIDs that an entry could belong to.
+            global: !new.ng() || context.world == World::El2,
             clean,
             memory: MemoryAttributes {
                 mair: mair as u8,

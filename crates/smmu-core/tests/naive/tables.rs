@@ -194,7 +194,7 @@ fn leaf(
     Ok(Answer::Page {
         output,
         bytes,
-        global: !bit(descriptor, 11),
+        global: !bit(descriptor, 11) || regime == Regime::El2,
         mair: bits(cd[3], 8 * attr + 7, 8 * attr) as u8,
         shareability: if wide {
             of_half

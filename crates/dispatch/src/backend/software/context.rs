@@ -3,9 +3,11 @@
 use super::Software;
 use crate::backend::Traffic;
 use smmu_core::config::context::{ContextLookup, lookup};
-use smmu_core::config::{Context, Stage1Config, Stage2Config, StreamAttributes, StreamConfig};
+use smmu_core::config::{
+    Context, Stage1Config, Stage2Config, StreamAttributes, StreamConfig, World,
+};
 use smmu_core::fault::{Fault, FaultPolicy, Place};
-use smmu_core::tlb::{Tlb, View};
+use smmu_core::tlb::View;
 use smmu_core::translate::Setup;
 use smmu_core::walk::{IpaSpace, NoStage2, Stage2};
 use smmu_core::{Gpa, GuestMemory, MemoryError, StreamId, SubstreamId, Vmid};
@@ -25,6 +27,8 @@ pub(super) enum Route {
     Disabled(u32),
     /// Through stage 1, and stage 2 if there is one, with the context's part of the translation cache.
     Stage1(Context, View),
+    /// Through stage 1 of EL2, which has a translation cache of its own.
+    El2(Context, View),
     /// Through the guest's own stage 2 only, if the address has no more bits than this.
     Stage2(u32),
 }
@@ -83,7 +87,7 @@ impl Kept {
             route,
         };
         if !core.is_closed(stream) {
-            match kept.find_route(&core.tlb, stream, &traffic) {
+            match kept.find_route(core, stream, &traffic) {
                 Ok(()) => {}
                 Err(fault @ (Fault::SteFetch(_) | Fault::CdFetch(_))) => return Err(fault),
                 Err(fault) => {
@@ -98,7 +102,12 @@ impl Kept {
         Ok(Some(kept))
     }
 
-    fn find_route(&mut self, tlb: &Tlb, stream: StreamId, traffic: &Traffic) -> Result<(), Fault> {
+    fn find_route(
+        &mut self,
+        core: &Software,
+        stream: StreamId,
+        traffic: &Traffic,
+    ) -> Result<(), Fault> {
         let setup = match traffic {
             Traffic::Enabled(setup) => setup,
             Traffic::Disabled(gbpa, _) if gbpa.abort() => return Ok(()),
@@ -115,12 +124,12 @@ impl Kept {
             StreamConfig::Abort => Route::Abort,
             StreamConfig::Bypass(_) => Route::Bypass(setup.caps.oas_bits()),
             StreamConfig::Stage1(attributes, stage1) => {
-                self.stage1_route(tlb, setup, attributes, (stage1, &NoStage2))?
+                self.stage1_route(core, setup, attributes, (stage1, &NoStage2))?
             }
             StreamConfig::Stage2(..) => Route::Stage2(setup.caps.ias_bits()),
             StreamConfig::Nested(attributes, stage1, stage2) => {
                 let ipas = Stage2::new(&*self.memory, stage2);
-                self.stage1_route(tlb, setup, attributes, (stage1, &ipas))?
+                self.stage1_route(core, setup, attributes, (stage1, &ipas))?
             }
         };
         Ok(())
@@ -129,17 +138,20 @@ impl Kept {
     /// `ipas` says where CDs lie: a walk each time, since they are kept.
     fn stage1_route<S: IpaSpace>(
         &self,
-        tlb: &Tlb,
+        core: &Software,
         setup: &Setup,
         attributes: &StreamAttributes,
         (stage1, ipas): (&Stage1Config, &S),
     ) -> Result<Route, Fault> {
         let Setup { caps, e2h, .. } = setup;
         let found = lookup(&*self.memory, ipas, stage1, self.substream, caps, *e2h)?;
-        let view = |context: &Context| tlb.view(attributes.vmid, context.asid);
+        let view = |context: &Context| core.tlb.view(attributes.vmid, context.asid);
         Ok(match (found, self.stage2.is_some()) {
             (ContextLookup::BypassStage1, false) => Route::Bypass(caps.ias_bits()),
             (ContextLookup::BypassStage1, true) => Route::Stage2(caps.ias_bits()),
+            (ContextLookup::Context(context), false) if context.world != World::El1 => {
+                Route::El2(context, core.el2.view(attributes.vmid, context.asid))
+            }
             (ContextLookup::Context(context), false) => Route::Stage1(context, view(&context)),
             (ContextLookup::Context(context), true) => {
                 Route::Stage1(context, view(&context).nested())

@@ -99,6 +99,8 @@ struct World {
 pub struct SoftwareSettings {
     /// The translation cache.
     pub tlb: TlbSettings,
+    /// That of contexts of EL2, which few guests have. Default: 1,024 entries, some 50 KiB.
+    pub el2: TlbSettings,
     /// Guards that can be open at the same time, 1 to 4096: a port takes one. 128 bytes each.
     pub guards: usize,
     /// How long a SYNC waits for a guard until the device is told ([`Port::on_overdue`]).
@@ -117,6 +119,10 @@ impl Default for SoftwareSettings {
     fn default() -> Self {
         Self {
             tlb: TlbSettings::default(),
+            el2: TlbSettings {
+                log2_entries: 10,
+                log2_asids: 8,
+            },
             guards: 256,
             guard_age: Duration::from_millis(100),
             guard_age_host: Duration::from_millis(500),
@@ -129,6 +135,8 @@ impl Default for SoftwareSettings {
 /// The software backend of one instance.
 pub struct Software {
     tlb: Tlb,
+    /// EL2 has no VMIDs, and shares its ASIDs with none.
+    el2: Tlb,
     config: ConfigGenerations,
     guards: Guards,
     devices: Snapshot<Devices>,
@@ -175,6 +183,7 @@ impl Software {
     pub fn with_settings(settings: SoftwareSettings) -> Self {
         Self {
             tlb: Tlb::new(settings.tlb),
+            el2: Tlb::new(settings.el2),
             config: ConfigGenerations::default(),
             guards: Guards::new(settings.guards),
             devices: Snapshot::new(Devices::new()),
@@ -275,10 +284,10 @@ impl Software {
         self.tlb.fill(entry, ticket)
     }
 
-    /// Bytes of memory that the translation cache holds.
+    /// Bytes of memory that the translation caches hold.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.tlb.bytes()
+        self.tlb.bytes() + self.el2.bytes()
     }
 
     #[inline]
@@ -294,6 +303,10 @@ impl Software {
                 }
                 let request = batch.unpack(request);
                 if request.stream().is_none() {
+                    let el2 = request.stage == Stage::El2 && !cfg!(break_law7e);
+                    if el2 || request.scope == Scope::All {
+                        self.sweep_el2(&request);
+                    }
                     sweep_translations(&sweep, &request);
                     continue;
                 }
@@ -308,6 +321,23 @@ impl Software {
             }
         }
         Ok(())
+    }
+
+    /// What a request takes of EL2.
+    #[cold]
+    fn sweep_el2(&self, request: &Invalidation) {
+        let mut signature = Signature::default();
+        if let Scope::Addresses { asid, .. } = request.scope {
+            signature.add(asid);
+        }
+        let sweep = self.el2.sweep(signature);
+        match request.scope {
+            Scope::Addresses { asid, ref range } => sweep.addresses(Vmid(0), asid, range),
+            Scope::Context(asid) => sweep.asid(Vmid(0), asid),
+            Scope::ContextAndGlobals(asid) => sweep.asid_and_globals(Vmid(0), asid),
+            Scope::Vmid | Scope::All => sweep.everything(),
+            Scope::DeviceTlb { .. } | Scope::ContextTable { .. } => {}
+        }
     }
 
     fn invalidate_device(&self, request: &Invalidation) -> Result<(), DeviceTimeout> {
@@ -349,11 +379,14 @@ fn signature(batch: &Batch) -> Signature {
         if request.key & key::KIND != key::ADDRESSES {
             continue;
         }
-        if key::stage(request.key) == Stage::One {
-            let any = request.key & key::ANY_ASID != 0;
-            signature.add((!any).then(|| key::asid(request.key)));
-        } else {
-            signature.add_stage2();
+        match key::stage(request.key) {
+            Stage::One => {
+                let any = request.key & key::ANY_ASID != 0;
+                signature.add((!any).then(|| key::asid(request.key)));
+            }
+            Stage::Two | Stage::Both => signature.add_stage2(),
+            // Of another cache.
+            Stage::El2 => {}
         }
     }
     signature
@@ -362,6 +395,10 @@ fn signature(batch: &Batch) -> Signature {
 #[inline]
 fn sweep_translations(sweep: &Sweep<'_>, request: &Invalidation) {
     let vmid = request.vmid;
+    // law7e: EL2's translations are looked for where VMID 0 has its own.
+    if request.stage == Stage::El2 && !cfg!(break_law7e) {
+        return;
+    }
     // law7c: what the guest asks of its own stage 2 is not heard, as where none is cached.
     if request.stage != Stage::One && !cfg!(break_law7c) {
         sweep_stage2(sweep, request);
@@ -484,6 +521,7 @@ impl Backend for Software {
             Ok::<_, Infallible>(new)
         });
         self.tlb.sweep(Signature::default()).everything();
+        self.el2.sweep(Signature::default()).everything();
         self.version_changed();
         let concerned = |used: &Use| stream.is_none_or(|s| s == used.stream);
         self.guards

@@ -259,7 +259,7 @@ fn expected(
     };
     let vmid = kept.vmid();
     match kept.route() {
-        Route::Stage1(context, _) if kept.is_of(substream) => {
+        Route::Stage1(context, _) | Route::El2(context, _) if kept.is_of(substream) => {
             let asid = Some(context.asid);
             Use {
                 stream,

@@ -4,7 +4,7 @@ use super::Software;
 use super::context::{Kept, Route};
 use super::port::{Denied, Output};
 use smmu_core::access::{Access, Transaction};
-use smmu_core::config::Context;
+use smmu_core::config::{Context, World};
 use smmu_core::fault::{Fault, FaultPolicy, FaultRules, Place};
 use smmu_core::guard::Use;
 use smmu_core::tlb::{Entry, PageClass, Space, View};
@@ -46,7 +46,7 @@ impl Kept {
                 let bytes = bytes.min(room(address, *bits));
                 Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
             }
-            Route::Stage1(context, view) => {
+            Route::Stage1(context, view) | Route::El2(context, view) => {
                 let (leaf, shift) = match self.stage2() {
                     None => self
                         .stage1(core, vmid, (context, view), &transaction)
@@ -127,7 +127,11 @@ impl Kept {
     ) -> Result<Leaf, Fault> {
         let access = &transaction.access;
         context.admit(access)?;
-        if let Some(hit) = core.tlb.lookup_in(view, access.address) {
+        let tlb = match context.world {
+            World::El1 => &core.tlb,
+            World::El2 | World::El2E2h => &core.el2,
+        };
+        if let Some(hit) = tlb.lookup_in(view, access.address) {
             if let Some(leaf) = Leaf::unpack(hit.payload) {
                 if leaf.permissions.allow(access) {
                     return Ok(leaf);
@@ -138,7 +142,7 @@ impl Kept {
                 }
             }
         }
-        let ticket = core.tlb.ticket(vmid, context.asid);
+        let ticket = tlb.ticket(vmid, context.asid);
         // A CFGI, and a TLBI behind it, may have come since the context was read: that TLBI is older
         // than the ticket, so nothing would take away again what the old context leads to. The
         // ticket acquires: who has seen the TLBI sees the CFGI.
@@ -146,7 +150,7 @@ impl Kept {
         let leaf = walk_stage1(self.memory(), &NoStage2, context, access)?;
         if may_stay {
             if let Some(entry) = entry(vmid, context.asid, access.address, &leaf) {
-                core.tlb.fill(&entry, &ticket);
+                tlb.fill(&entry, &ticket);
             }
         }
         Ok(leaf)
