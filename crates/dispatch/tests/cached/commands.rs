@@ -1,14 +1,14 @@
 //! Random commands, raw as a guest writes them.
 
 use crate::naive::model::Request;
-use crate::world::{ASIDS, Dice, STREAMS, SUBSTREAMS, VMIDS, address};
-use smmu_core::caps::Capabilities;
+use crate::world::{ASIDS, Dice, STREAMS, SUBSTREAMS, VMIDS, World, address};
 
 /// A command that what an access uses is gone.
 pub(crate) fn command_of(dice: &mut Dice, request: &Request) -> [u64; 2] {
     let stream = u64::from(request.stream) << 32;
     let substream = u64::from(request.substream.unwrap_or(0)) << 12;
-    let page = request.address & !0xfff;
+    // Or another one of a larger page.
+    let page = (request.address & !0xfff) ^ dice.pick(&[0, 0, 0, 0x1000, 0x3000, 0xf000, 0x1_0000]);
     match dice.below(8) {
         0 => [0x03 | stream, dice.below(2)],
         1 => [0x05 | stream | substream, dice.below(2)],
@@ -19,13 +19,15 @@ pub(crate) fn command_of(dice: &mut Dice, request: &Request) -> [u64; 2] {
 }
 
 /// One legal command.
-pub(crate) fn command(dice: &mut Dice, caps: &Capabilities) -> [u64; 2] {
+pub(crate) fn command(dice: &mut Dice, world: &World) -> [u64; 2] {
+    let s2p = world.setup.caps.idr0.s2p();
     match dice.below(100) {
         0..30 => configuration(dice),
+        30..55 if s2p => intermediate(dice, world),
         30..83 => by_address(dice),
         83..95 => [0x11 | vmid(dice) | dice.pick(&ASIDS) << 48, 0],
         95..97 => [0x10 | vmid(dice), 0],
-        97..99 if caps.idr0.s2p() => [dice.pick(&[0x28, 0x2a]) | vmid(dice), 1 << 12],
+        97..99 if s2p => [0x28 | vmid(dice), 0],
         _ => [0x30, 0],
     }
 }
@@ -56,7 +58,28 @@ fn by_address(dice: &mut Dice) -> [u64; 2] {
     } else {
         0x13
     };
-    let (low, leaf, page) = (low | vmid(dice), dice.below(2), address(dice));
+    let page = address(dice);
+    of_page(dice, low, page)
+}
+
+/// S2_IPA of one page.
+pub(crate) fn intermediate_of(dice: &mut Dice, ipa: u64) -> [u64; 2] {
+    [0x2a | vmid(dice), ipa & !0xfff]
+}
+
+/// S2_IPA, with and without range.
+fn intermediate(dice: &mut Dice, world: &World) -> [u64; 2] {
+    let ipa = world.ipa(dice);
+    intermediate_near(dice, ipa)
+}
+
+/// The same, of an address or a little before.
+pub(crate) fn intermediate_near(dice: &mut Dice, ipa: u64) -> [u64; 2] {
+    of_page(dice, 0x2a, ipa)
+}
+
+fn of_page(dice: &mut Dice, low: u64, page: u64) -> [u64; 2] {
+    let (low, leaf) = (low | vmid(dice), dice.below(2));
     let code = dice.pick(&[0, 0, 1, 1, 1, 2, 3]);
     if code == 0 {
         return [low, page | leaf];

@@ -50,8 +50,13 @@ fn demand_variety(seen: &Seen, runs: u64) {
     let events = [0x02, 0x04, 0x06, 0x08, 0x0a, 0x10, 0x12, 0x13];
     let fresh_events = events.map(|id| format!("event {id:#04x}"));
     let kept_events = [0x04, 0x08, 0x0a, 0x10, 0x13].map(|id| format!("kept: event {id:#04x}"));
+    let second = [(0x10, 0), (0x10, 1), (0x10, 2), (0x13, 1), (0x13, 2)]
+        .map(|(id, class)| format!("event {id:#04x} of stage 2, CLASS={class}"));
+    let second_kept = [(0x10, 2), (0x13, 1), (0x13, 2)]
+        .map(|(id, class)| format!("kept: event {id:#04x} of stage 2, CLASS={class}"));
     let expected = fresh.iter().chain(&kept).map(|&name| name.to_owned());
-    for kind in expected.chain(fresh_events).chain(kept_events) {
+    let expected = expected.chain(fresh_events).chain(kept_events);
+    for kind in expected.chain(second).chain(second_kept) {
         let count = seen.0.get(&kind).copied().unwrap_or(0);
         assert!(count * 20 >= runs, "{kind}: {:#?}", seen.0);
     }

@@ -8,6 +8,7 @@
 //! | `naive.rs` | the walker without caches, shared with the tests of `smmu-core` |
 //! | `obvious.rs` | what could be cached, as lists |
 //! | `world.rs` | tables, contexts and streams, and random changes of them |
+//! | `second.rs` | the same of stage 2 |
 //! | `commands.rs` | random commands |
 //! | `rig.rs` | both SMMUs over one memory, step by step |
 //! | `law7.rs` | random runs |
@@ -26,6 +27,7 @@ mod naive;
 mod obvious;
 mod peers;
 mod rig;
+mod second;
 mod stages;
 mod under_way;
 mod world;

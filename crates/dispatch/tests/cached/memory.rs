@@ -1,5 +1,6 @@
 //! Guest memory from address zero on, in which something can happen in the middle of a walk.
 
+use crate::naive::second::Page;
 use smmu_core::Gpa;
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
 use std::cell::RefCell;
@@ -93,30 +94,106 @@ impl GuestMemory for Memory {
 /// Words that somebody has read, each with its address.
 pub(crate) type Reading = Vec<(u64, u64)>;
 
+/// A page of stage 2 that may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) vmid: u64,
+    /// First intermediate address.
+    pub(crate) ipa: u64,
+    pub(crate) page: Page,
+}
+
+/// Which of several possibilities is taken, one decision after the other; all of them, in turn.
+#[derive(Debug, Default)]
+pub(crate) struct Choices {
+    /// What was chosen, of how many.
+    made: Vec<(usize, usize)>,
+    next: usize,
+}
+
+impl Choices {
+    fn choose(&mut self, among: usize) -> usize {
+        if self.next == self.made.len() {
+            self.made.push((0, among));
+        }
+        self.next += 1;
+        self.made[self.next - 1].0
+    }
+
+    /// The first possibility each time.
+    pub(crate) fn is_first(&self) -> bool {
+        self.made.iter().all(|&(chosen, _)| chosen == 0)
+    }
+
+    /// The same decisions once more.
+    pub(crate) fn again(&mut self) {
+        self.next = 0;
+    }
+
+    /// The next decisions; false when there have been all.
+    pub(crate) fn advance(&mut self) -> bool {
+        self.next = 0;
+        while let Some((chosen, among)) = self.made.pop() {
+            if chosen + 1 < among {
+                self.made.push((chosen + 1, among));
+                return true;
+            }
+        }
+        false
+    }
+}
+
 /// The memory as the naive walker sees it: as it is, but for some words of the past.
 pub(crate) struct View<'a> {
     memory: &'a Memory,
     past: &'a [(u64, u64)],
-    /// What lies below is configuration, and is noted.
-    noted_below: u64,
+    /// Which words are configuration, and noted.
+    configuration: &'a Configuration,
     noted: RefCell<Reading>,
     /// Addresses of tables that have been read.
     tables: RefCell<Vec<u64>>,
+    /// Pages of stage 2 that may be used instead of the tables.
+    kept: &'a [Kept],
+    choices: RefCell<Choices>,
+    /// Pages of stage 2 that the tables have.
+    found: RefCell<Vec<Kept>>,
+}
+
+/// Where configuration lies: below an end, and some words above, by which stage 2 finds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Configuration {
+    pub(crate) end: u64,
+    pub(crate) words: Vec<u64>,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(memory: &'a Memory, past: &'a [(u64, u64)], noted_below: u64) -> Self {
+    pub(crate) fn new(
+        memory: &'a Memory,
+        past: &'a [(u64, u64)],
+        configuration: &'a Configuration,
+    ) -> Self {
         Self {
             memory,
             past,
-            noted_below,
+            configuration,
             noted: RefCell::default(),
             tables: RefCell::default(),
+            kept: &[],
+            choices: RefCell::default(),
+            found: RefCell::default(),
         }
     }
 
+    /// The same with pages of stage 2 that may be used, by these choices.
+    pub(crate) fn with_kept(mut self, kept: &'a [Kept], choices: Choices) -> Self {
+        self.kept = kept;
+        self.choices = RefCell::new(choices);
+        self
+    }
+
     pub(crate) fn get(&self, at: u64) -> Option<u64> {
-        if at >= self.noted_below {
+        let Configuration { end, words } = self.configuration;
+        if at >= *end && words.binary_search(&at).is_err() {
             self.tables.borrow_mut().push(at);
             return self.memory.get(at);
         }
@@ -133,9 +210,37 @@ impl<'a> View<'a> {
         panic!("no context here has {at:#x} updated to {value:#x}");
     }
 
+    /// What is used of an intermediate address instead of what its tables have.
+    pub(crate) fn instead(&self, vmid: u64, ipa: u64, found: Option<&Page>) -> Option<Page> {
+        let own = found.map(|&page| Kept {
+            vmid,
+            ipa: ipa / page.bytes * page.bytes,
+            page,
+        });
+        self.found.borrow_mut().extend(own);
+        let fits = |kept: &&Kept| {
+            let within = ipa.wrapping_sub(kept.ipa) < kept.page.bytes;
+            kept.vmid == vmid && within && Some(**kept) != own
+        };
+        let count = self.kept.iter().filter(fits).count();
+        let chosen = self.choices.borrow_mut().choose(1 + count);
+        let other = self.kept.iter().filter(fits).nth(chosen.checked_sub(1)?)?;
+        Some(other.page)
+    }
+
     /// What has been read of the present configuration.
     pub(crate) fn noted(self) -> Reading {
         self.noted.into_inner()
+    }
+
+    /// The choices that were made, and the pages of stage 2 that the tables had.
+    pub(crate) fn made(self) -> (Choices, Vec<Kept>) {
+        (self.choices.into_inner(), self.found.into_inner())
+    }
+
+    /// The words of tables that have been read.
+    pub(crate) fn on_the_way(self) -> Vec<u64> {
+        self.tables.into_inner()
     }
 
     /// How often a word of a table has been read.

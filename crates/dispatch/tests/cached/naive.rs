@@ -7,7 +7,7 @@ pub(crate) mod model;
 #[path = "../../../smmu-core/tests/naive/second.rs"]
 pub(crate) mod second;
 #[path = "../../../smmu-core/tests/naive/tables.rs"]
-mod tables;
+pub(crate) mod tables;
 
 // What the walker calls memory.
 use crate::memory::View as Ram;

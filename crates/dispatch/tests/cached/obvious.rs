@@ -3,15 +3,16 @@
 //! Whatever an access has read may be kept until a command names it, and may have been
 //! forgotten at any time. So there is no single right answer, but a set of them: for every
 //! configuration that may be kept, the walk of the present tables, and every translation that
-//! may be kept and fits.
+//! may be kept and fits; under stage 2, each with every page of stage 2 that may be kept, for each table
+//! on the way.
 
-use crate::memory::{Memory, Reading, View};
+use crate::memory::{Choices, Configuration, Kept, Memory, Reading, View};
 use crate::naive::configuration::{
     Stage1, check_cd, check_ste, choose_cd, find_cd, find_ste, granule_of, stage1_of,
 };
-use crate::naive::model::{Answer, Registers, Request, bit, bits, size_of_code, translate};
-use crate::naive::second::Second;
-use crate::world::CONFIGURATION_END;
+use crate::naive::model::{Answer, Registers, Request, bit, bits, event, size_of_code, translate};
+use crate::naive::second::{Page, Second};
+use crate::naive::tables::walk;
 use std::sync::Arc;
 
 /// How an access ends.
@@ -38,6 +39,7 @@ struct Configured {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Translation {
     vmid: u64,
+    how: How,
     /// None: global.
     asid: Option<u64>,
     /// First address, bits 63 to 56 as bit 55.
@@ -50,10 +52,27 @@ struct Translation {
     allowed: [bool; 6],
 }
 
+/// Where an intermediate address may lie and how many bytes from there on belong to it, or how the access
+/// ends; and the page of stage 2.
+type Onward = (Result<(u64, u64), Outcome>, Option<Page>);
+
+/// Which stages a translation has been through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// Stage 1, and there is no other.
+    Alone,
+    /// Stage 1; the output is an intermediate address.
+    First,
+    /// Stage 1, and this page of stage 2.
+    Both(Page),
+}
+
 /// What of a configuration tags and admits accesses.
 struct Context {
     vmid: u64,
     asid: u64,
+    stage1: Stage1,
+    ste: [u64; 8],
     cd: [u64; 8],
 }
 
@@ -63,6 +82,9 @@ pub(crate) struct Flight {
     request: Request,
     /// Configurations that it may be using.
     readings: Vec<Reading>,
+    /// Pages of stage 2, and translations, that it may be using.
+    second: Vec<Kept>,
+    translations: Vec<Translation>,
     /// How it may end, by the present tables.
     pub(crate) fresh: Vec<Outcome>,
     /// How it may end otherwise.
@@ -74,6 +96,8 @@ impl Flight {
         Self {
             request: *request,
             readings: Vec::new(),
+            second: Vec::new(),
+            translations: Vec::new(),
             fresh: Vec::new(),
             kept: Vec::new(),
         }
@@ -88,8 +112,10 @@ impl Flight {
 pub(crate) struct Obvious {
     memory: Arc<Memory>,
     registers: Registers,
+    configuration: Configuration,
     configured: Vec<Configured>,
     translations: Vec<Translation>,
+    second: Vec<Kept>,
 }
 
 /// Reads, writes and fetches, without and with privilege.
@@ -137,12 +163,18 @@ fn permission_fault(request: &Request) -> Outcome {
 }
 
 impl Obvious {
-    pub(crate) fn new(memory: Arc<Memory>, registers: Registers) -> Self {
+    pub(crate) fn new(
+        memory: Arc<Memory>,
+        registers: Registers,
+        configuration: Configuration,
+    ) -> Self {
         Self {
             memory,
             registers,
+            configuration,
             configured: Vec::new(),
             translations: Vec::new(),
+            second: Vec::new(),
         }
     }
 
@@ -174,25 +206,49 @@ impl Obvious {
                 readings.push(words.clone());
             }
         }
+        flight.second = united(&flight.second, &self.second);
         for words in &readings {
-            let walked = self.outcome(
-                &translate(&self.view(words), &self.registers, &request),
-                &request,
-            );
-            if *words == present {
-                flight.fresh.push(walked);
-            } else {
-                flight.kept.push(walked);
-            }
+            let here = still_true.contains(words);
+            self.walks(words, *words == present, flight, here);
             if let Some(context) = self.context(&self.view(words), &request) {
-                self.use_kept(&context, &request, &mut flight.kept);
+                flight.translations = united(&flight.translations, &self.translations);
+                self.use_kept(&context, words, flight);
                 // What a command has named since may still be used, but leaves nothing behind.
-                if still_true.contains(words) {
-                    self.keep(&context, words, &request);
+                if here {
+                    self.keep(&context, words, flight);
                 }
             }
         }
         flight.readings = readings;
+    }
+
+    /// The present tables by a configuration, with whatever may be kept of stage 2.
+    fn walks(&mut self, words: &Reading, is_present: bool, flight: &mut Flight, keep: bool) {
+        let mut choices = Choices::default();
+        let mut found = Vec::new();
+        loop {
+            let view = self.view(words).with_kept(&flight.second, choices);
+            let answer = translate(&view, &self.registers, &flight.request);
+            let outcome = self.outcome(&answer, &flight.request);
+            let some;
+            (choices, some) = view.made();
+            found.extend(some);
+            let into = if is_present && choices.is_first() {
+                &mut flight.fresh
+            } else {
+                &mut flight.kept
+            };
+            if !into.contains(&outcome) {
+                into.push(outcome);
+            }
+            if !choices.advance() {
+                break;
+            }
+        }
+        flight.second = united(&flight.second, &found);
+        if keep {
+            self.second = united(&self.second, &found);
+        }
     }
 
     /// Whether a walk meets a word twice, because tables lead back to themselves. If it changes in
@@ -205,13 +261,20 @@ impl Obvious {
         })
     }
 
+    /// The words of the present tables by which an access goes.
+    pub(crate) fn on_the_way(&self, request: &Request) -> Vec<u64> {
+        let view = View::new(&self.memory, &[], &self.configuration);
+        translate(&view, &self.registers, request);
+        view.on_the_way()
+    }
+
     fn view<'a>(&'a self, words: &'a Reading) -> View<'a> {
-        View::new(&self.memory, words, CONFIGURATION_END)
+        View::new(&self.memory, words, &self.configuration)
     }
 
     /// The present configuration, and where the access goes by it and the present tables.
     fn read(&self, request: &Request) -> (Reading, Answer) {
-        let view = View::new(&self.memory, &[], CONFIGURATION_END);
+        let view = View::new(&self.memory, &[], &self.configuration);
         let answer = translate(&view, &self.registers, request);
         (view.noted(), answer)
     }
@@ -242,17 +305,25 @@ impl Obvious {
             Some(words)
         };
         let ste = fetch(find_ste(view, regs, request.stream).ok()?)?;
-        let on = false;
-        if !bit(ste[0], 0) || bits(ste[0], 3, 1) != 5 || check_ste(&ste, regs).is_err() {
+        let config = bits(ste[0], 3, 1);
+        if !bit(ste[0], 0) || ![5, 7].contains(&config) || check_ste(&ste, regs).is_err() {
             return None;
         }
+        let second = Second {
+            on: config == 7,
+            ste,
+            regs,
+        };
         let stage1: Stage1 = stage1_of(&ste, regs).ok()?;
         let index = choose_cd(&stage1, request.substream).ok()??;
-        let cd = fetch(find_cd(view, &stage1, index, &Second { on, ste, regs }).ok()?)?;
+        let at = find_cd(view, &stage1, index, &second).ok()?;
+        let cd = fetch(second.of_cd(view, at).ok()?)?;
         check_cd(&cd, regs, &stage1).ok()?;
         Some(Context {
             vmid: self.vmid(bits(ste[2], 15, 0)),
             asid: bits(cd[0], 63, 48),
+            stage1,
+            ste,
             cd,
         })
     }
@@ -267,56 +338,108 @@ impl Obvious {
     }
 
     /// How an access under a context may end by what is kept.
-    fn use_kept(&self, context: &Context, request: &Request, into: &mut Vec<Outcome>) {
+    fn use_kept(&self, context: &Context, words: &Reading, flight: &mut Flight) {
+        let request = &flight.request;
         if !context.admits(request.address) {
             return;
         }
         let address = canonical(request.address);
-        for kept in &self.translations {
+        for kept in &flight.translations {
             let offset = address.wrapping_sub(kept.base);
             let mine = kept.vmid == context.vmid && kept.asid.is_none_or(|own| own == context.asid);
-            if !mine || offset >= kept.bytes {
+            let nested = kept.how != How::Alone;
+            if !mine || offset >= kept.bytes || nested != context.is_nested() {
                 continue;
             }
-            into.push(if kept.allowed[kind(request)] {
-                Outcome::At {
-                    address: kept.output + offset,
-                    bytes: kept.bytes - offset,
+            let (to, bytes) = (kept.output + offset, kept.bytes - offset);
+            match kept.how {
+                _ if !kept.allowed[kind(request)] => flight.kept.push(permission_fault(request)),
+                How::Alone => flight.kept.push(Outcome::At { address: to, bytes }),
+                How::First => {
+                    for (second, _) in self.on(context, words, &flight.second, to, request) {
+                        flight.kept.push(match second {
+                            Ok((address, more)) => Outcome::At {
+                                address,
+                                bytes: bytes.min(more),
+                            },
+                            Err(fault) => fault,
+                        });
+                    }
                 }
-            } else {
-                permission_fault(request)
-            });
+                How::Both(page) => {
+                    // If stage 2 refuses, the access is walked.
+                    if context.second(&self.registers).allows(&page, request) {
+                        let address = page.base + to % page.bytes;
+                        flight.kept.push(Outcome::At { address, bytes });
+                    }
+                }
+            }
         }
     }
 
-    /// Walks, and keeps what there is to find.
-    fn keep(&mut self, context: &Context, words: &Reading, request: &Request) {
-        let answers =
-            kinds(request).map(|request| translate(&self.view(words), &self.registers, &request));
-        let page = answers.iter().find_map(|answer| match *answer {
-            Answer::Page {
-                output,
-                bytes,
-                global,
-                ..
-            } => Some((output, bytes, global)),
-            _ => None,
-        });
-        let Some((output, bytes, global)) = page else {
-            return;
-        };
-        let new = Translation {
-            vmid: context.vmid,
-            asid: (!global).then_some(context.asid),
-            base: canonical(request.address) / bytes * bytes,
-            bytes,
-            granule: granule_of(&context.cd, bit(request.address, 55)).expect("it was walked"),
-            output: output / bytes * bytes,
-            allowed: answers.map(|answer| matches!(answer, Answer::Page { .. })),
-        };
-        if !self.translations.contains(&new) {
-            self.translations.push(new);
+    /// On from an intermediate address, in all ways.
+    fn on(
+        &self,
+        context: &Context,
+        words: &Reading,
+        kept: &[Kept],
+        ipa: u64,
+        request: &Request,
+    ) -> Vec<Onward> {
+        let second = context.second(&self.registers);
+        let (mut choices, mut all) = (Choices::default(), Vec::new());
+        loop {
+            let view = self.view(words).with_kept(kept, choices);
+            let result = second.of_input(&view, ipa, request);
+            let result = result
+                .map(|(address, bytes)| (address, bytes - ipa % bytes))
+                .map_err(|wrong| Outcome::Event(event(&wrong, request)));
+            choices = view.made().0;
+            choices.again();
+            let view = self.view(words).with_kept(kept, choices);
+            let page = second.page(&view, ipa, 2).ok();
+            choices = view.made().0;
+            all.push((result, page));
+            if !choices.advance() {
+                return all;
+            }
         }
+    }
+
+    /// Walks stage 1, and keeps what there is to find.
+    fn keep(&mut self, context: &Context, words: &Reading, flight: &Flight) {
+        let request = &flight.request;
+        let second = context.second(&self.registers);
+        let (mut choices, mut new) = (Choices::default(), Vec::new());
+        loop {
+            let mut answers = Vec::new();
+            for request in kinds(request) {
+                choices.again();
+                let view = self.view(words).with_kept(&flight.second, choices);
+                let (cd, stage1) = (&context.cd, &context.stage1);
+                answers.push(walk(&view, &second, cd, stage1, &request).ok());
+                choices = view.made().0;
+            }
+            new.extend(context.found(request, &answers));
+            if !choices.advance() {
+                break;
+            }
+        }
+        if context.is_nested() {
+            let both = new.iter().flat_map(|first| {
+                let to = first.output + (canonical(request.address) - first.base);
+                let pages = self.on(context, words, &flight.second, to, request);
+                let pages = pages.into_iter().filter_map(|(_, page)| page);
+                let whole = pages.filter(|page| page.bytes >= first.bytes);
+                whole.map(|page| Translation {
+                    how: How::Both(page),
+                    ..first.clone()
+                })
+            });
+            let both: Vec<_> = both.collect();
+            new.extend(both);
+        }
+        self.translations = united(&self.translations, &new);
     }
 
     /// Removes what a command (two raw words) demands.
@@ -325,7 +448,11 @@ impl Obvious {
         let substream = bits(low, 31, 12) as u32;
         let (vmid, asid) = (self.vmid(bits(low, 47, 32)), bits(low, 63, 48));
         let (configured, translations) = (&mut self.configured, &mut self.translations);
+        let second = &mut self.second;
         let of_vmid = |t: &Translation| t.vmid == vmid;
+        if bits(low, 7, 0) == 0x28 {
+            second.retain(|kept| kept.vmid != vmid);
+        }
         match bits(low, 7, 0) {
             0x03 => configured.retain(|c| c.stream != stream),
             0x04 => {
@@ -343,9 +470,15 @@ impl Obvious {
                 !(mine && t.is_in_range(low, high))
             }),
             0x13 => translations.retain(|t| !(of_vmid(t) && t.is_in_range(low, high))),
-            0x30 => translations.clear(),
-            // Entries of stage 2 alone are not kept.
-            0x2a => {}
+            0x30 => {
+                translations.clear();
+                second.clear();
+            }
+            // What combines both stages may stay.
+            0x2a => second.retain(|kept| {
+                let Page { bytes, granule, .. } = kept.page;
+                kept.vmid != vmid || !is_in_range((kept.ipa, bytes, granule), low, high)
+            }),
             other => panic!("{other:#x} is none of the commands"),
         }
     }
@@ -362,32 +495,87 @@ impl Context {
     }
 }
 
+impl Context {
+    fn is_nested(&self) -> bool {
+        bits(self.ste[0], 3, 1) == 7
+    }
+
+    fn second<'a>(&self, regs: &'a Registers) -> Second<'a> {
+        Second {
+            on: self.is_nested(),
+            ste: self.ste,
+            regs,
+        }
+    }
+
+    /// What walks for each [kind](kinds) of access say of a page.
+    fn found(&self, request: &Request, answers: &[Option<Answer>]) -> Option<Translation> {
+        let page = answers.iter().find_map(|answer| match *answer {
+            Some(Answer::Page {
+                output,
+                bytes,
+                global,
+                ..
+            }) => Some((output, bytes, global)),
+            _ => None,
+        });
+        let (output, bytes, global) = page?;
+        Some(Translation {
+            vmid: self.vmid,
+            how: if self.is_nested() {
+                How::First
+            } else {
+                How::Alone
+            },
+            asid: (!global).then_some(self.asid),
+            base: canonical(request.address) / bytes * bytes,
+            bytes,
+            granule: granule_of(&self.cd, bit(request.address, 55)).expect("it was walked"),
+            output: output / bytes * bytes,
+            allowed: std::array::from_fn(|kind| answers[kind].is_some()),
+        })
+    }
+}
+
 impl Translation {
     /// Whether a TLBI by address (4.4.1) has to remove it.
     fn is_in_range(&self, low: u64, high: u64) -> bool {
-        let address = bits(high, 63, 12) << 12;
-        let (first, end) = (
-            u128::from(self.base),
-            u128::from(self.base) + u128::from(self.bytes),
-        );
-        let granule = match bits(high, 11, 10) {
-            0 => return (first..end).contains(&u128::from(address)),
-            code => 1 << (2 * code),
-        };
-        let ttl = bits(high, 9, 8);
-        let unit = granule * 1024;
-        let from = u128::from(address / unit * unit);
-        let length = (u128::from(bits(low, 16, 12) + 1) * u128::from(unit)) << bits(low, 24, 20);
-        granule == self.granule
-            && (ttl == 0 || ttl == self.level())
-            && first < from + length
-            && from < end
+        is_in_range((self.base, self.bytes, self.granule), low, high)
     }
+}
 
-    /// The level of its descriptor.
-    fn level(&self) -> u64 {
-        let stride = (self.granule * 1024 / 8).trailing_zeros();
-        let above_a_page = (self.bytes / (self.granule * 1024)).trailing_zeros();
-        3 - u64::from(above_a_page / stride)
+/// Whether a TLBI by address (4.4.1) names a page of so many bytes, of tables of so many KiB.
+fn is_in_range((base, bytes, own_granule): (u64, u64, u64), low: u64, high: u64) -> bool {
+    let address = bits(high, 63, 12) << 12;
+    let (first, end) = (u128::from(base), u128::from(base) + u128::from(bytes));
+    let granule = match bits(high, 11, 10) {
+        0 => return (first..end).contains(&u128::from(address)),
+        code => 1 << (2 * code),
+    };
+    let ttl = bits(high, 9, 8);
+    let unit = granule * 1024;
+    let from = u128::from(address / unit * unit);
+    let length = (u128::from(bits(low, 16, 12) + 1) * u128::from(unit)) << bits(low, 24, 20);
+    granule == own_granule
+        && (ttl == 0 || ttl == level(bytes, own_granule))
+        && first < from + length
+        && from < end
+}
+
+/// The level of the descriptor of such a page.
+fn level(bytes: u64, granule: u64) -> u64 {
+    let stride = (granule * 1024 / 8).trailing_zeros();
+    let above_a_page = (bytes / (granule * 1024)).trailing_zeros();
+    3 - u64::from(above_a_page / stride)
+}
+
+/// Both, each once.
+fn united<T: Clone + PartialEq>(a: &[T], b: &[T]) -> Vec<T> {
+    let mut all = a.to_vec();
+    for one in b {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
     }
+    all
 }

@@ -1,6 +1,6 @@
 //! Both SMMUs over one memory, step by step.
 
-use crate::commands::{command, command_of};
+use crate::commands::{command, command_of, intermediate_near, intermediate_of};
 use crate::memory::Memory;
 use crate::naive::model::Request;
 use crate::obvious::{Flight, Obvious, Outcome};
@@ -113,7 +113,9 @@ fn could_be_removed(outcome: &Outcome, commands: &[[u64; 2]]) -> bool {
     match outcome {
         Outcome::Abort => false,
         Outcome::At { .. } => true,
-        Outcome::Event([first, ..]) => match first & 0xff {
+        Outcome::Event([first, second, ..]) => match first & 0xff {
+            // Of stage 2, on the way to a CD, which is not kept either.
+            0x13 if second >> 39 & 7 == 1 => commands.contains(&[0x30, 0]),
             0x03 | 0x09 | 0x0b | 0x10..=0x12 => commands.contains(&[0x30, 0]),
             _ => true,
         },
@@ -134,7 +136,7 @@ impl Rig {
         }));
         core.memory_changed(memory.clone());
         core.set_up(Some(world.setup));
-        let obvious = Obvious::new(memory.clone(), world.registers);
+        let obvious = Obvious::new(memory.clone(), world.registers, world.configuration());
         Self {
             world,
             memory,
@@ -149,17 +151,17 @@ impl Rig {
     /// Something random.
     pub(crate) fn step(&mut self, dice: &mut Dice, seen: &mut Seen) {
         match dice.below(1000) {
-            0..600 => {
+            0..520 => {
                 let request = self.request(dice);
                 self.access(&request, dice.below(2) == 0, seen);
             }
-            600..720 => {
+            520..720 => {
                 let request = self.request(dice);
                 self.interrupted_access(&request, dice, seen);
             }
             720..900 => {
                 let request = self.request(dice);
-                let change = self.changes(dice, &request, false);
+                let (change, _) = self.changes(dice, &request, false);
                 self.change(&change);
                 seen.note("change");
             }
@@ -201,20 +203,28 @@ impl Rig {
         }
     }
 
-    fn changes(&self, dice: &mut Dice, request: &Request, torn: bool) -> Change {
-        if dice.percent(50) {
-            self.world.change_of(dice, request.address)
-        } else {
-            self.world.change(dice, torn)
+    /// What the guest writes; and which intermediate address it could name because of that.
+    fn changes(&self, dice: &mut Dice, request: &Request, torn: bool) -> (Change, Option<u64>) {
+        let mine = self.obvious.on_the_way(request);
+        if !mine.is_empty() && dice.percent(if torn { 75 } else { 50 }) {
+            let at = dice.pick(&mine);
+            if let Some(change) = self.world.change_at(dice, at) {
+                return change;
+            }
         }
+        (self.world.change(dice, torn), None)
     }
 
     fn commands(&self, dice: &mut Dice, request: &Request) -> Vec<[u64; 2]> {
         let count = 1 + dice.below(3);
-        let mut all: Vec<[u64; 2]> = (0..count)
-            .map(|_| command(dice, &self.world.setup.caps))
-            .collect();
-        if dice.percent(50) {
+        let mut all: Vec<[u64; 2]> = (0..count).map(|_| command(dice, &self.world)).collect();
+        let mine = self.obvious.on_the_way(request);
+        let ipas = mine.iter().filter_map(|&at| self.world.ipa_at(at));
+        let ipas: Vec<u64> = ipas.collect();
+        if !ipas.is_empty() && dice.percent(40) {
+            let ipa = dice.pick(&ipas);
+            all[0] = intermediate_near(dice, ipa);
+        } else if dice.percent(50) {
             all[0] = command_of(dice, request);
         }
         all
@@ -263,12 +273,13 @@ impl Rig {
     fn interrupted_access(&mut self, request: &Request, dice: &mut Dice, seen: &mut Seen) {
         let mut flight = Flight::new(request);
         self.obvious.moment(&mut flight);
-        let change = self.changes(dice, request, true);
+        let (change, ipa) = self.changes(dice, request, true);
         let twice = |&(at, _): &(u64, u64)| self.obvious.meets_twice(&flight, at);
         if change.iter().any(twice) {
             return self.access(request, true, seen);
         }
         let mut commands = self.commands(dice, request);
+        commands.extend(ipa.map(|ipa| intermediate_of(dice, ipa)));
         if dice.percent(50) {
             // Whatever it is that the access uses.
             commands.extend([[0x03 | u64::from(request.stream) << 32, 0], [0x30, 0]]);
@@ -276,7 +287,7 @@ impl Rig {
         let coalesce = dice.percent(50);
         let (memory, core) = (self.memory.clone(), self.core.clone());
         let (values, raw, caps) = (change.clone(), commands.clone(), self.world.setup.caps);
-        let reads = dice.pick(&[1, 1, 2, 2, 3, 3, 6, 8, 10, 12]);
+        let reads = dice.pick(&[1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 10, 12, 15, 18, 24]);
         self.memory.interrupt(
             reads,
             Box::new(move || {
@@ -338,6 +349,11 @@ impl Rig {
         let kind = match outcome {
             Outcome::Abort => "abort".to_owned(),
             Outcome::At { .. } => "through".to_owned(),
+            Outcome::Event([first, how, ..]) if how >> 39 & 1 != 0 => format!(
+                "event {:#04x} of stage 2, CLASS={}",
+                first & 0xff,
+                how >> 40 & 3
+            ),
             Outcome::Event([first, ..]) => format!("event {:#04x}", first & 0xff),
         };
         let fresh = flight.fresh.contains(outcome);

@@ -1,7 +1,8 @@
 //! Tables, contexts and streams that share ASIDs, and random changes of them.
 
-use crate::memory::Memory;
+use crate::memory::{Configuration, Memory};
 use crate::naive::model::{Registers, Request};
+use crate::second::Second;
 use smmu_core::caps::Capabilities;
 use smmu_core::config::StreamTable;
 use smmu_core::spec::register::{StrtabBase, StrtabBaseCfg};
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// Configuration lies below, translation tables from here on.
 pub(crate) const CONFIGURATION_END: u64 = 0x1_0000;
-const RAM_BYTES: u64 = 0x9_0000;
+pub(crate) const RAM_BYTES: u64 = 0x18_0000;
 /// Where STEs can lie: in a linear table, or in one of two second levels.
 const STES: [u64; 3] = [0, 0x1000, 0x1400];
 /// CD tables: linear ones, a first level, and second levels.
@@ -24,7 +25,11 @@ pub(crate) const ASIDS: [u64; 3] = [1, 2, 0x0103];
 pub(crate) const VMIDS: [u64; 2] = [0, 3];
 /// 4 KiB pages within 2 MiB that are of interest: groups of eight, and one 16 and 64 KiB
 /// page and the next.
-const PAGES: [u64; 8] = [0, 1, 3, 4, 7, 8, 15, 16];
+pub(crate) const PAGES: [u64; 8] = [0, 1, 3, 4, 7, 8, 15, 16];
+
+/// Outputs of stage 1, in pages of each size: the first, and how many. They lie beyond the memory.
+pub(crate) const FIRST_OUTPUT: u64 = 384;
+pub(crate) const OUTPUTS: u64 = 6;
 
 /// The address bits that choose table entries.
 const LOW: u64 = (1 << 39) - 1;
@@ -58,7 +63,7 @@ impl Dice {
         from[self.below(from.len() as u64) as usize]
     }
 
-    fn flag(&mut self, at: u32, chance: u64) -> u64 {
+    pub(crate) fn flag(&mut self, at: u32, chance: u64) -> u64 {
         u64::from(self.percent(chance)) << at
     }
 }
@@ -67,8 +72,6 @@ impl Dice {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     at: u64,
-    /// The first address of which it is in charge, without the bits above 39.
-    first: u64,
     /// log2 of what it maps.
     span: u32,
     /// The table below; at the last level there is none.
@@ -93,6 +96,8 @@ pub(crate) struct World {
     two_level: bool,
     roots: Vec<Root>,
     entries: Vec<Entry>,
+    /// The guest's own stage 2, in as many ways.
+    second: Second,
 }
 
 impl World {
@@ -101,7 +106,7 @@ impl World {
         let memory = Memory::new(RAM_BYTES);
         let two_level = dice.percent(40);
         let mut caps = Capabilities::default();
-        caps.idr0.set_s2p(dice.percent(50));
+        caps.idr0.set_s2p(dice.percent(65));
         caps.idr0.set_vmid16(caps.idr0.s2p());
         caps.idr5.set_gran16k(true);
         caps.idr5.set_gran64k(true);
@@ -126,6 +131,7 @@ impl World {
             two_level,
             roots: Vec::new(),
             entries: Vec::new(),
+            second: Second::default(),
         };
         world.lay_out();
         world.fill(dice, &memory);
@@ -162,20 +168,14 @@ impl World {
                     let last = span == spans[spans.len() - 1];
                     let next = *known.entry(at).or_insert_with(|| {
                         let next = (!last).then(|| take(granule * 1024));
-                        let first = (address & LOW) >> span << span;
-                        self.entries.push(Entry {
-                            at,
-                            first,
-                            span,
-                            next,
-                        });
+                        self.entries.push(Entry { at, span, next });
                         next
                     });
                     table = next.unwrap_or(0);
                 }
             }
         }
-        assert!(free <= RAM_BYTES, "{free:#x}");
+        self.second = Second::lay_out(free);
     }
 
     /// Everything gets its first value.
@@ -183,6 +183,7 @@ impl World {
         for entry in &self.entries {
             memory.set(entry.at, descriptor(dice, entry));
         }
+        self.second.fill(dice, memory);
         let first_levels = self.first_levels();
         for (at, value) in first_levels {
             memory.set(at, value);
@@ -219,10 +220,31 @@ impl World {
         places.collect()
     }
 
+    /// Where configuration lies.
+    pub(crate) fn configuration(&self) -> Configuration {
+        let mut words = self.second.places_of_cds();
+        words.sort_unstable();
+        Configuration {
+            end: CONFIGURATION_END,
+            words,
+        }
+    }
+
+    /// An intermediate address of interest.
+    pub(crate) fn ipa(&self, dice: &mut Dice) -> u64 {
+        self.second.ipa(dice)
+    }
+
+    /// The first intermediate address of an entry, if it is one of stage 2.
+    pub(crate) fn ipa_at(&self, at: u64) -> Option<u64> {
+        self.second.ipa_at(at)
+    }
+
     /// What another configuration or another table would be; in the middle of an access
     /// (`torn`) never more than one word, since a structure is not read in one piece.
     pub(crate) fn change(&self, dice: &mut Dice, torn: bool) -> Change {
         match dice.below(100) {
+            0..25 if self.setup.caps.idr0.s2p() => self.second.change(dice),
             0..70 => {
                 let entry = dice.pick(&self.entries);
                 vec![(entry.at, descriptor(dice, &entry))]
@@ -230,12 +252,14 @@ impl World {
             70..88 => {
                 let at = dice.pick(&cd_places());
                 let cd = self.cd(dice);
-                structure(dice, at, &cd, torn)
+                structure(dice, at, &cd, torn.then_some(3))
             }
             88..97 => {
                 let at = dice.pick(&self.ste_places());
                 let ste = self.ste(dice);
-                structure(dice, at, &ste, torn)
+                // Stage 2's words belong together: a table that is read by another granule than its own
+                // could lead to the configuration.
+                structure(dice, at, &ste, torn.then_some(2))
             }
             _ => {
                 let (at, value) = dice.pick(&self.first_levels());
@@ -249,21 +273,23 @@ impl World {
         }
     }
 
-    /// Another value for an entry on the way of an address.
-    pub(crate) fn change_of(&self, dice: &mut Dice, address: u64) -> Change {
-        let on_the_way =
-            |entry: &&Entry| (address & LOW) >> entry.span == entry.first >> entry.span;
-        let mine: Vec<Entry> = self.entries.iter().filter(on_the_way).copied().collect();
-        if mine.is_empty() {
-            return Change::new();
+    /// Another value for an entry of a table; if it is one of stage 2, also its first intermediate
+    /// address.
+    pub(crate) fn change_at(&self, dice: &mut Dice, at: u64) -> Option<(Change, Option<u64>)> {
+        if let Some((change, ipa)) = self.second.change_at(dice, at) {
+            return Some((change, Some(ipa)));
         }
-        let entry = dice.pick(&mine);
-        vec![(entry.at, descriptor(dice, &entry))]
+        let entry = self.entries.iter().find(|entry| entry.at == at)?;
+        Some((vec![(at, descriptor(dice, entry))], None))
     }
 
     fn ste(&self, dice: &mut Dice) -> [u64; 4] {
         let config = if dice.percent(92) {
-            5
+            if self.setup.caps.idr0.s2p() {
+                dice.pick(&[5, 5, 5, 7, 7, 7, 7, 6])
+            } else {
+                5
+            }
         } else {
             dice.pick(&[0, 4])
         };
@@ -275,12 +301,13 @@ impl World {
             (LINEAR_CDS[1], 0, 3),
             (FIRST_CDS, 1, 7),
         ]);
+        let stage2 = self.second.ste(dice);
         let first = dice.flag(0, 97) | config << 1 | format << 4 | table | log2size << 59;
         [
             first,
             dice.pick(&[0, 1, 2, 2, 2, 2, 2, 2]),
-            dice.pick(&VMIDS),
-            0,
+            dice.pick(&VMIDS) | stage2[0],
+            stage2[1],
         ]
     }
 
@@ -356,14 +383,13 @@ fn cd_places() -> Vec<u64> {
     places.collect()
 }
 
-/// New words for a structure, or only one of them.
-fn structure(dice: &mut Dice, at: u64, words: &[u64; 4], torn: bool) -> Change {
+/// New words for a structure, or only one of the first so many.
+fn structure(dice: &mut Dice, at: u64, words: &[u64; 4], torn: Option<usize>) -> Change {
     let places = (0..4).map(|index| (at + 8 * index as u64, words[index]));
     let all: Change = places.collect();
-    if torn {
-        vec![dice.pick(&all[..3])]
-    } else {
-        all
+    match torn {
+        Some(first) => vec![dice.pick(&all[..first])],
+        None => all,
     }
 }
 
@@ -383,7 +409,8 @@ fn descriptor(dice: &mut Dice, entry: &Entry) -> u64 {
     }
     // Outputs lie beyond the memory: a walk that takes one for a table, by another granule than the
     // tables' own, never comes to the configuration, which the past has its own version of.
-    let mut leaf = (256 + dice.below(200)) << entry.span | if entry.next.is_none() { 3 } else { 1 };
+    let mut leaf = (FIRST_OUTPUT + dice.below(OUTPUTS)) << entry.span
+        | if entry.next.is_none() { 3 } else { 1 };
     leaf |= dice.flag(6, 80) | dice.flag(7, 25) | dice.flag(10, 96) | dice.flag(11, 65) | 3 << 8;
     leaf | dice.flag(53, 20) | dice.flag(54, 20) | dice.below(8) << 2
 }

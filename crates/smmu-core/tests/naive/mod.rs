@@ -8,6 +8,7 @@ mod second;
 mod tables;
 pub(crate) mod world;
 
+use second::Page;
 use smmu_core::Gpa;
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
 use std::sync::Mutex;
@@ -52,6 +53,12 @@ impl Ram {
     pub(crate) fn get(&self, at: u64) -> Option<u64> {
         let word = self.words.get(usize::try_from(at / 8).ok()?)?;
         Some(u64::from_le(word.load(Ordering::Relaxed)))
+    }
+
+    /// What may be used instead of what the tables of stage 2 say of an intermediate address: nothing
+    /// is cached here.
+    pub(crate) fn instead(&self, _vmid: u64, _ipa: u64, _found: Option<&Page>) -> Option<Page> {
+        None
     }
 
     pub(crate) fn set(&self, at: u64, value: u64) {

@@ -77,7 +77,7 @@ pub(crate) fn translate(ram: &Ram, regs: &Registers, request: &Request) -> Answe
     }
 }
 
-fn event(wrong: &Wrong, request: &Request) -> [u64; 4] {
+pub(crate) fn event(wrong: &Wrong, request: &Request) -> [u64; 4] {
     let id = match wrong {
         Wrong::Config(id, _) | Wrong::Translation(id) | Wrong::Second(id, ..) => *id,
         Wrong::Walk(_) | Wrong::SecondWalk(..) => 0x0b,

@@ -11,6 +11,19 @@ pub(crate) struct Second<'a> {
     pub(crate) regs: &'a Registers,
 }
 
+/// A page of stage 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// Where its descriptor lies.
+    at: u64,
+    pub(crate) descriptor: u64,
+    /// Where it lies.
+    pub(crate) base: u64,
+    pub(crate) bytes: u64,
+    /// KiB, of the tables.
+    pub(crate) granule: u64,
+}
+
 const CD: u8 = 0;
 const TT: u8 = 1;
 const IN: u8 = 2;
@@ -95,14 +108,6 @@ pub(crate) fn is_wrong(ste: &[u64; 8], regs: &Registers) -> bool {
     wrong | (bits(ste[2], 15, 8) != 0 && !bit(idr0, 18))
 }
 
-/// A leaf of stage 2, and where its descriptor lies.
-struct Page {
-    at: u64,
-    descriptor: u64,
-    base: u64,
-    bytes: u64,
-}
-
 impl Second<'_> {
     /// Where a CD lies.
     pub(crate) fn of_cd(&self, ram: &Ram, ipa: u64) -> Result<u64, Wrong> {
@@ -118,7 +123,7 @@ impl Second<'_> {
         if !self.on {
             return Ok(ipa);
         }
-        let page = self.walk(ram, ipa, class)?;
+        let page = self.page(ram, ipa, class)?;
         let Page {
             descriptor,
             base,
@@ -178,33 +183,45 @@ impl Second<'_> {
         ipa: u64,
         request: &Request,
     ) -> Result<(u64, u64), Wrong> {
-        let page = self.walk(ram, ipa, IN)?;
-        let Page {
-            descriptor,
-            base,
-            bytes,
-            ..
-        } = page;
+        let page = self.page(ram, ipa, IN)?;
+        if self.allows(&page, request) {
+            self.update(ram, &page, request.write);
+            Ok((page.base + ipa % page.bytes, page.bytes))
+        } else {
+            Err(Wrong::Second(0x13, IN, ipa))
+        }
+    }
+
+    /// Whether stage 2 lets a transaction into a page.
+    pub(crate) fn allows(&self, page: &Page, request: &Request) -> bool {
+        let descriptor = page.descriptor;
         let executable = match bits(descriptor, 54, 53) {
             0 => true,
             1 => !bit(self.regs.idr3.into(), 4) || !request.privileged,
             2 => false,
             _ => bit(self.regs.idr3.into(), 4) && request.privileged,
         };
-        let allowed = match (request.write, request.execute) {
+        match (request.write, request.execute) {
             (true, _) => self.writable(descriptor),
             (false, true) => executable,
             (false, false) => bit(descriptor, 6),
-        };
-        if allowed {
-            self.update(ram, &page, request.write);
-            Ok((base + ipa % bytes, bytes))
-        } else {
-            Err(Wrong::Second(0x13, IN, ipa))
         }
     }
 
-    /// The page of an IPA.
+    /// The page of an IPA, by the tables or by what is kept of them. Places of CDs are part of the
+    /// configuration.
+    pub(crate) fn page(&self, ram: &Ram, ipa: u64, class: u8) -> Result<Page, Wrong> {
+        let walked = self.walk(ram, ipa, class);
+        let input_width = 64 - bits(self.ste[2], 37, 32) as u32;
+        if class == CD || ipa >= 1 << input_width {
+            return walked;
+        }
+        let vmid = bits(self.ste[2], 15, 0);
+        ram.instead(vmid, ipa, walked.as_ref().ok())
+            .map_or(walked, Ok)
+    }
+
+    /// The page of an IPA by the tables.
     fn walk(&self, ram: &Ram, ipa: u64, class: u8) -> Result<Page, Wrong> {
         let (ste, regs) = (&self.ste, self.regs);
         let granule = granule_of(ste).expect("checked");
@@ -255,6 +272,7 @@ impl Second<'_> {
                 descriptor,
                 base: address / bytes * bytes,
                 bytes,
+                granule,
             });
         }
     }
