@@ -113,6 +113,7 @@ const ASID: u64 = 0x21;
 const ADDRESS: u64 = 0x22;
 const EVERY_ASID: u64 = 0x23;
 const ONE: u64 = 1 << 48;
+const SEVEN: u64 = 7 << 48;
 
 #[test]
 fn law7_el2_e2h_commands_take_el2s_translations_and_no_others() {
@@ -120,8 +121,8 @@ fn law7_el2_e2h_commands_take_el2s_translations_and_no_others() {
     assert_eq!(gone([ALL, 0]), ["EL2", "EL2, other", "EL2, global"]);
     assert_eq!(gone([ASID | ONE, 0]), ["EL2"]);
     assert_eq!(gone([ADDRESS | ONE, VA]), ["EL2"]);
-    assert_eq!(gone([ADDRESS | 7 * ONE, VA]), [""; 0]);
-    assert_eq!(gone([ADDRESS | 7 * ONE, VA_GLOBAL]), ["EL2, global"]);
+    assert_eq!(gone([ADDRESS | SEVEN, VA]), [""; 0]);
+    assert_eq!(gone([ADDRESS | SEVEN, VA_GLOBAL]), ["EL2, global"]);
     assert_eq!(gone([EVERY_ASID, VA]), ["EL2", "EL2, other"]);
     // Sixteen pages of 4 KiB, by a range.
     let range = [EVERY_ASID | 15 << 12, 0x20_0000 | 1 << 10];
@@ -134,7 +135,7 @@ fn law7_el2_has_no_asids_without_e2h() {
     let gone = |command| gone(false, command);
     assert_eq!(gone([ALL, 0]), ["EL2", "EL2, other", "EL2, global"]);
     assert_eq!(gone([ASID | ONE, 0]), [""; 0]);
-    assert_eq!(gone([ADDRESS | 7 * ONE, VA]), ["EL2", "EL2, other"]);
+    assert_eq!(gone([ADDRESS | SEVEN, VA]), ["EL2", "EL2, other"]);
     assert_eq!(gone([EVERY_ASID, VA_GLOBAL]), ["EL2, global"]);
 }
 
