@@ -9,6 +9,7 @@
 //!
 //! * [`claim::ClaimCell`]: data that one thread at a time works on, handed over by
 //!   compare-and-swap, with a promise that a request made meanwhile is not lost;
+//! * [`queue::Queue`]: a bounded queue for many threads (`std` only);
 //! * [`snapshot::Snapshot`]: a pointer that readers follow without waiting and that
 //!   a writer exchanges, waiting until nobody uses the old value (`std` only);
 //! * [`wide`]: 16 bytes of shared memory loaded as a whole, where the host can.
@@ -18,6 +19,8 @@
 
 mod cell;
 pub mod claim;
+#[cfg(any(feature = "std", loom))]
+pub mod queue;
 #[cfg(any(feature = "std", loom))]
 pub mod snapshot;
 #[cfg(any(feature = "std", loom))]

@@ -86,6 +86,14 @@ pub enum Site {
     WorldGuards,
     /// A watch is passed by as told only when the call that tells has returned.
     WatchTold,
+    /// The second look of a translation that leaves the process, behind saying whose it is.
+    RemoteLooksAgain,
+    /// The release with which an answer of a device in another process is noted.
+    RemoteAnswer,
+    /// The fences between noting an answer and looking who waits, and the other way round.
+    RemoteWaiter,
+    /// What has been taken from a device is still said to be there until it has answered.
+    RemoteKept,
     /// The release with which a slot of the event queue is said to be written.
     EventWritten,
     /// The fence between saying so and looking whether the slots before are written.

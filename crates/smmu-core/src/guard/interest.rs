@@ -64,13 +64,24 @@ impl Interest {
         }
     }
 
+    /// Whether all of `other` belongs to it.
+    #[must_use]
     #[inline]
-    pub(super) fn from_word(word: u64) -> Self {
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// From what [`word`](Self::word) gave.
+    #[must_use]
+    #[inline]
+    pub fn from_word(word: u64) -> Self {
         Self(word)
     }
 
+    /// As a word that threads can share.
+    #[must_use]
     #[inline]
-    pub(super) fn word(self) -> u64 {
+    pub fn word(self) -> u64 {
         self.0
     }
 }

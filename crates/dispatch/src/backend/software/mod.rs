@@ -7,6 +7,7 @@
 //! | `port.rs` | a device's way in: guard, configuration, translation |
 //! | `owned.rs` | a guard that can be kept and sent |
 //! | `watch.rs` | a translation that is kept without a guard |
+//! | `remote/` | translations lent to devices in other processes |
 //! | `overdue.rs` | guards that are open for too long |
 //! | `execute.rs` | which entries a batch takes |
 //! | `costs.rs` | what its work costs |
@@ -28,6 +29,7 @@ mod overdue;
 mod owned;
 mod port;
 mod quiesce;
+mod remote;
 mod resolve;
 mod watch;
 
@@ -36,6 +38,10 @@ pub use overdue::Overdue;
 pub use owned::OwnedGuard;
 pub use port::ats::{AtsGrant, TranslatedAccess};
 pub use port::{Denied, Guarded, Output, Port};
+pub use remote::{
+    IovaRange, Loan, NotLent, Notice, Notifier, Remote, RemoteHandle, RemoteMetrics,
+    RemoteSettings, Wanted,
+};
 pub use watch::{Stale, Watched};
 
 use super::{Backend, BackendCapabilities, Barrier, Rejected, Traffic, WaiterId, Wake};
@@ -43,6 +49,7 @@ use crate::batch::Batch;
 use crate::costs::Costs;
 use atc::Atcs;
 use overdue::Patience;
+use remote::Remotes;
 use smmu_core::command::Cfgi;
 use smmu_core::config::generation::ConfigGenerations;
 use smmu_core::guard::{Earlier, Guards, Interest, Mark, Use};
@@ -147,6 +154,7 @@ pub struct Software {
     /// Guards that were open when the registers were last exchanged.
     earlier: Mutex<Earlier>,
     watches: Watches,
+    remotes: Remotes,
     atcs: Atcs,
     /// CR0.ATSCHK.
     ats_check: AtomicBool,
@@ -192,6 +200,7 @@ impl Software {
             version: AtomicU64::new(0),
             earlier: Mutex::new(Earlier::default()),
             watches: Watches::default(),
+            remotes: Remotes::default(),
             atcs: Atcs::new(settings.atc_depth),
             ats_check: AtomicBool::new(false),
             patience: Patience::new(&settings),
@@ -364,10 +373,11 @@ impl Backend for Software {
         *earlier = self.guards.open_now();
         drop(earlier);
         self.watches.tell(|_| true);
+        self.remotes.tell_everything(|_| true);
     }
 
     fn traffic_settled(&self) -> bool {
-        self.guards.have_closed(&mut self.earlier())
+        self.guards.have_closed(&mut self.earlier()) && self.remotes.have_given_back()
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {
@@ -388,5 +398,7 @@ impl Backend for Software {
         self.guards
             .mark(Mark::EVERYBODY, Interest::EVERYTHING, concerned);
         self.watches.tell(concerned);
+        self.remotes
+            .tell_everything(|lent_to| stream.is_none_or(|s| s == lent_to));
     }
 }

@@ -1,12 +1,14 @@
-//! Guards that keep a SYNC waiting for too long: first the device is told, later the VMM (law 3).
+//! Guards, and answers of devices in other processes, that keep a SYNC waiting for too long: first the
+//! device is told, later the VMM (law 3).
 //!
 //! Nothing else happens: the SYNC goes on waiting, because completing it would be a lie. A device
 //! that is told ends its access or aborts it; a VMM that is told may reset the device.
 
+use super::port::anything;
 use super::{Software, SoftwareSettings};
 use crate::backend::WaiterId;
-use smmu_core::StreamId;
 use smmu_core::guard::{Mark, Use};
+use smmu_core::{StreamId, Vmid};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
@@ -124,6 +126,7 @@ impl Software {
         let mut late: Vec<Use> = Vec::new();
         self.guards
             .overdue(Mark::of(waiter.0), |used| late.push(*used));
+        let remotes = self.remotes.tell_overdue(waiter, waited);
         // A copy: whoever is told may change the register.
         let Registered { devices, host: vmm } = Registered::clone(&self.patience.registered.read());
         for used in &late {
@@ -133,6 +136,12 @@ impl Software {
             }
             if let Some(vmm) = vmm.as_ref().filter(|_| waited >= host) {
                 vmm.overdue(used, waited);
+            }
+        }
+        for stream in remotes {
+            if let Some(vmm) = vmm.as_ref().filter(|_| waited >= host) {
+                // What was lent may be anything of the stream's.
+                vmm.overdue(&anything(stream, Vmid::default()), waited);
             }
         }
         next

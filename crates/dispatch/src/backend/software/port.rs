@@ -283,7 +283,7 @@ fn page(address: u64) -> (u64, u64) {
     (address & !0xFFF, address | 0xFFF)
 }
 
-fn union(a: &Use, b: &Use) -> Use {
+pub(super) fn union(a: &Use, b: &Use) -> Use {
     Use {
         asid: if a.asid == b.asid { a.asid } else { None },
         vmid: b.vmid,

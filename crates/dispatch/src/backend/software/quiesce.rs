@@ -10,7 +10,7 @@ use smmu_core::guard::{Interest, Mark, Use};
 
 /// Whether a request could remove what a guard uses. Wider than what the translation cache
 /// removes is allowed, narrower is not.
-fn could_match(request: &Invalidation, used: &Use) -> bool {
+pub(super) fn could_match(request: &Invalidation, used: &Use) -> bool {
     if request.stage != Stage::One {
         // Entries that combine both stages do not say which intermediate addresses they used.
         return used.vmid == request.vmid || request.scope == Scope::All;
@@ -38,7 +38,7 @@ fn last_of(addr: u64, size: u8) -> u64 {
 }
 
 /// Whose guards are to be looked at for a request: all that it [could match](could_match).
-fn interest(request: &Invalidation) -> Interest {
+pub(super) fn interest(request: &Invalidation) -> Interest {
     if request.stage != Stage::One {
         return Interest::EVERYTHING;
     }
@@ -95,6 +95,7 @@ impl Software {
         };
         self.watches
             .tell(|used| batch.requests().any(|r| concerns(&r, used)));
+        self.remotes.tell_batch(batch, whom);
     }
 
     pub(super) fn mark_configuration(&self, change: &Cfgi, waiter: WaiterId) {
@@ -103,22 +104,27 @@ impl Software {
                 change.concerns(used.stream)
             });
         self.watches.tell(|used| change.concerns(used.stream));
+        self.remotes.tell_configuration(change, waiter);
     }
 
     pub(super) fn barrier_of(&self, waiter: WaiterId) -> Barrier {
         if !self.guards.is_unused() && !self.guards.quiesced(Mark::of(waiter.0)) {
             return Barrier::Pending;
         }
+        if !self.remotes.are_quiet(waiter) {
+            return Barrier::Pending;
+        }
         self.atcs.barrier(waiter)
     }
 
-    /// Waits until every guard that is open now has been closed; not for later ones, whatever SYNCs
-    /// wait for them. Control paths only.
+    /// Waits until every guard that is open now has been closed, not for later ones, whatever SYNCs
+    /// wait for them; and until remotes have given back what they were lent. Control paths only.
     pub(super) fn wait_for_all_guards(&self) {
         let mut earlier = self.guards.open_now();
         // Behind the fence in there, as a watch expects.
         self.watches.tell(|_| true);
-        while !self.guards.have_closed(&mut earlier) {
+        self.remotes.tell_everything(|_| true);
+        while !(self.guards.have_closed(&mut earlier) && self.remotes.have_given_back()) {
             vcmdq_sync::thread::yield_now();
         }
     }
