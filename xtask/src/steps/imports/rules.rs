@@ -79,6 +79,12 @@ pub(super) const RULES: &[Rule] = &[
         only_optional: &[],
     },
     Rule {
+        package: "vcmdq-remote",
+        may_use: &["vcmdq-sync", "smmu-core", "vcmdq-dispatch", "vcmdq"],
+        must_not_use: &[EVENT_LOOPS],
+        only_optional: &[&["vfio_user", "vhost", "vmm-sys-util"]],
+    },
+    Rule {
         package: "vcmdq-cli",
         may_use: &[
             "vcmdq-sync",
