@@ -7,7 +7,7 @@
 use crate::input::{Input, Output};
 use crate::machine::{Machine, STE, request, write_request};
 use crate::memory::Ram;
-use crate::naive::model::{Registers, bit};
+use crate::naive::model::{Registers, Request, bit};
 use crate::reached::Reached;
 
 /// The CD: at this offset in every page, so that it is there wherever stage 2 puts its page.
@@ -32,47 +32,72 @@ const STARTS: [(u64, u64, u64, u64); 10] = [
 /// Runs the target.
 pub fn run(input: &[u8]) -> Reached {
     let mut input = Input::new(input);
-    let registers = registers(&mut input);
-    let ste = ste(&mut input);
-    let cd = cd(&mut input, &registers);
-    let requests: [_; REQUESTS] = std::array::from_fn(|_| request(&mut input));
-    let widths = [64 - (cd[0] & 0x3f), 64 - (cd[0] >> 16 & 0x3f)];
-    let machine = Machine {
-        ram: Ram::filled(input.rest()),
-        registers,
-    };
-    for page in 0..8 {
-        machine.ram.set_all(page << 12 | CD, &cd);
-    }
-    machine.ram.set_all(STE, &ste);
-
+    let shape = Shape::read(&mut input);
+    let requests: [_; REQUESTS] = std::array::from_fn(|_| shape.request(&mut input));
+    let machine = shape.machine(input.rest());
     let mut reached = Reached::NOTHING;
-    for mut request in requests {
-        // Mostly an address that its half translates.
-        let upper = bit(request.address, 55);
-        if !bit(request.address, 56) {
-            let mask = u64::MAX.checked_shl(widths[usize::from(upper)] as u32);
-            let mask = mask.unwrap_or(0);
-            request.address = match upper {
-                false => request.address & !mask,
-                true => request.address | mask,
-            };
-        }
+    for request in requests {
         reached |= machine.compare(&request);
     }
     reached
 }
 
+/// How one stream is translated.
+pub(crate) struct Shape {
+    registers: Registers,
+    pub(crate) ste: [u64; 8],
+    pub(crate) cd: [u64; 8],
+}
+
+impl Shape {
+    pub(crate) fn read(input: &mut Input<'_>) -> Self {
+        let registers = registers(input);
+        let ste = ste(input);
+        let cd = cd(input, &registers);
+        Self { registers, ste, cd }
+    }
+
+    /// A transaction, mostly of an address that its half translates.
+    pub(crate) fn request(&self, input: &mut Input<'_>) -> Request {
+        let mut request = request(input);
+        let upper = bit(request.address, 55);
+        if bit(request.address, 56) {
+            return request;
+        }
+        let txsz = if upper { self.cd[0] >> 16 } else { self.cd[0] } & 0x3f;
+        // TxSZ is 12 at least.
+        let mask = u64::MAX << (64 - txsz);
+        request.address = match upper {
+            false => request.address & !mask,
+            true => request.address | mask,
+        };
+        request
+    }
+
+    /// It, with these tables.
+    pub(crate) fn machine(&self, tables: &[u8]) -> Machine {
+        let ram = Ram::filled(tables);
+        for page in 0..8 {
+            ram.set_all(page << 12 | CD, &self.cd);
+        }
+        ram.set_all(STE, &self.ste);
+        Machine {
+            ram,
+            registers: self.registers,
+        }
+    }
+}
+
 /// Both stages and every granule; the rest is the input's.
 fn registers(input: &mut Input<'_>) -> Registers {
     let (features, sizes) = (input.u32(), input.u8());
-    // S1P, S2P, AArch64 tables, 16-bit VMIDs, little- and big-endian tables; mostly HTTU=2.
+    // S1P, S2P, AArch64 tables, ATS, 16-bit VMIDs, little- and big-endian tables; mostly HTTU=2.
     let httu = if features & 1 == 0 {
         2 << 6
     } else {
         features & 3 << 6
     };
-    let idr0 = 0xb | 1 << 12 | 1 << 18 | httu | features & (1 << 9 | 1 << 26);
+    let idr0 = 0xb | 1 << 10 | 1 << 12 | 1 << 18 | httu | features & (1 << 9 | 1 << 11 | 1 << 26);
     // OAS of 44, 48 or 52 bits, or any.
     let oas = [5, 6, 4, u32::from(sizes >> 2) & 7][usize::from(sizes & 3)];
     let wide = features & 1 << 7 | features & 1 << 10;
@@ -148,48 +173,50 @@ fn cd(input: &mut Input<'_>, registers: &Registers) -> [u64; 8] {
 /// Tables that point at tables all the way down, for each stage and granule.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    // Valid, table or page; AF, shareable, for everybody, at 0x3000 or a multiple of it.
-    let everywhere = 0x0000_0000_0003_3f43_u64;
-    let seed = |updates: u64, stages: u8, start: u8, granule: u8, words: &[u64]| {
-        let to = Output::default().u32(0x0023_1400).u8(0);
-        let to = to
-            .u8(stages)
-            .u8(start)
-            .u8(5)
-            .words(&[1 << 58 | 1 << 8, 0x3000]);
-        let to = to.u8(14).u8(14).u8(granule).u8(granule + 1);
-        let to = to.words(&[updates | 1 << 45 | 4 | 1, 0xf404_ff44, 0x1000, 0x2000]);
-        let addresses = [
-            0x1234_5678_9000,
-            0x00ff_ffff_8765_4321,
-            0x40,
-            0x7f_ffff_f000,
-        ];
-        let to = (0..4).zip(addresses).fold(to, |to, (flags, address)| {
+    let addresses = [
+        0x1234_5678_9000,
+        0x00ff_ffff_8765_4321,
+        0x40,
+        0x7f_ffff_f000,
+    ];
+    let requests = |to: Output| {
+        (0..4).zip(addresses).fold(to, |to, (flags, address)| {
             write_request(to, flags & 1 | 8, 0, address)
-        });
-        to.words(words).done()
+        })
     };
-    let mut seeds = Vec::new();
-    for (start, granule) in [(1, 0), (8, 1), (5, 2)] {
-        for stages in 0..3 {
-            seeds.push(seed(0, stages, start, granule, &[everywhere]));
-        }
-        // Blocks, pages without access flag and nothing at all among the tables.
-        let mixed = [
-            everywhere,
-            everywhere & !2,
-            everywhere,
-            everywhere & !0x400,
-            0,
+    shapes()
+        .map(|(to, words)| requests(to).words(&words).done())
+        .collect()
+}
+
+/// What [`Shape::read`] reads, and words of tables.
+pub(crate) fn shapes() -> impl Iterator<Item = (Output, Vec<u64>)> {
+    // Valid, table or page; AF, shareable, for everybody, at 0x3000 or a multiple of it.
+    const EVERYWHERE: u64 = 0x0000_0000_0003_3f43;
+    const NO_FLAG: u64 = EVERYWHERE & !0x400;
+    const CLEAN: u64 = NO_FLAG | 1 << 7 | 1 << 51;
+    // Blocks, pages without access flag and nothing at all among the tables.
+    const MIXED: [u64; 5] = [EVERYWHERE, EVERYWHERE & !2, EVERYWHERE, NO_FLAG, 0];
+    // HA and HD of both stages.
+    const UPDATES: u64 = 3 << 42;
+    let shape = |updates: u64, stages: u8, (start, granule): (u8, u8)| {
+        let to = Output::default().u32(0x0023_1400).u8(0);
+        let to = to.u8(stages).u8(start).u8(5);
+        let to = to.words(&[updates >> 42 << 55 | 1 << 58 | 1 << 8, 0x3000]);
+        let to = to.u8(14).u8(14).u8(granule).u8(granule + 1);
+        to.words(&[updates | 1 << 45 | 4 | 1, 0xf404_ff44, 0x1000, 0x2000])
+    };
+    [(1, 0), (8, 1), (5, 2)].into_iter().flat_map(move |how| {
+        let all: [(u64, u8, &[u64]); 8] = [
+            (0, 0, &[EVERYWHERE]),
+            (0, 1, &[EVERYWHERE]),
+            (0, 2, &[EVERYWHERE]),
+            (0, 2, &MIXED),
+            (0, 0, &[NO_FLAG]),
+            (UPDATES, 0, &[NO_FLAG]),
+            (UPDATES, 0, &[CLEAN]),
+            (UPDATES, 1, &[CLEAN & !(1 << 7)]),
         ];
-        seeds.push(seed(0, 2, start, granule, &mixed));
-        seeds.push(seed(0, 0, start, granule, &[everywhere & !0x400]));
-        // HA and HD of both stages: pages without access flag, and clean ones.
-        let clean = everywhere & !0x400 | 1 << 7 | 1 << 51;
-        for (stages, page) in [(0, everywhere & !0x400), (0, clean), (1, clean & !(1 << 7))] {
-            seeds.push(seed(3 << 42, stages, start, granule, &[page]));
-        }
-    }
-    seeds
+        all.map(|(updates, stages, words)| (shape(updates, stages, how), words.to_vec()))
+    })
 }

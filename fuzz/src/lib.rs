@@ -6,6 +6,7 @@
 //! | [`ste`] | STE under any identification registers | the naive SMMU of `smmu-core`'s tests; itself, encoded |
 //! | [`cd`] | CD, likewise | the same |
 //! | [`descriptors`] | tables, in stage 1, stage 2 and both | the same; a bound on what a walk reads |
+//! | [`ats`] | tables, STE and CD, for ATS requests and ATS-translated transactions | the same |
 //! | [`commands`] | ring of commands | errors, CONS and a bound on the engine's turns |
 //! | [`registers`] | accesses to the registers of an SMMU with a CMDQV | what must hold of registers |
 //!
@@ -13,6 +14,7 @@
 //! for it lie in `targets/`. The tests of this package run the [`seeds`](targets::Target::seeds) and some
 //! random bytes without it. What a search has found becomes a test of the crate that was wrong.
 
+pub mod ats;
 pub mod cd;
 pub mod commands;
 pub mod descriptors;

@@ -19,9 +19,9 @@ pub(crate) const STE: u64 = 0;
 /// descriptor of a first level; a walk of stage 1 is five descriptors and an update. Each of the two
 /// descriptors of CDs, of the five and of the output, and the update, may need a walk of stage 2,
 /// which is five descriptors and an update.
-const MOST_ASKED: usize = 4 + 5 + 6 + 9 * 6;
+pub(crate) const MOST_ASKED: usize = 4 + 5 + 6 + 9 * 6;
 /// How often a walk of either stage is done at most if its descriptors change under it.
-const MOST_WALKS: usize = 17;
+pub(crate) const MOST_WALKS: usize = 17;
 
 /// Two SMMUs over one memory, with one stream.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Machine {
         }
     }
 
-    fn setup(&self) -> Setup {
+    pub(crate) fn setup(&self) -> Setup {
         let (registers, caps) = (&self.registers, self.caps());
         Setup {
             streams: StreamTable::from_registers(
@@ -108,11 +108,13 @@ impl Machine {
     /// Has both translate, and compares: page, permission, fault, every bit of the event record, and what
     /// was written.
     pub(crate) fn compare(&self, request: &Request) -> Reached {
-        self.ram.undo();
+        self.ram.take_log();
         let expected = model::translate(&self.ram, &self.registers, request);
-        let naive = self.ram.undo();
+        let naive = self.ram.take_log();
+        self.ram.undo(&naive);
         let found = self.answer(request);
-        let own = self.ram.undo();
+        let own = self.ram.take_log();
+        self.ram.undo(&own);
         let mut most = MOST_ASKED;
         if naive.meets_itself() {
             most *= MOST_WALKS * MOST_WALKS;
@@ -120,7 +122,11 @@ impl Machine {
             assert_eq!(found, expected, "{request:x?} {:x?}", self.registers);
             assert!(own.writes().eq(naive.writes()), "{own:x?} {naive:x?}");
         }
-        assert!(own.asked <= most, "memory was asked {} times", own.asked);
+        assert!(
+            own.asked() <= most,
+            "memory was asked {} times",
+            own.asked()
+        );
         let mut reached = Reached::from(&expected);
         if naive.writes().next().is_some() {
             reached |= Reached::UPDATE;
@@ -165,7 +171,7 @@ impl Machine {
     }
 }
 
-fn transaction(request: &Request) -> Transaction {
+pub(crate) fn transaction(request: &Request) -> Transaction {
     Transaction {
         stream: StreamId(request.stream),
         substream: request.substream.map(SubstreamId),

@@ -1,5 +1,6 @@
 //! Guest memory that is small and everywhere: tables that point at each other by chance meet something.
 
+use crate::naive::second::Page;
 use smmu_core::Gpa;
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ pub(crate) struct Ram {
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     /// How often it has asked for words.
-    pub(crate) asked: usize,
+    asked: usize,
     /// What it has read, as places in the memory that there is. Of the naive SMMU only.
     read: Vec<usize>,
     /// What it has written, in its order: address, and the word before and after.
@@ -30,9 +31,22 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// How often memory was asked for words.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked
+    }
+
     /// What was written where.
     pub(crate) fn writes(&self) -> impl Iterator<Item = (u64, u64)> {
         self.written.iter().map(|&(at, _, new)| (at, new))
+    }
+
+    /// This, and then `more`.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.asked += more.asked;
+        self.read.extend(more.read);
+        self.written.extend(more.written);
+        self
     }
 
     /// Whether a word was updated that was used for something else, too: then the answer depends on the
@@ -88,6 +102,11 @@ impl Ram {
         Some(u64::from_le(self.words[index].load(Ordering::Relaxed)))
     }
 
+    /// What the naive SMMU has kept of its tables: nothing.
+    pub(crate) fn instead(&self, _vmid: u64, _ipa: u64, _found: Option<&Page>) -> Option<Page> {
+        None
+    }
+
     /// What the naive SMMU writes.
     pub(crate) fn update(&self, at: u64, value: u64) {
         let index = Self::index(at).expect("it has been read");
@@ -104,13 +123,16 @@ impl Ram {
         }
     }
 
-    /// What has been done since the last call; all that was written is undone.
-    pub(crate) fn undo(&self) -> Log {
-        let log = std::mem::take(&mut *self.log());
+    /// What has been done since the last call.
+    pub(crate) fn take_log(&self) -> Log {
+        std::mem::take(&mut *self.log())
+    }
+
+    /// Everything that was written since `log` began is as it was before, if nothing else was.
+    pub(crate) fn undo(&self, log: &Log) {
         for &(at, old, _) in log.written.iter().rev() {
             self.set_all(at, &[old]);
         }
-        log
     }
 }
 

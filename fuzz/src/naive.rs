@@ -1,4 +1,7 @@
-//! The naive walker of `smmu-core`'s tests, over our memory. It shares no code with the crates.
+//! The naive walker of `smmu-core`'s tests, over our memory. It shares no code with the crates; nor does
+//! what answers ATS requests by it.
+
+pub(crate) mod ats;
 
 #[path = "../../crates/smmu-core/tests/naive/configuration.rs"]
 pub(crate) mod configuration;

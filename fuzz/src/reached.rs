@@ -38,6 +38,9 @@ impl Reached {
     /// A descriptor was updated.
     pub const UPDATE: Self = Self(1 << 52);
 
+    /// An ATS request was refused.
+    pub const REFUSED: Self = Self(1 << 53);
+
     /// The event with this number was found, 0 to 0x3f.
     #[must_use]
     pub const fn event(id: u8) -> Self {

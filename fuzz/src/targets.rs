@@ -1,7 +1,7 @@
 //! All targets, by name.
 
 use crate::reached::Reached;
-use crate::{cd, commands, descriptors, registers, ste};
+use crate::{ats, cd, commands, descriptors, registers, ste};
 
 /// A function that any bytes may be given to.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,11 @@ pub const TARGETS: &[Target] = &[
         name: "descriptors",
         run: descriptors::run,
         seeds: descriptors::seeds,
+    },
+    Target {
+        name: "ats",
+        run: ats::run,
+        seeds: ats::seeds,
     },
     Target {
         name: "commands",

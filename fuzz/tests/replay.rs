@@ -83,6 +83,13 @@ fn law8_descriptors() {
 }
 
 #[test]
+fn law8_ats() {
+    use Reached as R;
+    assert_reached("ats", &[R::PAGE, R::REFUSED, R::BYPASS, R::event(0x07)]);
+    spoil("ats", 4000);
+}
+
+#[test]
 fn law8_commands() {
     use Reached as R;
     let wanted = [R::CONSUMED, R::ILLEGAL, R::UNREADABLE, R::BAD_PROD];

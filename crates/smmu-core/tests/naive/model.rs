@@ -177,7 +177,11 @@ fn attempt(ram: &Ram, regs: &Registers, request: &mut Request) -> Result<Answer,
     }
 }
 
-fn through_stage1(ram: &Ram, stage2: &Second, request: &Request) -> Result<Answer, Wrong> {
+pub(crate) fn through_stage1(
+    ram: &Ram,
+    stage2: &Second,
+    request: &Request,
+) -> Result<Answer, Wrong> {
     let regs = stage2.regs;
     let stage1 = stage1_of(&stage2.ste, regs)?;
     let Some(index) = choose_cd(&stage1, request.substream)? else {
@@ -190,7 +194,7 @@ fn through_stage1(ram: &Ram, stage2: &Second, request: &Request) -> Result<Answe
 }
 
 /// Overrides of privilege and instruction, if the SMMU has them.
-fn override_access(ste: &[u64; 8], regs: &Registers, request: &mut Request) {
+pub(crate) fn override_access(ste: &[u64; 8], regs: &Registers, request: &mut Request) {
     if !bit(regs.idr1.into(), 26) {
         return;
     }
@@ -223,7 +227,7 @@ fn bypass(address: u64, width: u32) -> Result<Answer, Wrong> {
     }
 }
 
-fn fetch_structure(ram: &Ram, at: u64, id: u8) -> Result<[u64; 8], Wrong> {
+pub(crate) fn fetch_structure(ram: &Ram, at: u64, id: u8) -> Result<[u64; 8], Wrong> {
     let mut words = [0; 8];
     for (index, word) in words.iter_mut().enumerate() {
         *word = ram
