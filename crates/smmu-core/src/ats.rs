@@ -62,6 +62,19 @@ pub struct AtsTranslation {
 }
 
 impl AtsTranslation {
+    /// Without any right: what a place for an answer holds before there is one.
+    pub const NOTHING: Self = Self {
+        from: 0,
+        to: 0,
+        shift: UNIT_SHIFT,
+        read: false,
+        write: false,
+        execute: false,
+        privileged: false,
+        global: false,
+        untranslated_only: false,
+    };
+
     /// Whether the device may do anything there.
     #[must_use]
     pub fn is_allowed(&self) -> bool {

@@ -56,25 +56,13 @@ fn request(address: u64) -> AtsRequest {
     }
 }
 
-const NOTHING: AtsTranslation = AtsTranslation {
-    from: 0,
-    to: 0,
-    shift: 12,
-    read: false,
-    write: false,
-    execute: false,
-    privileged: false,
-    global: false,
-    untranslated_only: false,
-};
-
 /// The answer to a request of a stream, and the event that it leads to.
 fn ask(
     world: &World,
     request: AtsRequest,
 ) -> (Result<AtsTranslation, AtsRefusal>, Option<EventId>) {
     let mut port = world.core.port(request.stream).unwrap();
-    let (mut into, mut event) = ([NOTHING], None);
+    let (mut into, mut event) = ([AtsTranslation::NOTHING], None);
     let answer = port.request(&request, &mut into, |failed| {
         event = failed.record(None).id();
     });
@@ -125,7 +113,7 @@ fn a_request_that_will_not_write_gets_no_right_to() {
 fn an_answer_for_several_pages_ends_where_the_next_gives_no_right() {
     let (world, _) = attached();
     let mut port = world.core.port(StreamId(1)).unwrap();
-    let mut into = [NOTHING; 4];
+    let mut into = [AtsTranslation::NOTHING; 4];
     let grant = port.request(&request(VA), &mut into, |_| ()).unwrap();
     assert_eq!(grant.count(), 2);
     drop(grant);

@@ -15,6 +15,7 @@ use smmu_core::{StreamId, SubstreamId};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vcmdq::dma::ats::{AtsDevice, AtsError};
+use vcmdq::testing::WitnessedDevice;
 use vcmdq::{CommandError, Engine, Settings, StdThreads, gerror_bits};
 
 const VA: u64 = 0x40_0000;
@@ -371,23 +372,52 @@ fn law3_a_sync_waits_for_an_answer_that_is_on_its_way() {
         execute: false,
         privileged: false,
     };
-    let mut into = [smmu_core::ats::AtsTranslation {
-        from: 0,
-        to: 0,
-        shift: 12,
-        read: false,
-        write: false,
-        execute: false,
-        privileged: false,
-        global: false,
-        untranslated_only: false,
-    }];
+    let mut into = [smmu_core::ats::AtsTranslation::NOTHING];
     let grant = port.request(&request, &mut into, |_| ()).unwrap();
     world.send(&[tlbi(1, VA), sync()]);
     assert!(!world.done());
     drop(grant);
     world.serve();
     assert!(world.done());
+}
+
+/// The whole way of a translation: a device that forgets what it is told to is never seen with a stale one, and
+/// one that only says so is caught, with what it used and when.
+#[test]
+fn law3_a_device_with_a_stale_cache_is_caught() {
+    for forgets in [true, false] {
+        let (mut world, space) = attached(small());
+        world.guest.set(DATA, 11);
+        world.guest.set(DATA + 0x1000, 22);
+        let mut device = WitnessedDevice::new(&world.core, requester(1), forgets).unwrap();
+        assert_eq!(device.fetch(VA), Ok(true));
+        assert_eq!(device.read(VA), Ok(Some(11)));
+        world.guest.map(&space, VA, DATA + 0x1000, PAGE);
+        world.send(&[tlbi(1, VA), sync(), atc_inv(VA, 0)]);
+        // Between the invalidation and its SYNC either is right.
+        let _either = device.read(VA).unwrap();
+        assert!(device.witness().stale_uses().is_empty());
+        world.send(&[sync()]);
+        assert!(world.done());
+        device.witness().synced();
+        let seen = device.read(VA).unwrap();
+        let stale = device.witness().stale_uses();
+        if forgets {
+            assert_eq!((seen, stale.len()), (None, 0));
+            assert_eq!(device.fetch(VA), Ok(true));
+            assert_eq!(device.read(VA), Ok(Some(22)));
+            assert!(device.witness().stale_uses().is_empty());
+            continue;
+        }
+        assert_eq!(seen, Some(11), "what the guest had taken away");
+        let [stale] = stale[..] else {
+            panic!("{stale:?}");
+        };
+        assert_eq!((stale.who, stale.from, stale.to), (requester(1), VA, DATA));
+        // Granted, used, told to forget, used, SYNC, used.
+        let when = (stale.granted, stale.invalidated, stale.synced, stale.used);
+        assert_eq!(when, (Some(1), Some(3), Some(5), 6));
+    }
 }
 
 /// With a real worker: it is its clock that ends the wait.

@@ -14,12 +14,15 @@
 //! * [`wait`]: for space, and for a SYNC by the word in its own slot or by CONS, up to a limit;
 //! * [`recover`]: what the driver does about CMDQ_ERR.
 //!
+//! [`ats`] has a device with a translation cache, and a witness of what it does.
+//!
 //! Whatever consumes the queue stands behind [`QueueRegisters`]. [`HeapMemory`] is guest
 //! memory for tests that need none of a VMM's.
 //!
 //! Everything here is the *guest's* side: it may panic on misuse by a test, and nothing of it
 //! is compiled into a VMM unless the feature `testing` is on.
 
+pub mod ats;
 pub mod insert;
 pub mod memory;
 pub mod queue;
@@ -32,6 +35,7 @@ pub mod wait;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use ats::{AtsWitness, StaleUse, WitnessedDevice};
 pub use memory::{HeapMemory, Holed};
 pub use queue::{Completion, GuestQueue, QueueError, QueueSettings};
 pub use recover::Recovered;

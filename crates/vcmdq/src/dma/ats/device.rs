@@ -11,7 +11,7 @@ use dispatch::backend::software::{Denied, Port};
 use dispatch::backend::{AtcTarget, Software};
 use smmu_core::Gpa;
 use smmu_core::access::{Access, Operation};
-use smmu_core::ats::{AtsRefusal, AtsRequest, AtsTranslation, UNIT_SHIFT};
+use smmu_core::ats::{AtsRefusal, AtsRequest, AtsTranslation};
 use smmu_core::fault::Fault;
 use smmu_core::guard::NoSlot;
 use std::sync::Arc;
@@ -279,7 +279,7 @@ impl AtsDevice {
         };
         self.counts.requests += 1;
         let (ticket, faults) = (self.atc.ticket(), &self.seams.faults);
-        let mut answer = [NOTHING];
+        let mut answer = [AtsTranslation::NOTHING];
         let grant = self.port.request(&request, &mut answer, |failed| {
             // An event and no more: the answer is UR whatever the verdict says.
             drop(faults.fault(failed));
@@ -341,15 +341,3 @@ fn refused(denied: Denied, answer: Option<crate::events::Answer>) -> (usize, Res
     let cause = piece::refused(denied, answer).unwrap_or(DmaError::Aborted);
     (0, Err(cause.into()))
 }
-
-const NOTHING: AtsTranslation = AtsTranslation {
-    from: 0,
-    to: 0,
-    shift: UNIT_SHIFT,
-    read: false,
-    write: false,
-    execute: false,
-    privileged: false,
-    global: false,
-    untranslated_only: false,
-};
