@@ -11,7 +11,7 @@ use crate::consumer::Consumer;
 use crate::instance::waiter;
 use crate::ring::Ring;
 use crate::window::{Desk, Effect};
-use dispatch::Invalidation;
+use dispatch::{Invalidation, Traffic};
 use smmu_core::StreamId;
 use smmu_core::command::Cfgi;
 
@@ -101,6 +101,13 @@ impl Consumer {
             Effect::PageResponse(stream, substream, group, response)
                 if streams.is_bound(stream) =>
             {
+                // With SMMUEN=0 the command is ignored (4.5.2).
+                if matches!(self.frame.traffic.now(), Some(Traffic::Disabled(..))) {
+                    return;
+                }
+                if let Some(pages) = &self.frame.pages {
+                    pages.respond(stream, substream, group, response);
+                }
                 host.page_response(stream, substream, group, response);
             }
             _ => ring.counters.unbound.add(1),

@@ -1,7 +1,7 @@
 //! What can go wrong between a VMM and the engine. What a guest does wrong is never here.
 
 use crate::cmdqv::CmdqvStateError;
-use crate::events::SinkRestoreError;
+use crate::events::{EventRestoreError, SinkRestoreError};
 use crate::instance::{InstanceId, Placement};
 use smmu_core::{Gpa, StreamId};
 
@@ -170,6 +170,9 @@ pub enum RestoreError {
     /// The events could not be put back.
     #[error(transparent)]
     Events(#[from] SinkRestoreError),
+    /// The PRI queue could not be put back.
+    #[error("PRI queue: {0}")]
+    Pages(#[source] EventRestoreError),
     /// The CMDQV could not be put back.
     #[error(transparent)]
     Cmdqv(#[from] CmdqvStateError),

@@ -11,6 +11,7 @@ use crate::doorbell::zones::Zones;
 use crate::engine::EngineShared;
 use crate::error::{BindError, InstanceError, RemoveError, RestoreError, RingError};
 use crate::events::EventSink;
+use crate::events::pages::PageRequests;
 use crate::fetch::Entries;
 use crate::instance::{Instance, InstanceId, Placement, calls_in_lane};
 use crate::registers::gate::IrqGate;
@@ -40,6 +41,8 @@ pub(crate) struct FrameShared {
     pub(crate) traffic: FrameTraffic,
     pub(crate) host: Arc<dyn StreamHost>,
     pub(crate) events: EventSink,
+    /// With IDR0.PRI.
+    pub(crate) pages: Option<PageRequests>,
     pub(crate) streams: Snapshot<Streams>,
     pub(crate) vintf: Vintf,
     /// What rings have queued outside of the engine.
@@ -96,6 +99,8 @@ impl Frame {
         let (memory, wires) = (seams.memory.clone(), seams.interrupts);
         let gate = Arc::new(IrqGate::new(wires, settings.device_id, memory.clone()));
         let shared = FrameShared {
+            pages: (settings.caps.idr0.pri())
+                .then(|| PageRequests::new(&settings.caps, memory.clone(), gate.clone())),
             events: EventSink::new(&settings.caps, memory, gate.clone()),
             settings,
             interrupts: gate.clone(),
@@ -323,6 +328,9 @@ impl Frame {
             .events
             .queue()
             .update_memory(control.memory.clone());
+        if let Some(pages) = &self.shared.pages {
+            pages.queue().update_memory(control.memory.clone());
+        }
         self.shared.gate.update_memory(control.memory.clone());
         for instance in &control.instances {
             instance.backend.memory_changed(control.memory.clone());
@@ -348,12 +356,18 @@ impl Frame {
     pub fn pause(&self) {
         self.control().rings.iter().for_each(|ring| ring.pause());
         self.shared.events.queue().pause();
+        if let Some(pages) = &self.shared.pages {
+            pages.queue().pause();
+        }
     }
 
     /// Goes on after [`pause`](Self::pause) or [`restore`](Self::restore). PRODs that came meanwhile
     /// are consumed.
     pub fn resume(&self) {
         self.shared.events.resume();
+        if let Some(pages) = &self.shared.pages {
+            pages.queue().resume();
+        }
         self.control().rings.iter().for_each(|ring| ring.resume());
     }
 
@@ -369,6 +383,7 @@ impl Frame {
             rings: rings.collect(),
             cmdqv: control.cmdqv.as_ref().map(|cmdqv| cmdqv.save()),
             events: self.shared.events.save(),
+            pages: self.shared.pages.as_ref().map(|pages| pages.queue().save()),
         }
     }
 
@@ -391,8 +406,18 @@ impl Frame {
                 .map_err(|what| RestoreError::Malformed { ring: index, what })?;
         }
         cmdqv::validate(control.cmdqv.as_deref(), state.cmdqv.as_ref())?;
+        let pages = match (&self.shared.pages, &state.pages) {
+            (Some(pages), Some(state)) => Some((pages.queue(), state)),
+            (None, None) => None,
+            _ => return Err(RestoreError::Capabilities),
+        };
+        let check = pages.map(|(queue, state)| queue.check(state));
+        check.transpose().map_err(RestoreError::Pages)?;
         // Last of what can refuse: it changes nothing if it does.
         self.shared.events.restore(&state.events)?;
+        if let Some((queue, state)) = pages {
+            queue.restore(state).map_err(RestoreError::Pages)?;
+        }
         for (ring, state) in control.rings.iter().zip(&state.rings) {
             state.put(ring);
         }
@@ -440,6 +465,9 @@ impl Drop for Frame {
         }
         let nothing: Arc<dyn GuestMemory> = Arc::new(NoMemory);
         self.shared.events.queue().update_memory(nothing.clone());
+        if let Some(pages) = &self.shared.pages {
+            pages.queue().update_memory(nothing.clone());
+        }
         self.shared.gate.update_memory(nothing);
     }
 }

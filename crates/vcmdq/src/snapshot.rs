@@ -6,7 +6,7 @@
 
 use crate::cmdqv::CmdqvState;
 use crate::consumer::Consumer;
-use crate::events::EventSinkState;
+use crate::events::{EventQueueState, EventSinkState};
 use crate::fetch::Entries;
 use crate::gerror::CommandError;
 use crate::ring::Ring;
@@ -23,6 +23,9 @@ pub struct FrameState {
     pub rings: Vec<RingState>,
     /// The event queue and the stalled transactions.
     pub events: EventSinkState,
+    /// The PRI queue, if it has one.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub pages: Option<EventQueueState>,
     /// The CMDQV, if it has one.
     pub cmdqv: Option<CmdqvState>,
 }

@@ -89,7 +89,8 @@ fn reserved_bits_are_not_kept() {
         (offset::PRIQ_IRQ_CFG2, 0x8000_003F),
         (offset::STRTAB_BASE_CFG, 0x3_07FF),
         (offset::CMDQ_PROD, 0xF_FFFF),
-        (offset::PRIQ_PROD, 0x800F_FFFF),
+        // Of a queue with one entry, as BASE has it out of reset.
+        (offset::PRIQ_PROD, 0x8000_0001),
         (offset::PRIQ_CONS, 0x800F_FFFF),
         (offset::EVENTQ_CONS, 0x800F_FFFF),
         (offset::GERRORN, 0),

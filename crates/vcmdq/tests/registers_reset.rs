@@ -225,7 +225,6 @@ fn law10_state_that_cannot_be_is_refused() {
     assert_eq!(with(|s| s.cmdq_cons = 1 << 24), malformed("CMDQ_CONS"));
     assert_eq!(with(|s| s.eventq_base = 1 << 56), malformed("EVENTQ_BASE"));
     assert_eq!(with(|s| s.priq_base = 1 << 5), malformed("PRIQ_BASE"));
-    assert_eq!(with(|s| s.priq_cons = 1), malformed("PRIQ_CONS"));
     assert_eq!(
         with(|s| s.cr0 = CMDQEN),
         Err(RegisterRestoreError::Mismatch("CR0.CMDQEN"))

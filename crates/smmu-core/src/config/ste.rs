@@ -31,6 +31,8 @@ pub struct StreamAttributes {
     pub instruction: Option<bool>,
     /// EATS.
     pub ats: Ats,
+    /// PPAR: what the SMMU answers to page requests by itself carries their PASID.
+    pub pasid_in_responses: bool,
     /// MEV: equal events may merge.
     pub merge_events: bool,
     /// S2VMID; zero without stage 2, and in EL2. It tags stage-1 translations too.
@@ -192,6 +194,7 @@ fn attributes(ste: &Ste, el2: bool, caps: &Capabilities) -> Result<StreamAttribu
         privileged: overridden(word.privcfg()),
         instruction: overridden(word.instcfg()),
         ats: ats(ste, caps)?,
+        pasid_in_responses: word.ppar(),
         merge_events: word.mev(),
         // EL2 has no VMIDs.
         vmid: Vmid(if caps.idr0.s2p() && !el2 {

@@ -1,4 +1,4 @@
-//! What control calls do to the event queue: move it, exchange its memory, stop, save and
+//! What control calls do to the event queue, or that of page requests: move it, exchange its memory, stop, save and
 //! restore it.
 //!
 //! A call that rebuilds the queue first sets the word's busy bit, so that nothing can be
@@ -6,10 +6,9 @@
 //! clears the bit. So no thread ever writes by an old shape into a rebuilt queue: it would have to
 //! reserve, and cannot.
 
-use super::queue::{EventQueue, Shape};
+use super::queue::{RecordQueue, Shape};
 use super::word::{REGISTER_FLAG, REGISTER_POINTER, Word};
 use super::written::Written;
-use crate::gerror::gerror_bits::EVENTQ_ABT_ERR;
 use smmu_core::queue_index::{Geometry, MAX_LOG2SIZE, QueueIndex};
 use smmu_core::{Gpa, GuestMemory};
 use std::convert::Infallible;
@@ -57,7 +56,7 @@ pub struct EventQueueState {
 
 impl EventQueueState {
     /// Of a paused queue.
-    pub(super) fn of(queue: &EventQueue) -> Self {
+    pub(super) fn of<const N: usize>(queue: &RecordQueue<N>) -> Self {
         let shape = queue.shape.read();
         Self {
             base: shape.base.0,
@@ -71,13 +70,13 @@ impl EventQueueState {
     }
 
     /// Which field no engine writes, if any.
-    fn validate(&self, cap: u8) -> Result<Geometry, EventRestoreError> {
+    fn validate(&self, cap: u8, words: usize, error: u32) -> Result<Geometry, EventRestoreError> {
         let malformed = |what| Err(EventRestoreError::Malformed(what));
         if self.log2size > cap.min(MAX_LOG2SIZE) {
             return malformed("LOG2SIZE");
         }
         let ring = Geometry::capped(self.log2size, cap);
-        if Shape::align(Gpa(self.base), ring) != Gpa(self.base) {
+        if Shape::align(Gpa(self.base), ring, words) != Gpa(self.base) {
             return malformed("BASE");
         }
         let prod = self.prod & !REGISTER_FLAG;
@@ -87,14 +86,14 @@ impl EventQueueState {
         if self.cons & !(REGISTER_FLAG | REGISTER_POINTER) != 0 {
             return malformed("CONS");
         }
-        if (self.gerror | self.gerrorn) & !EVENTQ_ABT_ERR != 0 {
+        if (self.gerror | self.gerrorn) & !error != 0 {
             return malformed("GERROR");
         }
         Ok(ring)
     }
 }
 
-impl EventQueue {
+impl<const N: usize> RecordQueue<N> {
     fn control(&self) -> MutexGuard<'_, ()> {
         self.control.lock().unwrap_or_else(|dead| dead.into_inner())
     }
@@ -107,7 +106,7 @@ impl EventQueue {
         self.rebuild_disabled(|shape, prod| {
             let keep = |word: Word| word.with_cons(masked(ring, word));
             (
-                Shape::align(base, ring),
+                Shape::align(base, ring, N),
                 ring,
                 ring.pointer(prod),
                 shape.memory.clone(),
@@ -236,11 +235,11 @@ impl EventQueue {
     }
 
     /// Whether a state can be restored now.
-    pub(super) fn check(&self, state: &EventQueueState) -> Result<Geometry, EventRestoreError> {
+    pub(crate) fn check(&self, state: &EventQueueState) -> Result<Geometry, EventRestoreError> {
         if !self.is_paused() {
             return Err(EventRestoreError::Running);
         }
-        state.validate(self.cap)
+        state.validate(self.cap, N, self.kind.error)
     }
 }
 

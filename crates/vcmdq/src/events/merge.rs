@@ -36,7 +36,7 @@ impl EventQueue {
         let Ok(waiting @ 1..) = ring.published(cons, next) else {
             return false;
         };
-        let Ok((_, words)) = shape.slot(ring.advance(cons, waiting - 1)) else {
+        let Ok((_, words)) = shape.slot::<4>(ring.advance(cons, waiting - 1)) else {
             return false;
         };
         let mut pairs = words.into_iter().zip(record.0).zip(COMPARED);

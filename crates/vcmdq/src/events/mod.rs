@@ -11,6 +11,7 @@
 //! | [`sink`] | joins the two: what a fault records and what the device is told |
 //! | [`queue`] | the event queue in guest memory and its registers |
 //! | [`stalls`] | the table of stalled transactions |
+//! | [`pages`] | page requests of devices (PRI), and what the guest answers |
 //! | `registers`, `control` | what a guest does while the queue runs; what needs it to stand still |
 //! | `merge` | equal events of a stream that asks for it become one |
 //! | `word`, `written` | the word that decides; which slots are written |
@@ -34,6 +35,7 @@
 mod control;
 mod merge;
 mod metrics;
+pub mod pages;
 pub mod queue;
 mod registers;
 pub mod sink;
@@ -44,7 +46,7 @@ mod written;
 
 pub use control::{EventQueueState, EventRestoreError, NotDisabled};
 pub use metrics::EventMetrics;
-pub use queue::{EventQueue, Mark, Unwritable};
+pub use queue::{EventQueue, Mark, RecordQueue, Unwritable};
 pub use sink::{Answer, EventSink, EventSinkState, SinkRestoreError};
 pub use stalls::{
     Full, MAX_STALLS, Resumption, StallState, StalledAccess, Stalls, StallsRestoreError,

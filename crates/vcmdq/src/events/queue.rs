@@ -15,6 +15,9 @@
 //!
 //! 5. Behind the same fence it wakes the rings whose SYNC waits for records (`waiters`).
 //!
+//! The PRI queue is the same with records of two words, but that it takes nothing until an overflow has been
+//! acknowledged ([`Kind`]).
+//!
 //! A thread holds the queue's `Shape` from before the reservation until after the interrupt;
 //! control calls exchange it and wait for those who hold the old one.
 
@@ -23,7 +26,9 @@ use super::metrics::{Counters, EventMetrics};
 use super::waiters::Waiters;
 use super::word::Word;
 use super::written::Written;
+use crate::gerror::gerror_bits;
 use crate::seams::{Interrupts, Line};
+use arrayvec::ArrayVec;
 use dispatch::{Barrier, WaiterId, Wake};
 use smmu_core::queue_index::{Geometry, QueueIndex};
 use smmu_core::spec::event::EventRecord;
@@ -31,7 +36,7 @@ use smmu_core::{Gpa, GuestMemory, MemoryError};
 use std::fmt;
 use std::sync::Arc;
 use vcmdq_sync::CachePadded;
-use vcmdq_sync::atomic::{AtomicU64, Ordering};
+use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
 use vcmdq_sync::sync::Mutex;
 use vcmdq_sync::weak::{Site, full_fence, order};
@@ -66,28 +71,71 @@ pub(super) struct Shape {
     pub(super) written: Arc<Written>,
 }
 
+/// The words of a slot.
+pub(super) type Words<'m, const N: usize> = ArrayVec<&'m AtomicU64, N>;
+
 impl Shape {
     /// The base is aligned down to the size of the queue, at least 32 bytes (IHI 0070, 6.3.29).
-    pub(super) fn align(base: Gpa, ring: Geometry) -> Gpa {
-        Gpa(base.0 & !(u64::from(ring.entries()) * EventRecord::BYTES - 1))
+    pub(super) fn align(base: Gpa, ring: Geometry, words: usize) -> Gpa {
+        let bytes = u64::from(ring.entries()) * 8 * words as u64;
+        Gpa(base.0 & !(bytes.max(32) - 1))
     }
 
-    /// The four words of a slot, which may lie in several pieces of memory.
-    pub(super) fn slot(&self, at: QueueIndex) -> Result<(Gpa, [&AtomicU64; 4]), MemoryError> {
-        let first = Gpa(self.base.0 + u64::from(self.ring.slot(at)) * EventRecord::BYTES);
-        if let [a, b, c, d, ..] = self.memory.words(first, 4)? {
-            return Ok((first, [a, b, c, d]));
+    /// The words of a slot, which may lie in several pieces of memory.
+    pub(super) fn slot<const N: usize>(
+        &self,
+        at: QueueIndex,
+    ) -> Result<(Gpa, Words<'_, N>), MemoryError> {
+        let first = Gpa(self.base.0 + u64::from(self.ring.slot(at)) * 8 * N as u64);
+        let run = self.memory.words(first, N)?;
+        if run.len() >= N {
+            return Ok((first, run.iter().take(N).collect()));
         }
-        let word = |n: u64| {
-            let run = self.memory.words(Gpa(first.0 + 8 * n), 1)?;
+        let word = |n: usize| {
+            let run = self.memory.words(Gpa(first.0 + 8 * n as u64), 1)?;
             run.first().ok_or(MemoryError::NotBacked(first))
         };
-        Ok((first, [word(0)?, word(1)?, word(2)?, word(3)?]))
+        Ok((first, (0..N).map(word).collect::<Result<_, _>>()?))
+    }
+}
+
+/// What tells the queues of a frame apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    /// Its bit in GERROR.
+    pub(super) error: u32,
+    line: Line,
+    /// Nothing is written until an overflow has been acknowledged.
+    stops: bool,
+}
+
+impl Kind {
+    pub(super) const EVENTS: Self = Self {
+        error: gerror_bits::EVENTQ_ABT_ERR,
+        line: Line::EventQueue,
+        stops: false,
+    };
+    pub(super) const PAGES: Self = Self {
+        error: gerror_bits::PRIQ_ABT_ERR,
+        line: Line::PriQueue,
+        stops: true,
+    };
+
+    fn refusal(self, word: Word, ring: Geometry) -> Option<Unwritable> {
+        if self.stops {
+            word.refusal_until_acknowledged(ring)
+        } else {
+            word.refusal(ring)
+        }
     }
 }
 
 /// The event queue of a frame. See the [module](self) for how, [`super`] for who may call what.
-pub struct EventQueue {
+pub type EventQueue = RecordQueue<4>;
+
+/// A queue of records of `N` words that many threads write and the guest reads.
+pub struct RecordQueue<const N: usize> {
+    pub(super) kind: Kind,
     pub(super) word: CachePadded<AtomicU64>,
     /// How many records have ever been published, in steps of whole laps after a control call; its
     /// low bits are PROD. It only grows, so a late compare-and-swap never succeeds by accident.
@@ -98,13 +146,16 @@ pub struct EventQueue {
     /// Log2 of the largest queue: IDR1.EVENTQS.
     pub(super) cap: u8,
     waiters: Waiters,
+    /// Interrupt whenever PROD moves; of the PRI queue only.
+    each: AtomicBool,
     interrupts: Arc<dyn Interrupts>,
     pub(super) counters: Counters,
 }
 
-impl fmt::Debug for EventQueue {
+impl<const N: usize> fmt::Debug for RecordQueue<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventQueue")
+        f.debug_struct("RecordQueue")
+            .field("kind", &self.kind)
             .field("word", &self.load())
             .field("prod", &self.prod())
             .field("metrics", &self.metrics())
@@ -112,8 +163,8 @@ impl fmt::Debug for EventQueue {
     }
 }
 
-enum Fate<'m> {
-    Written(QueueIndex, Gpa, [&'m AtomicU64; 4]),
+enum Fate<'m, const N: usize> {
+    Written(QueueIndex, Gpa, Words<'m, N>),
     Refused(Unwritable),
 }
 
@@ -123,6 +174,33 @@ impl EventQueue {
     /// that faults.
     #[must_use]
     pub fn new(cap: u8, memory: Arc<dyn GuestMemory>, interrupts: Arc<dyn Interrupts>) -> Self {
+        Self::of(Kind::EVENTS, cap, memory, interrupts)
+    }
+
+    /// Records an event of a transaction that does not stall. If there is no room the record is
+    /// dropped and OVFLG toggled, unless it is active already; with EVENTQEN=0, or while
+    /// EVENTQ_ABT_ERR is active, it is only dropped. From any thread, never waits.
+    pub fn push(&self, record: &EventRecord) -> Result<(), Unwritable> {
+        self.push_words(&record.0)
+    }
+
+    /// Records the event of a stalled transaction. If that is not possible now the caller keeps
+    /// the record and tries again when the queue has become writable, which a write of CONS, an
+    /// enable, an acknowledgement or a resumption can bring about; OVFLG stays as it is. From any
+    /// thread, never waits.
+    pub fn try_push(&self, record: &EventRecord) -> Result<(), Unwritable> {
+        self.append(&record.0, false)
+    }
+}
+
+impl<const N: usize> RecordQueue<N> {
+    /// A disabled queue of one record at address zero.
+    pub(super) fn of(
+        kind: Kind,
+        cap: u8,
+        memory: Arc<dyn GuestMemory>,
+        interrupts: Arc<dyn Interrupts>,
+    ) -> Self {
         let ring = Geometry::capped(0, cap);
         let shape = Shape {
             memory,
@@ -131,12 +209,14 @@ impl EventQueue {
             written: Arc::new(Written::new(ring, ring.pointer(0))),
         };
         Self {
+            kind,
             word: CachePadded::new(AtomicU64::new(Word::default().0)),
             published: CachePadded::new(AtomicU64::new(0)),
             shape: Snapshot::new(shape),
             control: Mutex::new(()),
             cap,
             waiters: Waiters::default(),
+            each: AtomicBool::new(false),
             interrupts,
             counters: Counters::default(),
         }
@@ -163,33 +243,24 @@ impl EventQueue {
             .map_err(Word)
     }
 
-    /// Records an event of a transaction that does not stall. If there is no room the record is
-    /// dropped and OVFLG toggled, unless it is active already; with EVENTQEN=0, or while
-    /// EVENTQ_ABT_ERR is active, it is only dropped. From any thread, never waits.
-    pub fn push(&self, record: &EventRecord) -> Result<(), Unwritable> {
+    /// Writes a record. If there is no room it is dropped and OVFLG toggled, unless it is active already.
+    pub(super) fn push_words(&self, record: &[u64; N]) -> Result<(), Unwritable> {
         self.append(record, true)
             .inspect_err(|why| self.counters.dropped(*why))
-    }
-
-    /// Records the event of a stalled transaction. If that is not possible now the caller keeps
-    /// the record and tries again when the queue has become writable, which a write of CONS, an
-    /// enable, an acknowledgement or a resumption can bring about; OVFLG stays as it is. From any
-    /// thread, never waits.
-    pub fn try_push(&self, record: &EventRecord) -> Result<(), Unwritable> {
-        self.append(record, false)
     }
 
     /// Whether a record could be written now.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.load().refusal(self.shape.read().ring).is_none()
+        let ring = self.shape.read().ring;
+        self.kind.refusal(self.load(), ring).is_none()
     }
 
-    fn append(&self, record: &EventRecord, droppable: bool) -> Result<(), Unwritable> {
+    fn append(&self, record: &[u64; N], droppable: bool) -> Result<(), Unwritable> {
         let shape = self.shape.read();
         let mut seen = self.load();
         loop {
-            let (next, fate) = decide(&shape, seen, droppable);
+            let (next, fate) = decide(&shape, self.kind, seen, droppable);
             // A decision that changes nothing was right when the word was loaded.
             if next != seen {
                 if let Err(now) = self.swap(seen, next) {
@@ -203,7 +274,7 @@ impl EventQueue {
             return match fate {
                 Fate::Refused(why) => Err(why),
                 Fate::Written(at, first, words) => {
-                    write(&*shape.memory, first, words, record);
+                    write(&*shape.memory, first, &words, record);
                     shape.written.set(at);
                     // Rule 3. Without it two threads may each miss the other's bit, and a record
                     // stays unpublished. Model: `events_every_record_is_published`.
@@ -245,8 +316,9 @@ impl EventQueue {
         // `events_interrupt_is_not_lost`, `law3_sync_waits_for_an_event_behind_a_slower_one`.
         full_fence(Site::EventEdge);
         self.waiters.wake();
-        if ring.pointer(self.load().cons()) == at {
-            self.interrupts.pulse(Line::EventQueue);
+        let first = ring.pointer(self.load().cons()) == at;
+        if first || self.kind.stops && self.each.load(Ordering::Relaxed) {
+            self.interrupts.pulse(self.kind.line);
         }
     }
 
@@ -297,6 +369,22 @@ impl EventQueue {
         Barrier::Done
     }
 
+    /// From now on an interrupt is given whenever PROD moves, or only when the queue was empty. Who makes it
+    /// move may show others' records, so it is all or none.
+    pub(super) fn interrupt_on_each(&self, each: bool) {
+        self.each.store(each, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub(super) fn interrupts_on_each(&self) -> bool {
+        self.each.load(Ordering::Relaxed)
+    }
+
+    /// Shows the map of guest memory that the queue lies in.
+    pub(super) fn with_memory<R>(&self, show: impl FnOnce(&dyn GuestMemory) -> R) -> R {
+        show(&*self.shape.read().memory)
+    }
+
     /// Counters since the queue was made.
     #[must_use]
     pub fn metrics(&self) -> EventMetrics {
@@ -312,8 +400,13 @@ impl EventQueue {
 }
 
 /// What becomes of a record, and the word with it. A function of its arguments and of the map.
-fn decide(shape: &Shape, seen: Word, droppable: bool) -> (Word, Fate<'_>) {
-    if let Some(why) = seen.refusal(shape.ring) {
+fn decide<const N: usize>(
+    shape: &Shape,
+    kind: Kind,
+    seen: Word,
+    droppable: bool,
+) -> (Word, Fate<'_, N>) {
+    if let Some(why) = kind.refusal(seen, shape.ring) {
         let overflow = matches!(why, Unwritable::Full | Unwritable::Paused);
         let next = if droppable && overflow {
             seen.overflowed()
@@ -330,9 +423,14 @@ fn decide(shape: &Shape, seen: Word, droppable: bool) -> (Word, Fate<'_>) {
 }
 
 /// Relaxed: the slot's bit, then PROD, publish the words.
-fn write(memory: &dyn GuestMemory, first: Gpa, words: [&AtomicU64; 4], record: &EventRecord) {
-    for (word, value) in words.into_iter().zip(record.0) {
+fn write<const N: usize>(
+    memory: &dyn GuestMemory,
+    first: Gpa,
+    words: &Words<'_, N>,
+    record: &[u64; N],
+) {
+    for (word, value) in words.iter().zip(record) {
         word.store(value.to_le(), Ordering::Relaxed);
     }
-    memory.mark_dirty(first, EventRecord::BYTES as usize);
+    memory.mark_dirty(first, 8 * N);
 }

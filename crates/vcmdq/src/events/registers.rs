@@ -1,12 +1,11 @@
-//! The registers of the event queue that a guest uses while it runs. None of them waits.
+//! The registers of a queue, here by the names of the event queue's, that a guest uses while it runs. None of them waits.
 
-use super::queue::EventQueue;
+use super::queue::RecordQueue;
 use super::word::{REGISTER_FLAG, Word};
-use crate::gerror::gerror_bits;
 use vcmdq_sync::atomic::Ordering;
 use vcmdq_sync::weak::{Site, full_fence};
 
-impl EventQueue {
+impl<const N: usize> RecordQueue<N> {
     /// EVENTQ_PROD: WR in bits 19:0, OVFLG in bit 31. Acquire: the records before WR are there.
     /// From any thread, never waits.
     #[must_use]
@@ -71,7 +70,7 @@ impl EventQueue {
     #[must_use]
     pub fn gerror(&self) -> u32 {
         if self.load().error() {
-            gerror_bits::EVENTQ_ABT_ERR
+            self.kind.error
         } else {
             0
         }
@@ -81,7 +80,7 @@ impl EventQueue {
     #[must_use]
     pub fn gerrorn(&self) -> u32 {
         if self.load().error_ack() {
-            gerror_bits::EVENTQ_ABT_ERR
+            self.kind.error
         } else {
             0
         }
@@ -90,6 +89,6 @@ impl EventQueue {
     /// The guest has written GERRORN; bits that are not the event queue's are ignored. From any
     /// thread, never waits.
     pub fn acknowledge(&self, gerrorn: u32) {
-        self.change(|word| word.acknowledged(gerrorn & gerror_bits::EVENTQ_ABT_ERR != 0));
+        self.change(|word| word.acknowledged(gerrorn & self.kind.error != 0));
     }
 }

@@ -114,6 +114,12 @@ impl Word {
         }
     }
 
+    /// The same of a queue that takes nothing while an overflow has not been acknowledged.
+    pub(super) fn refusal_until_acknowledged(self, ring: Geometry) -> Option<Unwritable> {
+        let overflowed = || (self.overflow() != self.overflow_ack()).then_some(Unwritable::Full);
+        self.refusal(ring).or_else(overflowed)
+    }
+
     /// One slot more is given out.
     pub(super) fn reserve(self, ring: Geometry) -> Self {
         self.with_reserved(ring.advance(ring.pointer(self.reserved()), 1))

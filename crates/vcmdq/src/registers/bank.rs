@@ -2,8 +2,7 @@
 
 use super::gate::{Route, Routes};
 use smmu_core::spec::register::{
-    Cr0, Cr1, Cr2, Gbpa, IrqCfg0, IrqCfg2, IrqCtrl, OutputCons, OutputProd, QueueBase, StrtabBase,
-    StrtabBaseCfg,
+    Cr0, Cr1, Cr2, Gbpa, IrqCfg0, IrqCfg2, IrqCtrl, QueueBase, StrtabBase, StrtabBaseCfg,
 };
 use vcmdq_sync::snapshot::Leaving;
 
@@ -32,8 +31,6 @@ pub(super) struct Written {
     pub(super) cmdq_base: QueueBase,
     pub(super) eventq_base: QueueBase,
     pub(super) priq_base: QueueBase,
-    pub(super) priq_prod: OutputProd,
-    pub(super) priq_cons: OutputCons,
 }
 
 impl Default for Written {
@@ -53,8 +50,6 @@ impl Default for Written {
             cmdq_base: QueueBase::new(),
             eventq_base: QueueBase::new(),
             priq_base: QueueBase::new(),
-            priq_prod: OutputProd::new(),
-            priq_cons: OutputCons::new(),
         }
     }
 }
@@ -75,6 +70,8 @@ pub(super) struct Bank {
     pub(super) leaving: Vec<Leaving<Routes>>,
     /// The event queue is to be reset as soon as the records under way are written.
     pub(super) eventq_reset: bool,
+    /// The PRI queue likewise.
+    pub(super) priq_reset: bool,
 }
 
 impl Written {

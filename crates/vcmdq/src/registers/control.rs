@@ -28,6 +28,7 @@ impl RegisterFrame {
         if new.smmuen() != old.smmuen() || checks_change {
             self.change_traffic(bank);
         }
+        self.switch_priq(bank);
         match (old.cmdqen(), new.cmdqen()) {
             (false, true) => self.ring.enable(),
             (true, false) => self.ring.disable(),
@@ -43,7 +44,14 @@ impl RegisterFrame {
             .with_smmuen(bank.smmuen_ack)
             .with_atschk(bank.atschk_ack)
             .with_eventqen(self.shared.events.queue().is_enabled())
+            .with_priqen(bank.written.cr0.priqen() || self.priq_works())
             .with_cmdqen(self.ring.is_enabled())
+    }
+
+    /// The PRI queue takes requests, or is just being written.
+    fn priq_works(&self) -> bool {
+        let pages = self.shared.pages.as_ref();
+        pages.is_some_and(|pages| pages.queue().is_enabled())
     }
 
     /// Acknowledges what has come about meanwhile.
@@ -64,6 +72,11 @@ impl RegisterFrame {
         if bank.eventq_reset && self.shared.events.queue().reset().is_ok() {
             bank.eventq_reset = false;
             self.switch_eventq(bank);
+        }
+        let pages = self.shared.pages.as_ref().filter(|_| bank.priq_reset);
+        if pages.is_some_and(|pages| pages.queue().reset().is_ok()) {
+            bank.priq_reset = false;
+            self.switch_priq(bank);
         }
     }
 

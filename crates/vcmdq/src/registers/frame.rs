@@ -144,6 +144,8 @@ impl RegisterFrame {
             offset::CMDQ_CONS => self.ring.cons(),
             offset::EVENTQ_PROD => self.shared.events.queue().prod(),
             offset::EVENTQ_CONS => self.shared.events.queue().cons(),
+            offset::PRIQ_PROD => self.shared.pages.as_ref().map_or(0, |p| p.queue().prod()),
+            offset::PRIQ_CONS => self.shared.pages.as_ref().map_or(0, |p| p.queue().cons()),
             offset::GERROR => self.gerror(),
             offset::GERRORN => self.gerrorn(),
             _ => match identification::read(register, &self.caps) {
@@ -176,8 +178,6 @@ impl RegisterFrame {
             offset::CMDQ_BASE => written.cmdq_base.into_bits(),
             offset::EVENTQ_BASE => written.eventq_base.into_bits(),
             offset::PRIQ_BASE => written.priq_base.into_bits(),
-            offset::PRIQ_PROD => written.priq_prod.into_bits().into(),
-            offset::PRIQ_CONS => written.priq_cons.into_bits().into(),
             _ => Self::read_irq_cfg(&bank, register),
         }
     }
@@ -186,6 +186,7 @@ impl RegisterFrame {
         match access.register {
             offset::CMDQ_PROD => self.write_cmdq_prod(value as u32),
             offset::EVENTQ_CONS => self.write_eventq_cons(value as u32),
+            offset::PRIQ_CONS => return self.write_priq_cons(value as u32),
             offset::GERRORN => self.acknowledge(value as u32),
             _ => return self.write_bank(access, value),
         }
@@ -208,9 +209,7 @@ impl RegisterFrame {
             offset::CMDQ_CONS => self.write_cmdq_cons(bank, value as u32),
             offset::EVENTQ_BASE => self.write_eventq_base(bank, access, value),
             offset::EVENTQ_PROD => self.write_eventq_prod(bank, value as u32),
-            offset::PRIQ_BASE | offset::PRIQ_PROD | offset::PRIQ_CONS if self.caps.idr0.pri() => {
-                self.write_priq(bank, access, value)
-            }
+            offset::PRIQ_BASE | offset::PRIQ_PROD => self.write_priq(bank, access, value),
             _ => self.write_irq_cfg(bank, access, value),
         }
     }

@@ -92,6 +92,9 @@ impl RegisterFrame {
     }
 
     pub(super) fn change_routes(&self, bank: &mut Bank) {
+        if let Some(pages) = &self.shared.pages {
+            pages.interrupt_on_last(bank.written.priq_irq.attributes.lo());
+        }
         let old = self.shared.gate.set(bank.written.routes());
         // Only those that are just being used are kept: one for each thread that is.
         if !old.is_gone() {
@@ -147,19 +150,28 @@ impl RegisterFrame {
     /// GERROR: each bit has one home. Takes no lock.
     pub(super) fn gerror(&self) -> u32 {
         let events = self.shared.events.queue().gerror();
-        self.ring.gerror() | events | self.shared.gate.latch.gerror()
+        let pages = self.shared.pages.as_ref().map_or(0, |p| p.queue().gerror());
+        self.ring.gerror() | events | pages | self.shared.gate.latch.gerror()
     }
 
     /// GERRORN likewise.
     pub(super) fn gerrorn(&self) -> u32 {
         let events = self.shared.events.queue().gerrorn();
-        self.ring.gerrorn() | events | self.shared.gate.latch.gerrorn()
+        let pages = self
+            .shared
+            .pages
+            .as_ref()
+            .map_or(0, |p| p.queue().gerrorn());
+        self.ring.gerrorn() | events | pages | self.shared.gate.latch.gerrorn()
     }
 
     /// The guest writes GERRORN. Takes no lock.
     pub(super) fn acknowledge(&self, value: u32) {
         self.shared.gate.latch.acknowledge(value);
         self.shared.events.acknowledge(value);
+        if let Some(pages) = &self.shared.pages {
+            pages.queue().acknowledge(value);
+        }
         self.ring.acknowledge(value);
     }
 }

@@ -10,7 +10,7 @@ use super::frame::RegisterFrame;
 use super::metrics::Ignored;
 use crate::settings::RingSettings;
 use smmu_core::Gpa;
-use smmu_core::spec::register::{OutputCons, OutputProd, QueueBase, offset};
+use smmu_core::spec::register::{QueueBase, offset};
 
 /// WR and RD, with their wrap bits.
 pub(super) const POINTER: u32 = 0xF_FFFF;
@@ -102,24 +102,45 @@ impl RegisterFrame {
         }
     }
 
-    /// The PRI queue is the VMM's own so far: its registers hold what is written.
+    /// Enables or disables the PRI queue: it takes requests while PRIQEN and SMMUEN are 1.
+    pub(super) fn switch_priq(&self, bank: &Bank) {
+        let Some(pages) = &self.shared.pages else {
+            return;
+        };
+        let cr0 = bank.written.cr0;
+        if !(cr0.priqen() && cr0.smmuen()) {
+            pages.queue().disable();
+        } else if !bank.priq_reset {
+            pages.queue().enable();
+        }
+    }
+
+    /// Takes no lock; while the queue is enabled, too.
+    pub(super) fn write_priq_cons(&self, value: u32) -> Result<(), Ignored> {
+        let pages = self.shared.pages.as_ref().ok_or(Ignored::Nowhere)?;
+        pages.queue().write_cons(value & (POINTER | FLAG));
+        Ok(())
+    }
+
+    /// PRIQ_BASE and PRIQ_PROD. What counts is PRIQEN itself, whether the queue works or not.
     pub(super) fn write_priq(
         &self,
         bank: &mut Bank,
         access: Access,
         value: u64,
     ) -> Result<(), Ignored> {
-        let written = &mut bank.written;
-        if access.register == offset::PRIQ_CONS {
-            written.priq_cons = OutputCons::from_bits(value as u32 & (POINTER | FLAG));
-            return Ok(());
-        }
-        unless(written.cr0.priqen())?;
+        let pages = self.shared.pages.as_ref().ok_or(Ignored::Nowhere)?;
+        unless(bank.written.cr0.priqen() || bank.priq_reset)?;
         if access.register == offset::PRIQ_PROD {
-            written.priq_prod = OutputProd::from_bits(value as u32 & (POINTER | FLAG));
-        } else {
-            written.priq_base = base(written.priq_base, access, value);
+            let written = pages.queue().write_prod(value as u32);
+            return written.map_err(|_| Ignored::Guarded);
         }
+        let new = base(bank.written.priq_base, access, value);
+        let queue = pages.queue();
+        queue
+            .configure(Gpa(new.addr_bits() << 5), new.log2size())
+            .map_err(|_| Ignored::Guarded)?;
+        bank.written.priq_base = new;
         Ok(())
     }
 }

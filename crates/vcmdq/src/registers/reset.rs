@@ -22,6 +22,8 @@ impl RegisterFrame {
         bank.written = Written::default();
         bank.gbpa_update = false;
         bank.eventq_reset = true;
+        bank.priq_reset = self.shared.pages.is_some();
+        self.switch_priq(bank);
         self.change_traffic(bank);
         self.change_routes(bank);
         self.shared.gate.latch.restore(0, 0);
@@ -38,6 +40,6 @@ impl RegisterFrame {
     }
 
     fn queues_are_settled(&self, bank: &Bank) -> bool {
-        !bank.eventq_reset && self.cr0ack(bank) == bank.written.cr0
+        !(bank.eventq_reset || bank.priq_reset) && self.cr0ack(bank) == bank.written.cr0
     }
 }

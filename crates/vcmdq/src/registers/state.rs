@@ -8,14 +8,13 @@ use super::bank::{Bank, IrqCfg, Written};
 use super::control::{held_cr1, held_cr2};
 use super::frame::RegisterFrame;
 use super::interrupts::{Source, held_irq_ctrl};
-use super::queues::{FLAG, POINTER, held_base};
+use super::queues::{POINTER, held_base};
 use super::tables::{held_gbpa, held_strtab_base, held_strtab_base_cfg};
 use crate::gerror::gerror_bits;
 use crate::settings::RingSettings;
 use smmu_core::Gpa;
 use smmu_core::spec::register::{
-    Cr0, Cr1, Cr2, Gbpa, IrqCfg0, IrqCfg2, IrqCtrl, OutputCons, OutputProd, QueueBase, StrtabBase,
-    StrtabBaseCfg,
+    Cr0, Cr1, Cr2, Gbpa, IrqCfg0, IrqCfg2, IrqCtrl, QueueBase, StrtabBase, StrtabBaseCfg,
 };
 
 /// The registers that hold what the guest has written. With the feature `serde`, in any of its
@@ -38,8 +37,6 @@ pub struct RegisterState {
     pub cmdq_cons: u32,
     pub eventq_base: u64,
     pub priq_base: u64,
-    pub priq_prod: u32,
-    pub priq_cons: u32,
     /// GERROR, the bits of messages that went nowhere.
     pub gerror: u32,
     /// GERRORN likewise.
@@ -88,8 +85,6 @@ impl RegisterState {
             cmdq_cons: 0,
             eventq_base: written.eventq_base.into_bits(),
             priq_base: written.priq_base.into_bits(),
-            priq_prod: written.priq_prod.into_bits(),
-            priq_cons: written.priq_cons.into_bits(),
             gerror: 0,
             gerrorn: 0,
         }
@@ -116,8 +111,6 @@ impl RegisterState {
             cmdq_base: QueueBase::from_bits(self.cmdq_base),
             eventq_base: QueueBase::from_bits(self.eventq_base),
             priq_base: QueueBase::from_bits(self.priq_base),
-            priq_prod: OutputProd::from_bits(self.priq_prod),
-            priq_cons: OutputCons::from_bits(self.priq_cons),
         }
     }
 }
@@ -165,6 +158,7 @@ impl RegisterFrame {
         if !cfg!(break_law10c) {
             self.change_traffic(bank);
         }
+        self.switch_priq(bank);
         Ok(())
     }
 
@@ -191,8 +185,6 @@ impl RegisterFrame {
             (state.cmdq_cons & !POINTER == 0, "CMDQ_CONS"),
             (held.eventq_base == written.eventq_base, "EVENTQ_BASE"),
             (held.priq_base == written.priq_base, "PRIQ_BASE"),
-            (held.priq_prod == written.priq_prod, "PRIQ_PROD"),
-            (held.priq_cons == written.priq_cons, "PRIQ_CONS"),
             ((state.gerror | state.gerrorn) & !MESSAGES == 0, "GERROR"),
         ];
         let wrong = registers.into_iter().find(|(held, _)| !held);
@@ -216,8 +208,6 @@ impl RegisterFrame {
         };
         if idr0.pri() {
             held.priq_base = held_base(new.priq_base.into_bits());
-            held.priq_prod = OutputProd::from_bits(new.priq_prod.into_bits() & (POINTER | FLAG));
-            held.priq_cons = OutputCons::from_bits(new.priq_cons.into_bits() & (POINTER | FLAG));
         }
         held
     }
@@ -236,6 +226,11 @@ impl RegisterFrame {
         }
         if written.cr0.eventqen() != self.shared.events.queue().is_enabled() {
             return Err(RegisterRestoreError::Mismatch("CR0.EVENTQEN"));
+        }
+        let works = written.cr0.priqen() && written.cr0.smmuen();
+        let pages = self.shared.pages.as_ref();
+        if pages.is_some_and(|pages| pages.queue().is_enabled() != works) {
+            return Err(RegisterRestoreError::Mismatch("CR0.PRIQEN"));
         }
         Ok(())
     }
