@@ -15,6 +15,7 @@
 //! | `exact.rs` | by hand: what a command takes, and what it leaves |
 //! | `stages.rs` | by hand: the same with a stage 2 of the guest's |
 //! | `el2.rs` | by hand: contexts of EL2 |
+//! | `updates.rs` | access flags and dirty state: random runs, and by hand |
 //! | `under_way.rs` | by hand: commands in the middle of an access |
 //! | `peers.rs` | by hand: bugs that other emulations had |
 
@@ -30,4 +31,5 @@ mod rig;
 mod second;
 mod stages;
 mod under_way;
+mod updates;
 mod world;

@@ -4,6 +4,7 @@ use crate::naive::second::Page;
 use smmu_core::Gpa;
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -15,6 +16,8 @@ pub(crate) struct Memory {
     /// Reads until something happens; zero is never.
     reads_left: AtomicUsize,
     happening: Mutex<Option<Happening>>,
+    /// Descriptors may be updated; those that have been.
+    updates: Mutex<Option<Vec<u64>>>,
 }
 
 impl Memory {
@@ -23,7 +26,22 @@ impl Memory {
             words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
             reads_left: AtomicUsize::new(0),
             happening: Mutex::new(None),
+            updates: Mutex::new(None),
         }
+    }
+
+    /// From now on descriptors may be updated.
+    pub(crate) fn expect_updates(&self) {
+        *self.updates.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// The descriptors that have been updated since the last call, as they are now.
+    pub(crate) fn take_updated(&self) -> BTreeMap<u64, u64> {
+        let mut updates = self.updates.lock().unwrap();
+        let written = updates.iter_mut().flat_map(std::mem::take);
+        written
+            .map(|at| (at, self.get(at).expect("in memory")))
+            .collect()
     }
 
     pub(crate) fn get(&self, at: u64) -> Option<u64> {
@@ -86,8 +104,11 @@ impl GuestMemory for Memory {
         panic!("translation writes nothing, not at {at}");
     }
 
-    fn mark_dirty(&self, at: Gpa, _len: usize) {
-        panic!("translation writes nothing, not at {at}");
+    fn mark_dirty(&self, at: Gpa, len: usize) {
+        assert_eq!(len, 8, "translation writes descriptors");
+        let mut updates = self.updates.lock().unwrap();
+        let expected = updates.as_mut();
+        expected.expect("no context has any updated").push(at.0);
     }
 }
 
@@ -157,6 +178,8 @@ pub(crate) struct View<'a> {
     choices: RefCell<Choices>,
     /// Pages of stage 2 that the tables have.
     found: RefCell<Vec<Kept>>,
+    /// What the walker has written.
+    updates: RefCell<Reading>,
 }
 
 /// Where configuration lies: below an end, and some words above, by which stage 2 finds it.
@@ -181,6 +204,7 @@ impl<'a> View<'a> {
             kept: &[],
             choices: RefCell::default(),
             found: RefCell::default(),
+            updates: RefCell::default(),
         }
     }
 
@@ -192,6 +216,10 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn get(&self, at: u64) -> Option<u64> {
+        let updates = self.updates.borrow();
+        if let Some(&(_, value)) = updates.iter().rev().find(|&&(there, _)| there == at) {
+            return Some(value);
+        }
         let Configuration { end, words } = self.configuration;
         if at >= *end && words.binary_search(&at).is_err() {
             self.tables.borrow_mut().push(at);
@@ -205,9 +233,14 @@ impl<'a> View<'a> {
         Some(value)
     }
 
-    /// The naive walker updates a descriptor.
+    /// The naive walker updates a descriptor: not in memory, which the core does.
     pub(crate) fn update(&self, at: u64, value: u64) {
-        panic!("no context here has {at:#x} updated to {value:#x}");
+        self.updates.borrow_mut().push((at, value));
+    }
+
+    /// What it has updated, in its order.
+    pub(crate) fn updates(self) -> Reading {
+        self.updates.into_inner()
     }
 
     /// What is used of an intermediate address instead of what its tables have.

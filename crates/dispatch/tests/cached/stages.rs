@@ -15,11 +15,11 @@ use smmu_core::translate::{Failed, Setup};
 use smmu_core::{Gpa, StreamId, SubstreamId};
 use std::sync::Arc;
 
-const CDS: u64 = 0x1000;
+pub(crate) const CDS: u64 = 0x1000;
 /// Stage 1: levels 1 to 3, of 4 KiB.
-const TABLES: u64 = 0x1_0000;
+pub(crate) const TABLES: u64 = 0x1_0000;
 /// Stage 2: level 1, level 2, level 3 of the first 2 MiB, level 3 of [`PIECES`].
-const SECOND: u64 = 0x2_0000;
+pub(crate) const SECOND: u64 = 0x2_0000;
 /// AF, SH, AP=01, nG, page.
 const OWN: u64 = 0xf43;
 const GLOBAL: u64 = 0x743;
@@ -27,42 +27,43 @@ const GLOBAL: u64 = 0x743;
 const RIGHTS: u64 = 0x4ff;
 
 /// Intermediate addresses: pages, a block of stage 2, and 2 MiB of which stage 2 maps pages.
-const PAGE: u64 = 0x10_0000;
-const NEIGHBOUR: u64 = 0x10_1000;
-const OF_GLOBAL: u64 = 0x10_2000;
-const BLOCK: u64 = 0x40_0000;
-const PIECES: u64 = 0x60_0000;
+pub(crate) const PAGE: u64 = 0x10_0000;
+pub(crate) const NEIGHBOUR: u64 = 0x10_1000;
+pub(crate) const OF_GLOBAL: u64 = 0x10_2000;
+pub(crate) const BLOCK: u64 = 0x40_0000;
+pub(crate) const PIECES: u64 = 0x60_0000;
 /// And what stage 1 makes them of.
-const VA: u64 = 0x20_3000;
-const VA_NEIGHBOUR: u64 = 0x20_4000;
-const VA_GLOBAL: u64 = 0x20_5000;
-const VA_IN_BLOCK: u64 = 0x20_8000;
-const VA_PIECES: u64 = 0x40_0000;
+pub(crate) const VA: u64 = 0x20_3000;
+pub(crate) const VA_NEIGHBOUR: u64 = 0x20_4000;
+pub(crate) const VA_GLOBAL: u64 = 0x20_5000;
+pub(crate) const VA_IN_BLOCK: u64 = 0x20_8000;
+pub(crate) const VA_PIECES: u64 = 0x40_0000;
 
 /// Stream, SubstreamID.
-type Who = (u32, Option<u32>);
+pub(crate) type Who = (u32, Option<u32>);
 
-const ALONE: Who = (1, None);
-const ONE: Who = (2, Some(1));
+pub(crate) const ALONE: Who = (1, None);
+pub(crate) const ONE: Who = (2, Some(1));
 const TWO: Who = (2, Some(2));
 const OTHER_ALONE: Who = (3, None);
 const OTHER: Who = (4, Some(1));
-const FIRST_ONLY: Who = (5, Some(1));
+pub(crate) const FIRST_ONLY: Who = (5, Some(1));
 
 const VMID: u64 = 9;
 const OTHER_VMID: u64 = 5;
 
-struct Stages {
-    memory: Arc<Memory>,
-    core: Arc<Software>,
-    caps: Capabilities,
+pub(crate) struct Stages {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) core: Arc<Software>,
+    pub(crate) caps: Capabilities,
 }
 
 impl Stages {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let memory = Arc::new(Memory::new(0x4_0000));
         let mut caps = Capabilities::default();
         caps.idr0.set_s2p(true);
+        caps.idr0.set_httu(2);
         let setup = Setup {
             streams: StreamTable {
                 base: Gpa(0),
@@ -147,11 +148,16 @@ impl Stages {
         self.memory.set(TABLES + 0x1010, block | OWN & !2);
     }
 
-    fn execute(&self, commands: &[[u64; 2]]) {
+    pub(crate) fn execute(&self, commands: &[[u64; 2]]) {
         execute(&self.core, &self.caps, commands, false);
     }
 
-    fn access(&self, who: Who, address: u64, operation: Operation) -> Result<u64, Denied> {
+    pub(crate) fn access(
+        &self,
+        who: Who,
+        address: u64,
+        operation: Operation,
+    ) -> Result<u64, Denied> {
         let mut port = self.core.port(StreamId(who.0)).expect("a guard");
         let access = Access {
             address,
