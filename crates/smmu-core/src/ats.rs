@@ -209,6 +209,7 @@ fn is_only_denied(fault: &Fault) -> bool {
             | Fault::InputSize
             | Fault::AccessFlag(_)
             | Fault::Permission(_)
+            | Fault::TableUpdate(_)
     )
 }
 
@@ -262,7 +263,7 @@ impl Setup {
                     return Ok(request.granted(attributes, (to, leaf.shift), rights, leaf.global));
                 }
                 // Another right may be there.
-                Err(Fault::Permission(_)) => {}
+                Err(Fault::Permission(_) | Fault::TableUpdate(_)) => {}
                 Err(fault) if is_only_denied(&fault) => break,
                 Err(fault) => return Err(AtsRefusal::Abort(fault)),
             }

@@ -5,6 +5,7 @@ use crate::naive::Ram;
 use crate::nested::{DW2_STE, THIRD, nested};
 use smmu_core::access::Operation::{self, Execute, Read, Write};
 use smmu_core::access::{Access, Transaction};
+use smmu_core::ats::AtsRequest;
 use smmu_core::fault::{Fault, Place};
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
 use smmu_core::spec::event::{Class, EventId};
@@ -248,6 +249,37 @@ fn an_update_of_stage_1_is_a_write_to_stage_2() {
                 assert!(!failed.verdict.record);
             }
         }
+    }
+}
+
+/// F_PERMISSION leaves an ATS answer a success without the right that was asked for, also where stage 2
+/// forbids the update that the right would have taken.
+#[test]
+fn ats_is_answered_by_what_remains_if_stage_2_forbids_an_update() {
+    const EATS: u64 = 1 << 28;
+    let rows = [
+        (HA, LEAF & !AF, [false; 2]),
+        (HA | HD, CLEAN, [true, false]),
+    ];
+    for (cd, leaf, rights) in rows {
+        let mut bench = both(cd, S2HA);
+        bench.setup.caps.idr0.set_ats(true);
+        bench.ram.set(STE + 8, EATS);
+        let good = bench.ram.get(OF_TABLE).expect("a descriptor");
+        bench.ram.set(OF_TABLE, good & !S2_WRITABLE);
+        bench.ram.set(Bench::LEAF_AT, leaf);
+        let request = AtsRequest {
+            stream: StreamId(STREAM),
+            substream: None,
+            address: PAGE,
+            no_write: false,
+            execute: false,
+            privileged: false,
+        };
+        let answer = bench.setup.answer_ats(&bench.ram, &request, false);
+        let answer = answer.map(|found| [found.read, found.write]);
+        assert_eq!(answer, Ok(rights), "{leaf:#x}");
+        assert_eq!(bench.ram.take_written(), []);
     }
 }
 
