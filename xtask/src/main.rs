@@ -73,6 +73,12 @@ enum Task {
         #[arg(long, value_name = "FILE", conflicts_with = "seconds")]
         input: Option<PathBuf>,
     },
+    /// Compare the engine with QEMU's SMMU: `vcmdq-differential` with these arguments
+    Differential {
+        /// Such as `--cases 100000` or `--seed 7`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run the cached core against the naive SMMU for long, optimised
     Soak {
         /// Random accesses, changes and windows of commands
@@ -125,6 +131,12 @@ fn perform(task: Task) -> Result<bool> {
         Task::Boot { arguments } => {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let mut command = steps::boot_tool(&Workspace::find()?, &arguments);
+            command::show(&command);
+            Ok(command.status()?.success())
+        }
+        Task::Differential { arguments } => {
+            let mut command = steps::differential_tool(&Workspace::find()?);
+            command.args(arguments);
             command::show(&command);
             Ok(command.status()?.success())
         }

@@ -37,9 +37,10 @@ impl<'a> Packages<'a> {
         let libraries = find(&root.join("usr/lib"), 2, |name| name == "libc.so.6");
         let libraries = libraries.context("QEMU came without a C library")?;
         let text = |path: &Path| path.display().to_string();
+        let libraries = libraries.parent().unwrap_or(&root);
         let before = [
             "--library-path".to_owned(),
-            text(libraries.parent().unwrap_or(&root)),
+            text(libraries),
             text(&root.join("usr/bin/qemu-system-aarch64")),
             "-L".to_owned(),
             text(&root.join("usr/share/qemu")),
@@ -47,6 +48,7 @@ impl<'a> Packages<'a> {
         let qemu = Qemu {
             program: loader.context("QEMU came without a loader")?,
             before: before.into(),
+            modules: Some(libraries.join("qemu")),
         };
         let version = qemu.version().context("the unpacked QEMU does not run")?;
         anyhow::ensure!(qemu.serves(), "the newest is {}.{}", version.0, version.1);

@@ -36,6 +36,8 @@ impl std::error::Error for Missing {}
 pub struct Qemu {
     program: PathBuf,
     before: Vec<String>,
+    /// Where its loadable modules lie, if not where it was built to look for them.
+    modules: Option<PathBuf>,
 }
 
 impl Qemu {
@@ -43,6 +45,7 @@ impl Qemu {
         Self {
             program: program.into(),
             before: Vec::new(),
+            modules: None,
         }
     }
 
@@ -51,11 +54,15 @@ impl Qemu {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.before).stdin(Stdio::null());
+        if let Some(modules) = &self.modules {
+            command.env("QEMU_MODULE_DIR", modules);
+        }
         command
     }
 
     /// Its version, if it runs at all.
-    fn version(&self) -> Option<(u32, u32)> {
+    #[must_use]
+    pub fn version(&self) -> Option<(u32, u32)> {
         let output = self.command().arg("--version").output().ok()?;
         version_in(&String::from_utf8_lossy(&output.stdout))
     }
@@ -101,10 +108,7 @@ impl Parts {
         own_kernel: bool,
         tell: &dyn Fn(&str),
     ) -> Result<Self, Missing> {
-        let qemu = match named("VCMDQ_QEMU")? {
-            Some(path) => Some(Qemu::installed(path)),
-            None => Some(Qemu::installed("qemu-system-aarch64")).filter(Qemu::serves),
-        };
+        let qemu = installed_qemu()?;
         let (kernel, modules) = match own_kernel {
             true => {
                 let kernel = named("VCMDQ_CMDQV_KERNEL")?;
@@ -134,6 +138,29 @@ impl Parts {
             },
         })
     }
+}
+
+/// QEMU alone, found or fetched as [`Parts::obtain`] does.
+///
+/// # Errors
+///
+/// It is not to be had.
+pub fn qemu(directory: &Path, tell: &dyn Fn(&str)) -> Result<Qemu, Missing> {
+    match installed_qemu()? {
+        Some(qemu) => Ok(qemu),
+        None => {
+            let packages = debian::Packages::new(directory, tell);
+            packages.qemu().map_err(|e| missing_qemu(&e))
+        }
+    }
+}
+
+/// The one that is named, or the system's own if it serves.
+fn installed_qemu() -> Result<Option<Qemu>, Missing> {
+    Ok(match named("VCMDQ_QEMU")? {
+        Some(path) => Some(Qemu::installed(path)),
+        None => Some(Qemu::installed("qemu-system-aarch64")).filter(Qemu::serves),
+    })
 }
 
 /// Linux's `dma_map_benchmark`.

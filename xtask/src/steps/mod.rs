@@ -3,6 +3,7 @@
 mod boot;
 mod clippy;
 mod deny;
+mod differential;
 mod docs;
 mod fmt;
 mod fuzz;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 pub(crate) use self::boot::tool as boot_tool;
+pub(crate) use self::differential::tool as differential_tool;
 pub(crate) use self::loom::LOOM_FLAGS;
 pub(crate) use self::no_std::host as host_triple;
 use crate::faults;
@@ -90,6 +92,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "deny",
         about: "licences, bans and sources of dependencies",
         run: deny::run,
+    },
+    Step {
+        name: "differential",
+        about: "the engine and QEMU's SMMU say the same",
+        run: differential::run,
     },
     Step {
         name: "boot",

@@ -102,5 +102,6 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Packages outside of `crates/` that others there may use: what several measurements share.
-pub(super) const LENT: &[&str] = &["vcmdq-benches"];
+/// Packages outside of `crates/` that others there may use: what several measurements share, and the
+/// harness that has QEMU.
+pub(super) const LENT: &[&str] = &["vcmdq-benches", "vcmdq-e2e"];

@@ -1,0 +1,95 @@
+//! `vcmdq-differential`: see the library.
+
+use anyhow::Result;
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+use vcmdq_differential::machine::DEVICES;
+use vcmdq_differential::run::{Plan, run};
+use vcmdq_e2e::boot::SKIPPED;
+use vcmdq_e2e::parts::{self, Missing, Qemu};
+
+/// Random accesses through the engine and through QEMU's SMMUv3.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Accesses
+    #[arg(long, default_value_t = 100_000)]
+    cases: u64,
+    /// What chooses them
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only this world, as a difference names it
+    #[arg(long)]
+    world: Option<u64>,
+    /// Stop after so many unknown differences
+    #[arg(long, default_value_t = 10)]
+    most: u64,
+    /// Tell the engine of a smaller OAS than QEMU has: differences must be found
+    #[arg(long)]
+    misled: bool,
+    /// Where QEMU is unpacked if the system has none
+    #[arg(long, default_value = "target/e2e")]
+    directory: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match perform(&Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(arguments: &Arguments) -> Result<ExitCode> {
+    let found = parts::qemu(&arguments.directory, &|what| eprintln!("{what}"));
+    let qemu = match found.and_then(|qemu| has_devices(&qemu).map(|()| qemu)) {
+        Ok(qemu) => qemu,
+        Err(missing) => {
+            println!("differential: skipped: {missing}");
+            return Ok(ExitCode::from(SKIPPED));
+        }
+    };
+    let plan = Plan {
+        cases: arguments.cases,
+        seed: arguments.seed,
+        only: arguments.world,
+        most: arguments.most,
+        misled: arguments.misled,
+    };
+    let start = Instant::now();
+    let report = run(&qemu, &plan, &|_| {})?;
+    let seconds = start.elapsed().as_secs_f64();
+    print!("{report}");
+    println!(
+        "seed {}, {seconds:.1} s, {:.0} accesses/s",
+        plan.seed,
+        report.cases as f64 / seconds
+    );
+    Ok(if report.unknown == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// QEMU lists both devices that do DMA.
+fn has_devices(qemu: &Qemu) -> Result<(), Missing> {
+    let listed = qemu
+        .command()
+        .args(["-machine", "none", "-device", "help"])
+        .output();
+    let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let listed = listed.unwrap_or_default();
+    match DEVICES
+        .iter()
+        .find(|device| !listed.contains(&format!("\"{device}\"")))
+    {
+        None => Ok(()),
+        Some(device) => Err(Missing(format!(
+            "this QEMU has no {device}: name one of version 10.2 or newer in VCMDQ_QEMU"
+        ))),
+    }
+}

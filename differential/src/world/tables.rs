@@ -1,0 +1,160 @@
+//! Page tables that are written entry by entry.
+
+use crate::layout::TABLES;
+use smmu_core::range::Granule;
+use std::collections::BTreeMap;
+
+/// What the guest has written, by address: 64-bit words.
+pub type Words = BTreeMap<u64, u64>;
+
+/// Memory for tables, and what is in it.
+#[derive(Clone, Debug)]
+pub(super) struct Arena {
+    next: u64,
+    /// Every word that is not zero.
+    pub words: Words,
+    /// Tables: where, how long.
+    pub tables: Vec<(u64, u64)>,
+    /// Descriptors: where, at which level, whether the last one.
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// A descriptor that has been written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptor {
+    /// Where.
+    pub at: u64,
+    /// Whether it is a page or a block.
+    pub leaf: bool,
+}
+
+impl Default for Arena {
+    fn default() -> Self {
+        Self {
+            next: TABLES,
+            words: Words::new(),
+            tables: Vec::new(),
+            descriptors: Vec::new(),
+        }
+    }
+}
+
+impl Arena {
+    /// Room for so many bytes, a power of two, aligned to themselves.
+    pub(super) fn take(&mut self, bytes: u64) -> u64 {
+        let at = self.next.next_multiple_of(bytes);
+        self.next = at + bytes;
+        at
+    }
+
+    /// Writes several words.
+    pub(super) fn write(&mut self, at: u64, words: &[u64]) {
+        for (n, &word) in (0..).zip(words) {
+            self.words.insert(at + 8 * n, word);
+        }
+    }
+
+    fn word(&self, at: u64) -> u64 {
+        self.words.get(&at).copied().unwrap_or(0)
+    }
+}
+
+/// The tables of one stage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tree {
+    /// The granule.
+    pub granule: Granule,
+    /// Where walks start.
+    pub start_level: u8,
+    /// Input addresses have so many bits.
+    pub input_bits: u32,
+    /// The table of the start level, as memory.
+    pub root: u64,
+    /// What a descriptor adds to the address of a table: not zero where stage 2 lies below.
+    pub shift: u64,
+}
+
+/// A page or block to be mapped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mapping {
+    /// An address in it.
+    pub input: u64,
+    /// The level of its descriptor.
+    pub level: u8,
+    /// Where it leads.
+    pub output: u64,
+    /// The other bits of its descriptor, without \[1:0\].
+    pub attributes: u64,
+}
+
+const ADDRESS: u64 = 0x0000_FFFF_FFFF_F000;
+
+impl Tree {
+    /// With an empty table for the start.
+    pub(super) fn new(
+        arena: &mut Arena,
+        granule: Granule,
+        start_level: u8,
+        input_bits: u32,
+        shift: u64,
+    ) -> Self {
+        let entry = granule.leaf_shift(start_level);
+        let bytes = (8u64 << input_bits.saturating_sub(entry)).max(64);
+        let root = arena.take(bytes);
+        arena.tables.push((root, bytes));
+        Self {
+            granule,
+            start_level,
+            input_bits,
+            root,
+            shift,
+        }
+    }
+
+    /// The table of the start level as a register or a structure names it.
+    #[must_use]
+    pub(super) fn named_root(&self) -> u64 {
+        self.root.wrapping_add(self.shift) & ADDRESS
+    }
+
+    /// Maps, with new tables where needed; `table_attributes` are asked for each of them. Nothing is
+    /// changed below a block that is there.
+    pub(super) fn map(
+        &self,
+        arena: &mut Arena,
+        mapping: &Mapping,
+        mut table_attributes: impl FnMut() -> u64,
+    ) {
+        let input = mapping.input & ((1 << self.input_bits) - 1);
+        let stride = self.granule.shift() - 3;
+        let mut table = self.root;
+        for level in self.start_level..=mapping.level {
+            let shift = self.granule.leaf_shift(level);
+            let mut index = input >> shift;
+            if level != self.start_level {
+                index &= (1 << stride) - 1;
+            }
+            let at = table + 8 * index;
+            if level == mapping.level {
+                let kind = if level == 3 { 3 } else { 1 };
+                let output = mapping.output & ADDRESS & !((1 << shift) - 1);
+                arena.words.insert(at, output | mapping.attributes | kind);
+                arena.descriptors.push(Descriptor { at, leaf: true });
+                return;
+            }
+            let found = arena.word(at);
+            match found & 3 {
+                3 => table = (found & ADDRESS).wrapping_sub(self.shift) & ADDRESS,
+                1 => return,
+                _ => {
+                    let bytes = self.granule.bytes();
+                    table = arena.take(bytes);
+                    arena.tables.push((table, bytes));
+                    let named = table.wrapping_add(self.shift) & ADDRESS;
+                    arena.words.insert(at, named | table_attributes() | 3);
+                    arena.descriptors.push(Descriptor { at, leaf: false });
+                }
+            }
+        }
+    }
+}
