@@ -34,6 +34,8 @@
 //! close it and go on with what it has mapped. Its end does: wait for the process (or its pidfd), and for those
 //! that it has passed guest memory on to.
 //!
+//! Pausing the engine does not stop these devices: whoever saves a guest stops them first.
+//!
 //! Works on Linux only; elsewhere the crate is empty.
 
 #[cfg(target_os = "linux")]

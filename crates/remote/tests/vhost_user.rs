@@ -7,9 +7,12 @@ use device_world::*;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use vcmdq::testing::HeapMemory;
+use vcmdq::{Engine, Settings, StdThreads};
 use vcmdq_remote::{LinkError, Negotiated, NotUsable, VhostUser};
 use vhost::vhost_user::VhostUserProtocolFeatures as Features;
 
@@ -317,4 +320,82 @@ fn law3_a_back_end_that_does_not_answer_is_not_taken() {
     let no_channel = without(all.virtio, Features::REPLY_ACK);
     assert_eq!(no_channel, NotUsable::NoBackendChannel);
     assert_eq!(without(0, all.protocol), NotUsable::NoAccessPlatform);
+}
+
+const POISON: u64 = 0xDEAD_DEAD_DEAD_DEAD;
+const PAGES: u64 = 16;
+const ROUNDS: u64 = 300;
+
+/// Reads the page that the back end has, or misses it. It holds its IOTLB as long as it looks: it drops
+/// nothing that it uses.
+fn use_mapping(
+    guest: &Guest<HeapMemory>,
+    base: u64,
+    iotlb: &Iotlb,
+    channel: &mut UnixStream,
+) -> bool {
+    let iotlb = iotlb.lock().unwrap();
+    let Some((user, ..)) = iotlb.get(&VA) else {
+        drop(iotlb);
+        channel.write_all(&miss(VA, 1, 0)).unwrap();
+        return false;
+    };
+    assert_ne!(guest.get(user - base), POISON, "read after its SYNC");
+    true
+}
+
+/// Break before make, on a real engine: each round removes the page, invalidates, waits for the SYNC, then
+/// poisons the old page. The back end misses and reads without pause.
+#[test]
+fn law3_no_back_end_uses_a_translation_after_the_sync_that_follows_its_removal() {
+    let engine = Engine::start(Settings::default(), Arc::new(StdThreads)).unwrap();
+    let mut world = World::with(engine, lenient(), small());
+    let space = world.guest.space(1);
+    world.guest.attach(1, &space);
+    let descriptor = world.guest.descriptor(&space, VA, 3);
+    let (link, backend) = backend(Manner::Obedient);
+    let served = Served::new(service(&world, link));
+    let page = |round: u64| DATA + round % PAGES * 0x1000;
+    for round in 0..PAGES {
+        world.guest.set(page(round), POISON);
+    }
+    let (stop, used) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (base, memory) = (host(&world, 0), world.guest.memory.clone());
+    std::thread::scope(|scope| {
+        let (stop, used, iotlb) = (&stop, &used, &backend.iotlb);
+        let mut channel = backend.channel.try_clone().unwrap();
+        scope.spawn(move || {
+            let guest = Guest::new(memory);
+            while !stop.load(Ordering::Relaxed) {
+                if use_mapping(&guest, base, iotlb, &mut channel) {
+                    used.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::yield_now();
+            }
+        });
+        let rounds = std::panic::AssertUnwindSafe(|| {
+            for round in 0..ROUNDS {
+                world.guest.set(page(round), round);
+                world.guest.set(descriptor, page(round) | PAGE);
+                let before = used.load(Ordering::Relaxed);
+                if round % 8 == 0 {
+                    eventually("it is used", || used.load(Ordering::Relaxed) > before);
+                }
+                world.guest.set(descriptor, 0);
+                let removal = [tlbi(1, VA), tlbi_asid(1)][(round % 2) as usize];
+                world.publish(&[removal, sync()]);
+                // The worker must not need to be told twice.
+                eventually("the SYNC completes", || world.done());
+                world.guest.set(page(round), POISON);
+            }
+        });
+        let result = std::panic::catch_unwind(rounds);
+        stop.store(true, Ordering::Relaxed);
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    assert!(used.load(Ordering::Relaxed) >= ROUNDS / 8);
+    served.stop().unwrap();
+    world.engine.stop();
 }

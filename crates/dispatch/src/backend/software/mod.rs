@@ -210,7 +210,8 @@ impl Software {
 
     /// Sets what translation starts from: stream table, capabilities, CR2. With `None`, accesses
     /// abort. When it returns, no access that began before is under way. Control path: waits
-    /// for open guards. [`Backend::traffic_changed`] does the same without waiting.
+    /// for open guards, and for what was lent to devices in other processes, so not a call for the
+    /// owner of a [`Remote`]. [`Backend::traffic_changed`] does the same without waiting.
     pub fn set_up(&self, setup: Option<Setup>) {
         self.change_world(|world| world.traffic = setup.map(Traffic::Enabled));
     }

@@ -1,6 +1,6 @@
 //! Which rings wait for how many answers of a device.
 
-use vcmdq_sync::atomic::{AtomicU32, Ordering};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
 /// Rings whose numbers differ by a multiple of this share a place, as they share a mark on guards.
 #[cfg(not(loom))]
@@ -32,9 +32,10 @@ impl Asking {
     }
 }
 
-/// Answers that are due, counted by one thread.
+/// Answers that are due, counted by one thread. In 64 bits: a guest that never waits adds to them as long as
+/// it likes.
 #[derive(Debug)]
-pub(super) struct Debts([u32; PLACES]);
+pub(super) struct Debts([u64; PLACES]);
 
 impl Default for Debts {
     fn default() -> Self {
@@ -62,11 +63,11 @@ impl Debts {
 
 /// The same, shared. Every change is an addition or a subtraction of what one thread has counted.
 #[derive(Debug)]
-pub(super) struct SharedDebts([AtomicU32; PLACES]);
+pub(super) struct SharedDebts([AtomicU64; PLACES]);
 
 impl Default for SharedDebts {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU32::new(0)))
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 }
 

@@ -26,8 +26,9 @@
 //!    completes early.
 //!
 //! An instance without remotes pays one load for each batch, and one for each barrier. QEMU
-//! (`smmu_inv_notifiers_*`) calls its notifiers under the SMMU's mutex from the thread that
-//! consumes the queue and completes CMD_SYNC without waiting for the device's answer.
+//! (`smmu_inv_notifiers_*`) calls its notifiers under the SMMU's mutex from the thread that consumes the
+//! queue, which waits in there for the answer of a vhost-user back end; a refusal is logged, and the
+//! command completes.
 
 mod debts;
 mod lending;
