@@ -232,7 +232,7 @@ fn stages() -> World {
     for page in 0..0x200 {
         let to = match page {
             0..0x100 => page << 12,
-            _ => SECOND_DATA + ((page ^ 1) - 0x100 << 12),
+            _ => SECOND_DATA + (((page ^ 1) - 0x100) << 12),
         };
         guest.set(third + 8 * page, to | RIGHTS);
     }
