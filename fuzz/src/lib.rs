@@ -8,6 +8,7 @@
 //! | [`descriptors`] | tables, in stage 1, stage 2 and both | the same; a bound on what a walk reads |
 //! | [`ats`] | tables, STE and CD, for ATS requests and ATS-translated transactions | the same |
 //! | [`commands`] | ring of commands | errors, CONS and a bound on the engine's turns |
+//! | [`pri`] | page requests of devices, and registers of the PRI queue | the queue as its registers show it |
 //! | [`registers`] | accesses to the registers of an SMMU with a CMDQV | what must hold of registers |
 //!
 //! `cargo xtask fuzz` searches for inputs with libFuzzer, which sees what they reach; the programs
@@ -22,6 +23,7 @@ mod input;
 mod machine;
 mod memory;
 mod naive;
+pub mod pri;
 pub mod reached;
 pub mod registers;
 pub mod ste;

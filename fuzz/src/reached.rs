@@ -41,6 +41,9 @@ impl Reached {
     /// An ATS request was refused.
     pub const REFUSED: Self = Self(1 << 53);
 
+    /// A queue had no room.
+    pub const OVERFLOW: Self = Self(1 << 54);
+
     /// The event with this number was found, 0 to 0x3f.
     #[must_use]
     pub const fn event(id: u8) -> Self {

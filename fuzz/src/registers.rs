@@ -21,7 +21,7 @@ use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings};
 
-const RAM: u64 = 0x1_0000;
+pub(crate) const RAM: u64 = 0x1_0000;
 const MOST_STEPS: usize = 128;
 const STREAMS: u32 = 4;
 /// A queue can be no larger: each turn takes a command at least, or tells of a stream.
@@ -101,7 +101,7 @@ pub fn run(input: &[u8]) -> Reached {
     world.reached
 }
 
-fn capabilities(features: u8) -> Capabilities {
+pub(crate) fn capabilities(features: u8) -> Capabilities {
     let has = |bit: u8| features >> bit & 1 != 0;
     let builder = Capabilities::builder()
         .version(1)
@@ -115,11 +115,11 @@ fn capabilities(features: u8) -> Capabilities {
     builder.build().expect("legal capabilities")
 }
 
-struct World {
-    memory: Arc<HeapMemory>,
+pub(crate) struct World {
+    pub(crate) memory: Arc<HeapMemory>,
     engine: Engine,
-    frame: Arc<Frame>,
-    registers: RegisterFrame,
+    pub(crate) frame: Arc<Frame>,
+    pub(crate) registers: RegisterFrame,
     cmdqv: CmdqvFrame,
     device: Device,
     stepper: Stepper,
@@ -127,7 +127,7 @@ struct World {
 }
 
 impl World {
-    fn new(caps: Capabilities) -> Self {
+    pub(crate) fn new(caps: Capabilities) -> Self {
         let memory = Arc::new(HeapMemory::new(RAM));
         let settings = Settings {
             max_rings: 3,
@@ -259,7 +259,7 @@ impl World {
     }
 
     /// Turns of the engine, until it has nothing left to do.
-    fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
         let rings = self.frame.rings();
         let mut turns = 0;
         while let Some(index) = self.engine.take_ready() {
@@ -294,7 +294,7 @@ impl World {
     }
 
     /// Everything is as at the beginning.
-    fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.registers.reset();
         self.cmdqv.reset();
         self.pump();

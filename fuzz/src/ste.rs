@@ -83,6 +83,7 @@ fn of_attributes(attributes: &StreamAttributes) -> SteWord1 {
     SteWord1::new()
         .with_privcfg(forced(attributes.privileged))
         .with_instcfg(forced(attributes.instruction))
+        .with_ppar(attributes.pasid_in_responses)
         .with_mev(attributes.merge_events)
         .with_eats(match attributes.ats {
             Ats::Refused => 0,

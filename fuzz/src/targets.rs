@@ -1,7 +1,7 @@
 //! All targets, by name.
 
 use crate::reached::Reached;
-use crate::{ats, cd, commands, descriptors, registers, ste};
+use crate::{ats, cd, commands, descriptors, pri, registers, ste};
 
 /// A function that any bytes may be given to.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,11 @@ pub const TARGETS: &[Target] = &[
         name: "commands",
         run: commands::run,
         seeds: commands::seeds,
+    },
+    Target {
+        name: "pri",
+        run: pri::run,
+        seeds: pri::seeds,
     },
     Target {
         name: "registers",

@@ -98,6 +98,13 @@ fn law8_commands() {
 }
 
 #[test]
+fn law8_pri() {
+    use Reached as R;
+    assert_reached("pri", &[R::PAGE, R::OVERFLOW, R::CONSUMED]);
+    spoil("pri", 400);
+}
+
+#[test]
 fn law8_registers() {
     use Reached as R;
     assert_reached("registers", &[R::ENABLED, R::VCMDQ, R::EVENT]);
