@@ -1,13 +1,18 @@
 //! Address spaces and page tables of iommufd.
 
-use crate::memory::Memory;
+use crate::ioctl::{Argument, call};
+use crate::memory::{Memory, PAGE};
 use anyhow::{Context, Result};
 use iommufd_bindings::iommufd::{
     iommu_hwpt_alloc, iommu_hwpt_arm_smmuv3, iommu_hwpt_data_type_IOMMU_HWPT_DATA_ARM_SMMUV3,
-    iommu_hwpt_invalidate, iommu_hwpt_invalidate_data_type_IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
-    iommu_ioas_alloc, iommu_ioas_map, iommu_ioas_unmap, iommu_vdevice_alloc, iommu_viommu_alloc,
-    iommu_viommu_arm_smmuv3_invalidate, iommu_viommu_type_IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
+    iommu_hwpt_get_dirty_bitmap, iommu_hwpt_invalidate,
+    iommu_hwpt_invalidate_data_type_IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
+    iommu_hwpt_set_dirty_tracking, iommu_ioas_alloc, iommu_ioas_map, iommu_ioas_unmap,
+    iommu_vdevice_alloc, iommu_viommu_alloc, iommu_viommu_arm_smmuv3_invalidate,
+    iommu_viommu_type_IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
+    iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_DIRTY_TRACKING as DIRTY_TRACKING,
     iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_NEST_PARENT as NEST_PARENT,
+    iommufd_hwpt_set_dirty_tracking_flags_IOMMU_HWPT_DIRTY_TRACKING_ENABLE as ENABLE,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA as FIXED,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE as READABLE,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE as WRITEABLE,
@@ -51,14 +56,52 @@ impl Iommu {
 
     /// A page table that can stand under those of a guest: the SMMU's stage 2.
     pub(crate) fn stage2(&self, device: u32) -> Result<u32> {
+        self.table(device, NEST_PARENT).context("a stage 2")
+    }
+
+    /// A page table that tells which pages were written: a stage 1 whose descriptors the SMMU updates.
+    pub(crate) fn tracking(&self, device: u32) -> Result<u32> {
+        let table = self.table(device, DIRTY_TRACKING);
+        table.context("a table that tracks dirty pages")
+    }
+
+    /// Begins to track; nothing is dirty.
+    pub(crate) fn track(&self, table: u32) -> Result<()> {
+        let mut track = iommu_hwpt_set_dirty_tracking {
+            size: iommu_hwpt_set_dirty_tracking::length(),
+            flags: ENABLE,
+            hwpt_id: table,
+            ..Default::default()
+        };
+        call(self, &mut track).context("dirty tracking")
+    }
+
+    /// Which of the pages from `address` on, at most 64, were written since this was asked last: a bit
+    /// for each.
+    pub(crate) fn written(&self, table: u32, address: u64, bytes: usize) -> Result<u64> {
+        let mut bitmap = 0u64;
+        let mut get = iommu_hwpt_get_dirty_bitmap {
+            size: iommu_hwpt_get_dirty_bitmap::length(),
+            hwpt_id: table,
+            iova: address,
+            length: bytes.min(64 * PAGE) as u64,
+            page_size: PAGE as u64,
+            data: &raw mut bitmap as u64,
+            ..Default::default()
+        };
+        call(self, &mut get).context("the bitmap of dirty pages")?;
+        Ok(bitmap)
+    }
+
+    fn table(&self, device: u32, flags: u32) -> Result<u32> {
         let mut table = iommu_hwpt_alloc {
             size: length::<iommu_hwpt_alloc>(),
-            flags: NEST_PARENT,
+            flags,
             dev_id: device,
             pt_id: self.space,
             ..Default::default()
         };
-        self.fd.alloc_iommu_hwpt(&mut table).context("a stage 2")?;
+        self.fd.alloc_iommu_hwpt(&mut table)?;
         Ok(table.out_hwpt_id)
     }
 

@@ -1,5 +1,5 @@
 //! Runs in the guest of `vcmdq boot --nesting`: drives the NVMe controller from user space, through
-//! iommufd, with a stage 2 under it and then with a stage 1 of its own on top.
+//! iommufd, with a stage 2 under it, then with a stage 1 of its own on top, then with dirty tracking.
 //!
 //! `nesting ADDRESS`: the device's address on the PCI bus; vfio-pci has it. Speaks with the host as `/init`
 //! does; ends with 0 if every check held.
@@ -8,13 +8,14 @@
 //! |---|---|
 //! | `host.rs` | verdicts and questions |
 //! | `memory.rs` | memory that the device uses |
-//! | `vfio.rs`, `iommu.rs` | the kernel's interfaces |
+//! | `vfio.rs`, `iommu.rs`, `ioctl.rs` | the kernel's interfaces |
 //! | `nvme.rs` | the driver |
 //! | `tables.rs` | a guest's stage 1, and its commands |
-//! | `transfers.rs` | contents, translations that change, faults |
+//! | `transfers.rs` | contents, translations that change, dirty pages, faults |
 #![deny(unsafe_code)]
 
 mod host;
+mod ioctl;
 mod iommu;
 mod memory;
 mod nvme;
@@ -27,6 +28,8 @@ use host::verdict;
 use iommu::Iommu;
 use memory::{Memory, PAGE};
 use nvme::Nvme;
+use std::cell::Cell;
+use std::ops::Range;
 use std::process::ExitCode;
 use tables::{ASID, Tables};
 use transfers::{END, Event, Transfers, WINDOW};
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
 fn run(address: &str) -> bool {
     match Setup::new(address) {
         // One after the other, whatever the first has found.
-        Ok(setup) => setup.stage2() & setup.nested(),
+        Ok(setup) => setup.stage2() & setup.nested() & setup.dirty(),
         Err(error) => verdict("stage2-attach", &Err(error)),
     }
 }
@@ -162,6 +165,27 @@ impl Setup {
         let below = verdict("nested-remap2", &below);
         let faulted = verdict("nested-fault", &faults(&mut transfers, &mut tables));
         content & changed & below & faulted & verdict("nested-traffic", &traffic())
+    }
+
+    /// A stage 1 of the kernel's whose descriptors tell what the device has written.
+    fn dirty(&self) -> bool {
+        verdict("dirty-pages", &self.track())
+    }
+
+    fn track(&self) -> Result<String> {
+        let table = self.iommu.tracking(self.device.id)?;
+        self.device.attach(table)?;
+        let (mut transfers, _) = self.transfers(IPA)?;
+        let mapped = Cell::new(false);
+        let afresh = |part: Range<usize>| {
+            if mapped.replace(true) {
+                self.iommu.unmap(IPA_WINDOW, WINDOW)?;
+            }
+            self.iommu.map(&self.memory, &part, IPA_WINDOW)?;
+            self.iommu.track(table)
+        };
+        let written = || self.iommu.written(table, IPA_WINDOW, WINDOW);
+        transfers.dirty(IPA_WINDOW, afresh, written)
     }
 
     /// Tables with all of memory in them, and the device behind them.

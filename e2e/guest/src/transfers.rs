@@ -26,6 +26,8 @@ const WINDOW_AT: usize = 4 << 20;
 const BUSY: usize = 6;
 /// How often it changes.
 const ROUNDS: usize = 32;
+/// How often dirty pages are asked for.
+const LOOKS: usize = 16;
 /// How long the kernel may take to log an event.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -113,6 +115,38 @@ impl Transfers<'_> {
         Ok(format!(
             "{ROUNDS} changes, {BUSY} transfers under way at each"
         ))
+    }
+
+    /// The device writes pages of the window at `window`, and only reads others; `written` must say which,
+    /// once. `afresh` maps the window and has nothing of it be dirty.
+    ///
+    /// Mapped anew each time, because Linux (7.2) clears dirty state without an invalidation: what stays
+    /// cached as dirty is not told again.
+    pub(crate) fn dirty(
+        &mut self,
+        window: u64,
+        afresh: impl Fn(Range<usize>) -> Result<()>,
+        written: impl Fn() -> Result<u64>,
+    ) -> Result<String> {
+        let (at, mut pages) = (block(WINDOW_AT), 0);
+        for look in 0..LOOKS {
+            let mask = u64::from(u16::from_le_bytes([random(1)?[0], random(1)?[0]]));
+            afresh(PLACES[look % 2]..PLACES[look % 2] + WINDOW)?;
+            self.nvme.transfer(Way::Write, at, window, WINDOW)?;
+            for page in (0..WINDOW / PAGE).filter(|page| mask >> page & 1 != 0) {
+                let to = window + (page * PAGE) as u64;
+                self.nvme.transfer(Way::Read, at, to, PAGE)?;
+            }
+            let have = written()?;
+            ensure!(
+                have == mask,
+                "look {look}: written {mask:#06x}, told {have:#06x}"
+            );
+            let again = written()?;
+            ensure!(again == 0, "look {look}: {again:#06x} is told again");
+            pages += mask.count_ones();
+        }
+        Ok(format!("{pages} pages in {LOOKS} looks"))
     }
 
     /// A transfer that must fail at its first byte, with an event as [`Event`] says.

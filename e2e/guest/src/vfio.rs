@@ -1,19 +1,14 @@
 //! A PCI device through its character device of VFIO.
 
+use crate::ioctl::{Argument, call};
 use anyhow::{Context, Result};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use vfio_bindings::bindings::vfio::{
-    VFIO_BASE, VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_TYPE,
-    vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_region_info,
+    VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, vfio_device_attach_iommufd_pt,
+    vfio_device_bind_iommufd, vfio_region_info,
 };
-use vmm_sys_util::ioctl::ioctl_with_mut_ref;
-use vmm_sys_util::ioctl_io_nr;
-
-ioctl_io_nr!(GET_REGION_INFO, u32::from(VFIO_TYPE), VFIO_BASE + 8);
-ioctl_io_nr!(BIND_IOMMUFD, u32::from(VFIO_TYPE), VFIO_BASE + 18);
-ioctl_io_nr!(ATTACH_IOMMUFD_PT, u32::from(VFIO_TYPE), VFIO_BASE + 19);
 
 /// The command register, and its bits for memory and DMA.
 const COMMAND: u64 = 4;
@@ -29,11 +24,6 @@ pub(crate) struct Device {
     bar: u64,
 }
 
-/// An argument whose first field says how long it is.
-fn length<T>() -> u32 {
-    std::mem::size_of::<T>() as u32
-}
-
 impl Device {
     /// Opens a device that is bound to vfio-pci, by its address on the bus, for `iommufd`.
     pub(crate) fn open(address: &str, iommufd: &impl AsRawFd) -> Result<Self> {
@@ -43,12 +33,12 @@ impl Device {
         let path = format!("/dev/vfio/devices/{}", name.file_name().to_string_lossy());
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let mut bind = vfio_device_bind_iommufd {
-            argsz: length::<vfio_device_bind_iommufd>(),
+            argsz: vfio_device_bind_iommufd::length(),
             iommufd: iommufd.as_raw_fd(),
             ..Default::default()
         };
         let file = file.with_context(|| path.clone())?;
-        call(&file, BIND_IOMMUFD(), &mut bind).context("bind to iommufd")?;
+        call(&file, &mut bind).context("bind to iommufd")?;
         let mut device = Self {
             file,
             id: bind.out_devid,
@@ -61,22 +51,22 @@ impl Device {
     /// Where a region begins in the file.
     fn region(&self, index: u32) -> Result<u64> {
         let mut info = vfio_region_info {
-            argsz: length::<vfio_region_info>(),
+            argsz: vfio_region_info::length(),
             index,
             ..Default::default()
         };
-        call(&self.file, GET_REGION_INFO(), &mut info).context("a region")?;
+        call(&self.file, &mut info).context("a region")?;
         Ok(info.offset)
     }
 
     /// Has the device's accesses go through a page table of iommufd, instead of any before.
     pub(crate) fn attach(&self, table: u32) -> Result<()> {
         let mut attach = vfio_device_attach_iommufd_pt {
-            argsz: length::<vfio_device_attach_iommufd_pt>(),
+            argsz: vfio_device_attach_iommufd_pt::length(),
             pt_id: table,
             ..Default::default()
         };
-        call(&self.file, ATTACH_IOMMUFD_PT(), &mut attach).context("attach")
+        call(&self.file, &mut attach).context("attach")
     }
 
     /// Lets it use memory.
@@ -102,17 +92,5 @@ impl Device {
         self.file
             .write_all_at(&value.to_le_bytes(), self.bar + register)?;
         Ok(())
-    }
-}
-
-/// Asks something of a VFIO device.
-fn call<T>(file: &File, request: std::os::raw::c_ulong, argument: &mut T) -> Result<()> {
-    // SAFETY: Each request above takes a structure of the type that its caller passes, whose first
-    // field says its length: the kernel reads and writes no more.
-    #[expect(unsafe_code, reason = "no library has these calls without a container")]
-    let result = unsafe { ioctl_with_mut_ref(file, request as _, argument) };
-    match result {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error().into()),
     }
 }

@@ -49,8 +49,8 @@ pub struct Plan {
 const PLAIN: [&str; 5] = ["probe", "content", "parallel", "rebind", "rescan"];
 /// What needs one that translates: faults, errors of commands.
 const TRANSLATING: [&str; 2] = ["fault", "cmderr"];
-/// A program with stage 2 and nested translation; what it finds, and that the disk is back.
-const NESTING: [&str; 11] = [
+/// A program with stage 2, nested translation and dirty tracking; what it finds, and that the disk is back.
+const NESTING: [&str; 12] = [
     "stage2-attach",
     "stage2-content",
     "stage2-remap",
@@ -61,6 +61,7 @@ const NESTING: [&str; 11] = [
     "nested-remap2",
     "nested-fault",
     "nested-traffic",
+    "dirty-pages",
     "nesting-back",
 ];
 /// One point for each size in KiB.

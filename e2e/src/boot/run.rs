@@ -15,6 +15,7 @@ use crate::qemu::{Device, Machine, Process, Qtest, SLOT, devicetree};
 use crate::vehicle::{Bases, Polling, RAM_BASE, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use smmu_core::caps::TableUpdates;
 use smmu_core::{Capabilities, StreamId};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -175,7 +176,13 @@ impl Run<'_> {
     }
 
     fn smmu(&self, ram: &Ram) -> Result<Smmu> {
-        let caps = Capabilities::builder().stages(self.args.offer().stages());
+        let updates = match self.args.nesting {
+            true => TableUpdates::DirtyState,
+            false => TableUpdates::None,
+        };
+        let caps = Capabilities::builder()
+            .stages(self.args.offer().stages())
+            .table_updates(updates);
         // Range invalidation is part of every version from 3.2 on.
         let caps = match self.args.no_ril {
             true => caps.range_invalidation(false).version(1),

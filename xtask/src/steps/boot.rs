@@ -197,11 +197,12 @@ mod tests {
             "stage2-remap",
             "stage2-fault",
             "nested-remap",
+            "dirty-pages",
             "nested-remap2",
         ];
         let text: String = all.into_iter().map(line).collect();
         assert!(noticed_by(&REMAPS, &failed(&text)).is_some());
-        let text: String = all[..3].iter().copied().map(line).collect();
+        let text: String = all[..4].iter().copied().map(line).collect();
         assert_eq!(noticed_by(&REMAPS, &failed(&text)), None);
         let made = text + "FAILED strict boot 1: nested-remap2: not made\n";
         assert_eq!(noticed_by(&REMAPS, &failed(&made)), None);
