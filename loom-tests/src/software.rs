@@ -27,6 +27,14 @@ const TABLE: u64 = 256;
 const BYTES: u64 = 384;
 /// Behind the table of one block or one table: a page of its own, with one descriptor.
 const LAST_TABLE: u64 = 0x1000;
+/// The table of stage 2: blocks of 2 MiB.
+const STAGE2: u64 = 0x2000;
+/// T0SZ=39, SL0=0 (level 2), 4 KiB, S2PS=48 bits, AA64, S2R.
+const STAGE2_WORD: u64 = 39 << 32 | 5 << 48 | 1 << 51 | 1 << 58;
+/// A block of stage 2 that everybody may read and write.
+const STAGE2_BLOCK: u64 = 0x4FD;
+/// The intermediate address that is not the tables', in another set of the cache than theirs.
+const IPA: u64 = 0x100_0000;
 /// A page that everybody may read and write, not global; the access flag is clear.
 const UNUSED: u64 = 0x20_0B47;
 /// T0SZ=39 (16 blocks of 2 MiB), EPD1, V, IPS=48 bits, AA64, R, A, ASID 1.
@@ -54,6 +62,7 @@ impl SmallSmmu {
         let memory = Arc::new(HeapMemory::with_regions(&[
             (Gpa(0), BYTES),
             (Gpa(LAST_TABLE), 8),
+            (Gpa(STAGE2), 128),
         ]));
         let settings = SoftwareSettings {
             tlb: TlbSettings {
@@ -72,6 +81,11 @@ impl SmallSmmu {
     }
 
     fn setup(&self) -> Setup {
+        let mut caps = Capabilities::builder()
+            .table_updates(TableUpdates::DirtyState)
+            .build()
+            .expect("they can be");
+        caps.idr0.set_s2p(true);
         Setup {
             streams: StreamTable {
                 base: Gpa(0),
@@ -79,10 +93,7 @@ impl SmallSmmu {
                 split: 6,
                 two_level: false,
             },
-            caps: Capabilities::builder()
-                .table_updates(TableUpdates::DirtyState)
-                .build()
-                .expect("they can be"),
+            caps,
             e2h: false,
             record_bad_stream_id: false,
         }
@@ -108,6 +119,22 @@ impl SmallSmmu {
     /// The guest changes where the block lies; a TLBI is due.
     pub fn map(&self, block: u64) {
         self.set(TABLE, block | BLOCK);
+    }
+
+    /// The guest puts a stage 2 under that: configuration and tables lie where they lay, everything else
+    /// in a block of its own.
+    pub fn nest_to(&self, block: u64) {
+        self.translate_to(IPA);
+        self.set(STAGE2, STAGE2_BLOCK);
+        self.map_stage2(block);
+        self.set(STE + 24, STAGE2);
+        self.set(STE + 16, STAGE2_WORD);
+        self.set(STE, 0xF | CD);
+    }
+
+    /// The guest changes where that block lies; invalidations of stage 2 and then 1 are due.
+    pub fn map_stage2(&self, block: u64) {
+        self.set(STAGE2 + 8 * (IPA >> 21), block | STAGE2_BLOCK);
     }
 
     /// The guest has the stream translated with hardware update of access flags, through a table below
@@ -170,11 +197,41 @@ impl SmallSmmu {
         self.submit(Scope::All);
     }
 
+    /// TLBI_NH_ALL.
+    pub fn invalidate_all_of_stage1(&self) {
+        self.submit(Scope::Vmid);
+    }
+
+    /// TLBI_S12_VMALL.
+    pub fn invalidate_both_stages(&self) {
+        self.submit_each(&[(Stage::Both, Scope::Vmid)]);
+    }
+
+    /// TLBI_S2_IPA of what [`map_stage2`](Self::map_stage2) changes, and NH_ALL behind it, as Linux does.
+    pub fn invalidate_stage2(&self) {
+        let range = TlbiRange {
+            addr: IPA,
+            bytes: 4096,
+            granule: None,
+            ttl: 0,
+            leaf: true,
+        };
+        let asid = None;
+        let scope = Scope::Addresses { asid, range };
+        self.submit_each(&[(Stage::Two, scope), (Stage::One, Scope::Vmid)]);
+    }
+
     fn submit(&self, scope: Scope) {
+        self.submit_each(&[(Stage::One, scope)]);
+    }
+
+    fn submit_each(&self, requests: &[(Stage, Scope)]) {
         let mut batch = Batch::new();
         batch.set_waiter(WAITER);
-        let (vmid, stage) = (Vmid(0), Stage::One);
-        batch.push(Invalidation { vmid, stage, scope }, 0);
+        for &(stage, scope) in requests {
+            let vmid = Vmid(0);
+            batch.push(Invalidation { vmid, stage, scope }, 0);
+        }
         self.core.submit(&batch).expect("nothing refuses");
     }
 }
