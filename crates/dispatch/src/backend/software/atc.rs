@@ -54,7 +54,7 @@ pub struct AtcMetrics {
     pub failed: u64,
     /// Answered when no SYNC waited for it any more.
     pub late: u64,
-    /// Not even told, because the device had left too many unanswered. The SYNC fails.
+    /// Of the failed ones: not even told, because the device had left too many unanswered.
     pub refused: u64,
     /// Not answered so far.
     pub missing: u64,
