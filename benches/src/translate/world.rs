@@ -9,7 +9,7 @@ use dispatch::backend::{Backend, Software};
 use dispatch::{Batch, Invalidation, Scope, Stage};
 use smmu_core::access::{Access, Operation, Transaction};
 use smmu_core::config::StreamTable;
-use smmu_core::guest_memory::{GuestMemory, store_u64};
+use smmu_core::guest_memory::{GuestMemory, load_u64, store_u64};
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::cd::CdWord0;
 use smmu_core::tlb::{Entry, PageClass, Space, TlbSettings};
@@ -108,15 +108,51 @@ impl World {
     #[inline]
     #[must_use]
     pub fn walk(&self, asid: Asid, page: u64) -> Leaf {
+        self.walk_for(asid, page, Operation::Read)
+    }
+
+    /// The same of any operation.
+    ///
+    /// # Panics
+    ///
+    /// If the page is not mapped, or not for this.
+    #[inline]
+    #[must_use]
+    pub fn walk_for(&self, asid: Asid, page: u64, operation: Operation) -> Leaf {
         let transaction = Transaction {
             stream: StreamId(u32::from(asid.0)),
             substream: None,
-            access: read(page),
+            access: Access {
+                operation,
+                ..read(page)
+            },
         };
         match self.setup.translate(&*self.memory, &transaction) {
             Ok(Translated::Mapped(leaf)) => leaf,
             other => panic!("page {page} is mapped: {other:?}"),
         }
+    }
+
+    /// Has access flags and dirty state of an address space updated by walks.
+    #[must_use]
+    pub fn updating(mut self, asid: Asid) -> Self {
+        self.setup.caps.idr0.set_httu(2);
+        let context = Gpa(CONTEXTS + 64 * u64::from(asid.0));
+        let word = load_u64(&*self.memory, context, Ordering::Relaxed).expect("RAM");
+        let word = CdWord0::from_bits(word).with_ha(true).with_hd(true);
+        store_u64(&*self.memory, context, word.into(), Ordering::Relaxed).expect("RAM");
+        self
+    }
+
+    /// Writes a page's descriptor anew, with these bits and without those.
+    ///
+    /// # Panics
+    ///
+    /// Never: the tables are RAM.
+    pub fn set_leaf(&self, page: u64, with: u64, without: u64) {
+        let leaf = ((OUTPUT + (page << 12)) | LEAF | with) & !without;
+        let at = Gpa(LEVEL3 + 8 * page);
+        store_u64(&*self.memory, at, leaf, Ordering::Relaxed).expect("RAM");
     }
 
     /// What a walk would put into a cache.
