@@ -16,7 +16,7 @@
 //! 5. Behind the same fence it wakes the rings whose SYNC waits for records (`waiters`).
 //!
 //! The PRI queue is the same with records of two words, but that it takes nothing until an overflow has been
-//! acknowledged ([`Kind`]).
+//! acknowledged (`Kind`).
 //!
 //! A thread holds the queue's `Shape` from before the reservation until after the interrupt;
 //! control calls exchange it and wait for those who hold the old one.

@@ -49,7 +49,8 @@ struct Cache {
     entries: Box<[Entry]>,
 }
 
-/// See the [module](self) and [`super`]. Used by one thread at a time.
+/// A device's translation cache: filled and read by one thread at a time, emptied by workers without a
+/// lock. [`super`] says what a guest can rely on.
 #[derive(Debug)]
 pub struct Atc {
     cache: Arc<Cache>,
