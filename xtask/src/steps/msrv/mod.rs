@@ -10,11 +10,12 @@ use crate::summary::Outcome;
 use crate::workspace::Workspace;
 
 /// What a user of the project builds. Tests, benches and this program may ask for more.
-const PRODUCT: [&str; 5] = [
+const PRODUCT: [&str; 6] = [
     "vcmdq-sync",
     "smmu-core",
     "vcmdq-dispatch",
     "vcmdq",
+    "vcmdq-remote",
     "vcmdq-cli",
 ];
 
