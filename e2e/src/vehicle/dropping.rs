@@ -77,6 +77,10 @@ impl Dropping {
     }
 }
 
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "what is not passed on is what the backend behind it never hears of"
+)]
 impl Backend for Dropping {
     fn capabilities(&self) -> BackendCapabilities {
         self.core.capabilities()

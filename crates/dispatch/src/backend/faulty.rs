@@ -89,6 +89,10 @@ impl<B: Backend> Faulty<B> {
     }
 }
 
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "what is not passed on is what the backend behind it never hears of"
+)]
 impl<B: Backend> Backend for Faulty<B> {
     fn capabilities(&self) -> BackendCapabilities {
         self.inner.capabilities()

@@ -45,6 +45,10 @@ impl<B: Backend> Recorder<B> {
     }
 }
 
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "what is not passed on is what the backend behind it never hears of"
+)]
 impl<B: Backend> Backend for Recorder<B> {
     fn capabilities(&self) -> BackendCapabilities {
         self.inner.capabilities()
