@@ -92,10 +92,6 @@ fn step_names() -> PossibleValuesParser {
 }
 
 fn main() -> ExitCode {
-    // The same executable stands in for rustc when a law is broken; see `faults::wrapper`.
-    if let Some(switch) = faults::wrapper::switch_of_this_process() {
-        return faults::wrapper::compile_with(&switch);
-    }
     match perform(Arguments::parse().task) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -268,7 +268,7 @@ impl Coalescer {
             return;
         }
         // law7b: neighbours of unknown granule become a range, whatever the backend makes of it.
-        let any_granule = self.ranges_of_any_granule || cfg!(break_law7b);
+        let any_granule = self.ranges_of_any_granule || vcmdq_sync::broken!(break_law7b);
         let ranges = self.ranges && (new.key & key::GRANULE != 0 || any_granule);
         let oldest = self.translations.len().saturating_sub(LOOK_BACK);
         for at in (oldest..self.translations.len()).rev() {
@@ -308,7 +308,7 @@ impl Coalescer {
         }
         let (mut rings, mut earliest) = (self.ring, origin);
         // An ASID covers nothing but itself.
-        if !matches!(request.scope, Scope::Context(_)) || cfg!(break_law7a) {
+        if !matches!(request.scope, Scope::Context(_)) || vcmdq_sync::broken!(break_law7a) {
             self.spent += self.translations.len() as u64 * LOOK_NS;
             self.translations.retain(|kept| {
                 let covered = covers(&request, &kept.unpack());

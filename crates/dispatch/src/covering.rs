@@ -21,7 +21,7 @@ pub(crate) fn wider(request: &Invalidation) -> Invalidation {
             ..*request
         },
         // law7a: an ASID alone, which leaves the globals that addresses would take.
-        Some(asid) if cfg!(break_law7a) => Invalidation {
+        Some(asid) if vcmdq_sync::broken!(break_law7a) => Invalidation {
             scope: Scope::Context(asid),
             ..*request
         },
@@ -46,7 +46,7 @@ pub(crate) fn covers(wide: &Invalidation, narrow: &Invalidation) -> bool {
             stage && wide.vmid == narrow.vmid && narrow.scope != Scope::All
         }
         // law7a: an ASID is taken to cover its addresses.
-        Scope::Context(asid) if cfg!(break_law7a) => {
+        Scope::Context(asid) if vcmdq_sync::broken!(break_law7a) => {
             let of = |scope| match scope {
                 Scope::Addresses { asid, .. } => asid,
                 Scope::Context(asid) => Some(asid),

@@ -113,7 +113,7 @@ fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mu
             0
         };
         // law4a: believe the backend's count, whatever it says.
-        let certain = if cfg!(break_law4a) {
+        let certain = if vcmdq_sync::broken!(break_law4a) {
             rejected.accepted.min(batch.len())
         } else {
             certain
@@ -125,7 +125,7 @@ fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mu
         climb(backend, batch, rejected.cause, report);
         batch.retire(1);
         // law4f: what a shared call was refused for one ring is forgotten for the others.
-        if batch.is_empty() || (cfg!(break_law4f) && batch.waiters().len() > 1) {
+        if batch.is_empty() || (vcmdq_sync::broken!(break_law4f) && batch.waiters().len() > 1) {
             return;
         }
         report.calls += 1;
@@ -162,7 +162,7 @@ fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report
     }
     let stream = request.stream();
     // law4b: a request that cannot be carried out is dropped.
-    if !cfg!(break_law4b) {
+    if !vcmdq_sync::broken!(break_law4b) {
         backend.fail_closed(stream);
     }
     report.failed_closed.push(FailedClosed {

@@ -141,7 +141,7 @@ fn never_legal(op: u8) -> Illegal {
 #[inline(always)]
 fn vmid(word: TlbiWord0, caps: &Capabilities) -> Vmid {
     // law2a: the guest's VMID counts even where it has no stage 2.
-    if cfg!(break_law2a) || caps.idr0.s2p() {
+    if vcmdq_sync::broken!(break_law2a) || caps.idr0.s2p() {
         Vmid(word.vmid())
     } else {
         Vmid(0)

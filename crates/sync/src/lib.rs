@@ -12,13 +12,15 @@
 //! * [`queue::Queue`]: a bounded queue for many threads (`std` only);
 //! * [`snapshot::Snapshot`]: a pointer that readers follow without waiting and that
 //!   a writer exchanges, waiting until nobody uses the old value (`std` only);
+//! * [`broken!`]: the switches with which tests are shown to notice a broken law;
 //! * [`wide`]: 16 bytes of shared memory loaded as a whole, where the host can.
 //!
 //! [loom]: https://docs.rs/loom
-#![cfg_attr(not(any(feature = "std", loom)), no_std)]
+#![cfg_attr(not(any(feature = "std", loom, break_laws)), no_std)]
 
 mod cell;
 pub mod claim;
+pub mod faults;
 #[cfg(any(feature = "std", loom))]
 pub mod queue;
 #[cfg(any(feature = "std", loom))]

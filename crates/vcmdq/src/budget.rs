@@ -44,7 +44,7 @@ impl Budget {
     #[inline]
     pub(crate) fn is_spent(self) -> bool {
         // law8b: a ring keeps its worker as long as it has commands.
-        self.0 == 0 && !cfg!(break_law8b)
+        self.0 == 0 && !vcmdq_sync::broken!(break_law8b)
     }
 
     /// What a window may cost. A call that is made in the frame's lane is made for whole windows: it is
@@ -52,7 +52,7 @@ impl Budget {
     #[inline]
     pub(crate) fn of_window(self, in_lane: bool) -> u64 {
         // law8c: a window is as long as what is published, whatever its commands cost.
-        if in_lane || cfg!(break_law8b) || cfg!(break_law8c) {
+        if in_lane || vcmdq_sync::broken!(break_law8b) || vcmdq_sync::broken!(break_law8c) {
             u64::MAX
         } else {
             self.0

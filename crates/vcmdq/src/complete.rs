@@ -103,7 +103,7 @@ pub(crate) fn hold(
 #[inline]
 fn quiesced(consumer: &mut Consumer, ring: &Ring) -> bool {
     // law3b: completion does not ask.
-    if cfg!(break_law3b) {
+    if vcmdq_sync::broken!(break_law3b) {
         return true;
     }
     let pending = |done, instance: &std::sync::Arc<crate::instance::Instance>| {
@@ -120,7 +120,7 @@ fn quiesced(consumer: &mut Consumer, ring: &Ring) -> bool {
 #[inline]
 fn events_visible(consumer: &mut Consumer, ring: &Ring) -> bool {
     // law3c: a record that is written but hidden behind a slower one is left for later.
-    if cfg!(break_law3c) {
+    if vcmdq_sync::broken!(break_law3c) {
         return true;
     }
     let queue = consumer.frame.events.queue();
@@ -137,7 +137,7 @@ fn events_visible(consumer: &mut Consumer, ring: &Ring) -> bool {
 #[inline]
 fn in_ring_messages(consumer: &Consumer, syncs: &[SyncPoint]) -> usize {
     // law4d: the word in the ring comes after CONS, like any other message.
-    if cfg!(break_law4d) || syncs.is_empty() {
+    if vcmdq_sync::broken!(break_law4d) || syncs.is_empty() {
         return 0;
     }
     let (base, caps) = (consumer.entries.base(), &consumer.frame.settings.caps);
@@ -183,7 +183,7 @@ fn signal(
         Signal::Irq { msi: Some(msi) }
             if consumer.entries.contains(msi.addr)
                 && taken(Site::OwnWordFirst)
-                && !cfg!(break_law4d) =>
+                && !vcmdq_sync::broken!(break_law4d) =>
         {
             message(consumer, ring, msi);
         }

@@ -178,7 +178,7 @@ impl Consumer {
         if self.halted.take().is_some() {
             self.stop_clock(ring);
             // law6b: the command that stopped the ring is skipped instead of read again.
-            if cfg!(break_law6b) {
+            if vcmdq_sync::broken!(break_law6b) {
                 self.cons = self.entries.geometry().advance(self.cons, 1);
             }
             self.publish(ring, self.cons);
@@ -194,7 +194,7 @@ impl Consumer {
         match geometry.published(self.cons, geometry.pointer(ring.prod())) {
             Ok(published) => published,
             // law8a: whatever PROD says is followed.
-            Err(_) if cfg!(break_law8a) => geometry.entries(),
+            Err(_) if vcmdq_sync::broken!(break_law8a) => geometry.entries(),
             Err(_) => {
                 ring.counters.bad_prods.add(1);
                 0
@@ -317,7 +317,7 @@ impl Consumer {
     pub(crate) fn stop(&mut self, ring: &Ring, error: CommandError) {
         self.halted = Some(error);
         // law4c: CONS moves on over the command that failed.
-        let at = if cfg!(break_law4c) {
+        let at = if vcmdq_sync::broken!(break_law4c) {
             self.entries.geometry().advance(self.cons, 1)
         } else {
             self.cons

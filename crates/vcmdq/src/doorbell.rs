@@ -128,7 +128,7 @@ impl Bell {
         // before its mark is visible, and the worker may have looked before: both go on, and the
         // command lies in the ring for ever. Model: `doorbell_wakes_the_worker`.
         // law5a: no fence.
-        if !cfg!(break_law5a) {
+        if !vcmdq_sync::broken!(break_law5a) {
             full_fence(Site::BellFence);
         }
         if self.sleepers.load(Ordering::Relaxed) != 0 {
@@ -271,7 +271,7 @@ impl Bell {
         // Pairs with the fence in `ring` (rule 3).
         fence(Ordering::SeqCst);
         // law5b: no second look.
-        let work = !cfg!(break_law5b) && !self.ready.is_empty();
+        let work = !vcmdq_sync::broken!(break_law5b) && !self.ready.is_empty();
         let slept = !(work || stay_awake());
         if slept {
             self.beds[round].park(limit, |ring| self.mark(ring));

@@ -56,8 +56,11 @@ fn take_entries(
                 return Some(Stop::AfterSync);
             }
             // law6a: what was judged is read again to be executed, and may be nothing by then.
-            #[cfg(break_law6a)]
-            let Ok(command) = decode(again(entries, unread.len()), caps) else {
+            let command = match vcmdq_sync::broken!(break_law6a) {
+                false => Ok(command),
+                true => decode(again(entries, unread.len()), caps),
+            };
+            let Ok(command) = command else {
                 window.len += 1;
                 continue;
             };
@@ -83,7 +86,6 @@ fn read(entry: &[AtomicU64]) -> RawCommand {
     }
 }
 
-#[cfg(break_law6a)]
 fn again(entries: &[AtomicU64], unread: usize) -> RawCommand {
     let at = entries.len() / 2 - unread - 1;
     read(&entries[2 * at..])
@@ -122,7 +124,7 @@ fn follow(
 /// One page, as most commands have it.
 #[inline(always)]
 fn page(window: &mut Window, raw: RawCommand, form: &PageForm) -> bool {
-    if cfg!(break_law6a) {
+    if vcmdq_sync::broken!(break_law6a) {
         return false;
     }
     let Some(page) = form.page(raw) else {
@@ -145,7 +147,7 @@ fn page(window: &mut Window, raw: RawCommand, form: &PageForm) -> bool {
 /// The two commands that hot paths consist of, without the detour through a [`Command`] in memory.
 #[inline(always)]
 fn hot(window: &mut Window, raw: RawCommand, caps: &Capabilities) -> bool {
-    if cfg!(break_law6a) {
+    if vcmdq_sync::broken!(break_law6a) {
         return false;
     }
     if let Some((vmid, asid, range)) = nh_va(raw, caps) {

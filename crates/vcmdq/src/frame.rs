@@ -337,14 +337,14 @@ impl Frame {
         }
         for ring in &control.rings {
             // law9b: a ring that is being consumed is left for later.
-            if cfg!(break_law9b) {
+            if vcmdq_sync::broken!(break_law9b) {
                 if let Some(mut claim) = ring.consumer.enter() {
                     claim.with(|consumer| consumer.memory = control.memory.clone());
                 }
                 continue;
             }
             // law9a: rings find the new map when they are added.
-            if !cfg!(break_law9a) {
+            if !vcmdq_sync::broken!(break_law9a) {
                 ring.with_consumer(|consumer| consumer.memory = control.memory.clone());
             }
         }

@@ -264,7 +264,7 @@ impl Ring {
     pub fn acknowledge(&self, gerrorn: u32) {
         // law4e: an acknowledgement resumes nothing; the next PROD does.
         self.latch.acknowledge(gerrorn);
-        if !cfg!(break_law4e) {
+        if !vcmdq_sync::broken!(break_law4e) {
             self.rouse();
         }
     }

@@ -76,7 +76,7 @@ impl Ring {
     pub(crate) fn pause(&self) {
         self.want(|bits| bits | PAUSED);
         // law10a: a worker may still be at it when this returns.
-        if !cfg!(break_law10a) {
+        if !vcmdq_sync::broken!(break_law10a) {
             self.with_consumer(|consumer| {
                 self.settle(consumer);
             });

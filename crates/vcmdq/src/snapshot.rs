@@ -76,7 +76,7 @@ impl RingState {
         ring.drain();
         ring.with_consumer(|consumer| {
             // law10b: what nobody has read yet is not saved.
-            if !cfg!(break_law10b) {
+            if !vcmdq_sync::broken!(break_law10b) {
                 ring.take_page();
                 consumer.take_guest_prod(ring);
             }
@@ -90,7 +90,7 @@ impl RingState {
             base: consumer.entries.base().0,
             log2size: consumer.entries.geometry().log2size(),
             // law10b: what nobody has read yet is not saved.
-            prod: if cfg!(break_law10b) {
+            prod: if vcmdq_sync::broken!(break_law10b) {
                 consumer.cons.raw()
             } else {
                 ring.prod()

@@ -38,7 +38,7 @@ impl Streams {
             .ok_or(BindError::UnknownInstance(binding.instance))?;
         let (theirs, ours) = (binding.placement, instance.placement);
         // law1a: devices behind another SMMU are welcome.
-        if theirs.smmu != ours.smmu && !cfg!(break_law1a) {
+        if theirs.smmu != ours.smmu && !vcmdq_sync::broken!(break_law1a) {
             return Err(BindError::OtherSmmu {
                 stream,
                 theirs,
@@ -46,7 +46,7 @@ impl Streams {
             });
         }
         // law1b: so are those with a stage 2 of their own.
-        if theirs.stage2 != ours.stage2 && !cfg!(break_law1b) {
+        if theirs.stage2 != ours.stage2 && !vcmdq_sync::broken!(break_law1b) {
             return Err(BindError::OtherStage2 {
                 stream,
                 theirs,
@@ -73,7 +73,7 @@ impl Streams {
         match self.bound.get(&stream) {
             Some(binding) => binding.instance == instance,
             // law2b: a stream that nobody bound is passed on.
-            None => cfg!(break_law2b),
+            None => vcmdq_sync::broken!(break_law2b),
         }
     }
 

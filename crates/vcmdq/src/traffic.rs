@@ -76,7 +76,8 @@ impl FrameTraffic {
         // Acquire: what the VMM did when it was told has happened.
         let told = self.told.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire);
         // law3f: an exchange is acknowledged while accesses go on by what was there before.
-        let settled = |b: &Arc<dyn Backend>| b.traffic_settled() || cfg!(break_law3f);
+        let settled =
+            |b: &Arc<dyn Backend>| b.traffic_settled() || vcmdq_sync::broken!(break_law3f);
         told && self.present().backends.iter().all(settled)
     }
 

@@ -1,17 +1,14 @@
 //! Breaking the laws on purpose, to see whether the tests notice.
 //!
-//! The product holds switches, `cfg(break_law4a)` and the like, each of which breaks one law
-//! as a tired colleague would. For each switch this
+//! The product holds switches, `broken!(break_law4a)` and the like, each of which breaks one law
+//! as a tired colleague would. A build with `--cfg break_laws` holds all of them, each turned off
+//! unless the environment names it. For each switch this runs the tests whose name contains `law4_`
+//! ([`suite`]), until one of them fails, hangs or crashes.
 //!
-//! 1. builds the workspace's own crates with it ([`wrapper`]; dependencies are shared),
-//! 2. runs the tests whose name contains `law4_` ([`suite`]), and
-//! 3. demands that at least one of them fails, hangs or crashes.
-//!
-//! Without any switch all of them must pass. A switch that does not compile is an error, not
-//! a catch. The tests outside the models are asked first, because they are quick.
+//! Without any switch all of them must pass, in the same build. The tests outside the models are asked
+//! first, because they are quick, and the quickest of them before the others.
 
 pub(crate) mod switch;
-pub(crate) mod wrapper;
 
 mod libtest;
 mod limit;
@@ -36,8 +33,7 @@ const EACH: usize = 2;
 ///
 /// # Errors
 ///
-/// A law has too few switches, a switch is unknown, undescribed or does not compile, a test fails without
-/// any switch, or a switch is caught by no test of its law.
+/// A law has too few switches, a switch is unknown or undescribed, a test fails without any switch, or a switch is caught by no test of its law.
 pub(crate) fn run(workspace: &Workspace, wanted: &[String]) -> Result<()> {
     let found = switch::scan(&workspace.rust_files()?);
     let chosen = if wanted.is_empty() {
@@ -46,7 +42,6 @@ pub(crate) fn run(workspace: &Workspace, wanted: &[String]) -> Result<()> {
     } else {
         choose(found, wanted)?
     };
-    wrapper::install(workspace, &chosen)?;
     let mut proven = Vec::new();
     let mut verdicts = Vec::new();
     for switch in chosen {

@@ -13,11 +13,12 @@ use super::libtest::{self, Results};
 use super::limit::{self, End};
 use crate::command::{capture, line};
 
+/// Names the switch that is on to `vcmdq_sync::broken!`.
+const VARIABLE: &str = "BREAK_LAW";
+
 /// A built test executable.
 #[derive(Debug, Clone)]
 pub(super) struct Suite {
-    /// The package, as `--package` takes it.
-    pub(super) package: String,
     /// What of the package: `--lib`, `--bin x`, `--test x`.
     pub(super) target: Vec<String>,
     /// The directory of the package, in which cargo runs its tests.
@@ -64,9 +65,7 @@ fn suite_of(artifact: &Artifact) -> Option<Suite> {
         _ => return None,
     };
     let directory = artifact.manifest_path.parent()?.into();
-    let package = artifact.package_id.repr.clone();
     Some(Suite {
-        package,
         target,
         directory,
         path: path.into(),
@@ -96,7 +95,7 @@ impl Suite {
         Ok(libtest::listed(&capture(self.command().arg("--list"))?))
     }
 
-    /// Runs the tests of `laws`, which are the `expected` ones.
+    /// Runs the tests of `laws`, which are the `expected` ones, with a `switch` turned on.
     ///
     /// # Errors
     ///
@@ -104,12 +103,16 @@ impl Suite {
     pub(super) fn run(
         &self,
         laws: &BTreeSet<u32>,
+        switch: Option<&str>,
         expected: &[String],
         log: &Path,
         limit: Duration,
     ) -> Result<(End, Results)> {
         let mut command = self.command();
         command.args(laws.iter().map(|law| libtest::filter(*law)));
+        if let Some(switch) = switch {
+            command.env(VARIABLE, switch);
+        }
         let end = limit::run(&mut command, log, limit)?;
         let output = String::from_utf8_lossy(&fs::read(log)?).into_owned();
         Ok((end, libtest::results(&output, expected)))

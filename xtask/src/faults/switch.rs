@@ -7,11 +7,13 @@ use anyhow::{Result, ensure};
 use crate::workspace::Source;
 
 const PREFIX: &str = "break_law";
+/// What code tests a switch with.
+const USE: &str = "broken!";
 
 /// A switch that the product holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Switch {
-    /// The cfg, such as `break_law4a`.
+    /// Its name, such as `break_law4a`.
     pub(crate) name: String,
     /// The law that it breaks.
     pub(crate) law: u32,
@@ -52,7 +54,7 @@ fn name_at_start(text: &str) -> Option<Name> {
     })
 }
 
-/// The switches that are used (in a `cfg`) in the sources of the crates, by law and letter.
+/// The switches that are used (in a `broken!`) in the sources of the crates, by law and letter.
 pub(crate) fn scan(sources: &[Source]) -> Vec<Switch> {
     let product = |path: &str| path.starts_with("crates/") && path.contains("/src/");
     let mut found = BTreeMap::new();
@@ -82,7 +84,7 @@ pub(crate) fn scan(sources: &[Source]) -> Vec<Switch> {
 /// The switches that a line of code tests.
 fn used_in(line: &str) -> Vec<Name> {
     let code = line.split("//").next().unwrap_or_default();
-    if code.contains("cfg") {
+    if code.contains(USE) {
         names_in(code)
     } else {
         Vec::new()
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_name_is_prefix_number_and_one_letter() {
-        let names = names_in("cfg!(break_law4a) || cfg!(break_law10b)");
+        let names = names_in("broken!(break_law4a) || broken!(break_law10b)");
         let texts: Vec<_> = names
             .iter()
             .map(|name| (name.text.as_str(), name.law))
@@ -190,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_switch_is_what_code_tests_and_its_comment_is_what_it_breaks() {
-        let text = "// law4a: CONS passes\n    // the SYNC.\nif cfg!(break_law4a) {}\n\
+        let text = "// law4a: CONS passes\n    // the SYNC.\nif broken!(break_law4a) {}\n\
                     // law4b: only spoken of\nlet break_law4c = 1;\n";
         let switches = scan(&[file(text)]);
         assert_eq!(switches.len(), 1);
@@ -200,13 +202,13 @@ mod tests {
 
     #[test]
     fn a_comment_ends_where_the_code_goes_on_and_the_first_counts() {
-        let text = "// law1a: one\nif cfg!(break_law1a) {}\n// something else\n// law1a: again";
+        let text = "// law1a: one\nif broken!(break_law1a) {}\n// something else\n// law1a: again";
         assert_eq!(scan(&[file(text)])[0].about, "one");
     }
 
     #[test]
     fn a_switch_without_comment_is_an_error_that_names_it() {
-        let found = scan(&[file("#[cfg(not(break_law7b))]\n")]);
+        let found = scan(&[file("if !broken!(break_law7b) {\n")]);
         assert_eq!(found[0].about, "");
         let error = demand(&found, &[], 2).expect_err("no comment").to_string();
         assert!(
@@ -219,7 +221,7 @@ mod tests {
     fn tests_are_no_place_for_switches() {
         let source = Source {
             path: "crates/x/tests/a.rs".into(),
-            ..file("cfg!(break_law1a)")
+            ..file("broken!(break_law1a)")
         };
         assert_eq!(scan(&[source]), []);
     }
@@ -227,7 +229,7 @@ mod tests {
     #[test]
     fn switches_are_ordered_by_law_and_letter() {
         let text = "// break_law10a: x\n// break_law2b: x\n// break_law2a: x\n\
-                    cfg!(any(break_law10a, break_law2b, break_law2a))";
+                    [broken!(break_law10a), broken!(break_law2b), broken!(break_law2a)]";
         let switches = scan(&[file(text)]);
         let names: Vec<_> = switches.iter().map(|switch| switch.name.as_str()).collect();
         assert_eq!(names, ["break_law2a", "break_law2b", "break_law10a"]);

@@ -41,7 +41,7 @@ impl PageForm {
         let legal = caps.idr0.s1p() && caps.idr3.ril();
         let scale = if caps.idr5.ds() { SCALE_WITH_DS } else { SCALE };
         // law2a: the guest's VMID counts even where it has no stage 2.
-        let s2p = cfg!(break_law2a) || caps.idr0.s2p();
+        let s2p = vcmdq_sync::broken!(break_law2a) || caps.idr0.s2p();
         Self {
             mask: OPCODE | NUM | scale,
             // No word has what the mask leaves out.

@@ -100,7 +100,7 @@ impl Descent {
     ) -> Result<bool, Fault> {
         let old = self.in_memory(bottom.descriptor);
         // law3g: the descriptor is stored, whatever the guest has made of it meanwhile.
-        if cfg!(break_law3g) || !taken(Site::TableExchange) {
+        if vcmdq_sync::broken!(break_law3g) || !taken(Site::TableExchange) {
             return store_u64(memory, bottom.at, self.in_memory(new), Ordering::Release)
                 .map(|()| true)
                 .map_err(|_| Fault::WalkAbort(self.place, bottom.at));

@@ -42,7 +42,7 @@ pub(super) fn settled<T>(mut walk: impl FnMut() -> Result<Outcome<T>, Fault>) ->
 /// The rights that may be kept of a page, with which a write to a clean one is not let past the table.
 pub(super) fn kept(rights: Permissions, clean: bool) -> Permissions {
     // law3h: a page that can become dirty is kept as writable, and the table never hears of it.
-    if clean && !cfg!(break_law3h) {
+    if clean && !vcmdq_sync::broken!(break_law3h) {
         rights.read_only()
     } else {
         rights

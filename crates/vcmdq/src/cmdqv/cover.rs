@@ -93,7 +93,7 @@ impl Cover {
         self.forget();
         self.begun = true;
         // law3d: a SYNC covers the commands of its own ring.
-        if cfg!(break_law3d) || !taken(Site::CoverOthers) {
+        if vcmdq_sync::broken!(break_law3d) || !taken(Site::CoverOthers) {
             return;
         }
         for (index, lane) in self.member.others() {
@@ -164,7 +164,7 @@ impl Cover {
     /// the ring is woken when they are.
     pub(crate) fn others_quiesced(&self, instances: &[Arc<Instance>]) -> bool {
         // law3e: who still uses what another ring's invalidations removed is not asked.
-        if cfg!(break_law3e) || !taken(Site::CoverUnsynced) {
+        if vcmdq_sync::broken!(break_law3e) || !taken(Site::CoverUnsynced) {
             return true;
         }
         let mut done = true;

@@ -79,7 +79,7 @@ impl Ring {
             }
         }
         // law5c: what an inline doorbell leaves is nobody's.
-        if taken(Site::InlineRest) && !cfg!(break_law5c) {
+        if taken(Site::InlineRest) && !vcmdq_sync::broken!(break_law5c) {
             self.rouse();
         }
         true

@@ -155,7 +155,7 @@ impl RegisterFrame {
         }
         self.change_routes(bank);
         // law10c: backends and VMM go by the registers of a new frame.
-        if !cfg!(break_law10c) {
+        if !vcmdq_sync::broken!(break_law10c) {
             self.change_traffic(bank);
         }
         self.switch_priq(bank);

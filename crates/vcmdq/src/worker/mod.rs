@@ -178,7 +178,7 @@ impl Worker {
         });
         self.inside = false;
         // law11a: a worker keeps its round while it is in a call.
-        if cfg!(break_law11a) {
+        if vcmdq_sync::broken!(break_law11a) {
             owner.serve(&mut self.desk);
             return shared.bell.leave_open(index);
         }

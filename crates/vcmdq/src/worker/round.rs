@@ -135,7 +135,7 @@ impl Turn<'_> {
             !self.round.pages.is_empty() && !self.round.frame.as_ref().is_some_and(of_frame);
         let awaited = others || !self.round.waits.is_empty();
         // law11b: nobody is woken to look at the pages.
-        let awaited = awaited && !cfg!(break_law11b);
+        let awaited = awaited && !vcmdq_sync::broken!(break_law11b);
         (self.round.index, self.round.version, awaited)
     }
 

@@ -89,7 +89,7 @@ impl EngineShared {
         // The VMM may take its time, and a doorbell may have to wake who looks in here.
         drop(control);
         // law11c: there are no more threads than workers.
-        if cfg!(break_law11c) {
+        if vcmdq_sync::broken!(break_law11c) {
             return Ok(());
         }
         let worker = Worker::spare(self.clone());

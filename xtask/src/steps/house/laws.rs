@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_law_that_can_be_broken_must_be_named_by_a_test() {
-        let product = file("crates/x/src/a.rs", "\nif cfg!(break_law1a) {\n");
+        let product = file("crates/x/src/a.rs", "\nif broken!(break_law1a) {\n");
         let other = file(
             "crates/x/tests/a.rs",
             "fn law11_holds() {}\nlet law1_ = 1;\n",

@@ -23,7 +23,7 @@ impl Software {
                 }
                 let request = batch.unpack(request);
                 if request.stream().is_none() {
-                    let el2 = request.stage == Stage::El2 && !cfg!(break_law7e);
+                    let el2 = request.stage == Stage::El2 && !vcmdq_sync::broken!(break_law7e);
                     if el2 || request.scope == Scope::All {
                         self.sweep_el2(&request);
                     }
@@ -116,11 +116,11 @@ fn signature(batch: &Batch) -> Signature {
 fn sweep_translations(sweep: &Sweep<'_>, request: &Invalidation) {
     let vmid = request.vmid;
     // law7e: EL2's translations are looked for where VMID 0 has its own.
-    if request.stage == Stage::El2 && !cfg!(break_law7e) {
+    if request.stage == Stage::El2 && !vcmdq_sync::broken!(break_law7e) {
         return;
     }
     // law7c: what the guest asks of its own stage 2 is not heard, as where none is cached.
-    if request.stage != Stage::One && !cfg!(break_law7c) {
+    if request.stage != Stage::One && !vcmdq_sync::broken!(break_law7c) {
         sweep_stage2(sweep, request);
     }
     if request.stage == Stage::Two {
@@ -141,7 +141,7 @@ fn sweep_stage2(sweep: &Sweep<'_>, request: &Invalidation) {
     match request.scope {
         Scope::Addresses { ref range, .. } => sweep.intermediate(request.vmid, range),
         // law7d: S12_VMALL is taken for NH_ALL, which leaves stage 2.
-        Scope::Vmid if cfg!(break_law7d) => {}
+        Scope::Vmid if vcmdq_sync::broken!(break_law7d) => {}
         Scope::Vmid | Scope::Context(_) | Scope::ContextAndGlobals(_) => {
             sweep.stage2(request.vmid);
         }

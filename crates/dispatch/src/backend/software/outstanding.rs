@@ -121,7 +121,7 @@ impl Outstanding {
         });
         match wait(before) {
             // law3j: a SYNC does not wait for what devices have not answered.
-            Some(_) if !cfg!(break_law3j) => Barrier::Pending,
+            Some(_) if !vcmdq_sync::broken!(break_law3j) => Barrier::Pending,
             _ => Barrier::Done,
         }
     }
@@ -136,7 +136,11 @@ impl Outstanding {
     /// the ring is to be woken.
     pub(super) fn time_out(&self, ring: WaiterId) -> (u32, bool) {
         // law4h: what was not answered in time is taken for answered.
-        let failed = if cfg!(break_law4h) { 0 } else { FAILED };
+        let failed = if vcmdq_sync::broken!(break_law4h) {
+            0
+        } else {
+            FAILED
+        };
         let give_up = |word: u64| {
             let next = ((word >> LAP_SHIFT) + 1) << LAP_SHIFT | word & FAILED | failed;
             (word & COUNT != 0).then_some(next)

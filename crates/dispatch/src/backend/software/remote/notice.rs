@@ -60,7 +60,7 @@ impl Remote {
             }
         }
         // law3k: what a device has been told to drop is not said to be lent any more.
-        if cfg!(break_law3k) || !taken(Site::RemoteKept) {
+        if vcmdq_sync::broken!(break_law3k) || !taken(Site::RemoteKept) {
             self.shared.say_again(self.interest_of_lent());
         }
         if !gone.is_empty() {
