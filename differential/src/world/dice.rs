@@ -1,6 +1,11 @@
 //! Choices.
 
+use crate::layout::RAM_END;
+use smmu_core::caps::address_bits;
 use smmu_core::range::Granule;
+
+/// Bits of the addresses of RAM.
+const RAM_BITS: u32 = u64::BITS - (RAM_END - 1).leading_zeros();
 
 /// Random choices; the same seed makes the same ones.
 #[derive(Clone, Debug)]
@@ -40,6 +45,17 @@ impl Dice {
         let first = start.div_ceil(unit);
         let last = (end / unit).max(first + 1);
         (first + self.below(last - first)) * unit
+    }
+
+    /// A code of IPS or S2PS, most often of an output that holds all of RAM and `bits` bits.
+    pub fn size_code(&mut self, bits: u32) -> u8 {
+        let large = |code: &u8| address_bits(*code) >= bits.max(RAM_BITS);
+        let enough: Vec<u8> = (0..6).filter(large).collect();
+        if self.percent(85) && !enough.is_empty() {
+            self.one_of(&enough)
+        } else {
+            self.below(8) as u8
+        }
     }
 
     /// A granule.

@@ -59,11 +59,7 @@ impl FirstStage {
             lower,
             upper,
             shift,
-            output_code: if dice.percent(80) {
-                dice.below(4) as u8 + 2
-            } else {
-                dice.below(8) as u8
-            },
+            output_code: dice.size_code(second.map_or(0, SecondStage::table_bits)),
         }
     }
 

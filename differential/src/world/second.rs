@@ -55,6 +55,11 @@ impl SecondStage {
         self.tables_at.wrapping_sub(TABLES)
     }
 
+    /// So many bits name the tables of stage 1.
+    pub(super) fn table_bits(&self) -> u32 {
+        u64::BITS - (self.tables_at + TABLES_SPAN - 1).leading_zeros()
+    }
+
     /// An intermediate address away from the tables of stage 1, most often.
     pub(super) fn free_address(&self, dice: &mut Dice) -> u64 {
         dice.multiple(0x1000, 0, 1 << self.tree.input_bits)
@@ -68,11 +73,7 @@ impl SecondStage {
             Granule::K64 => (3, 1),
             Granule::K16 => (3, 2),
         };
-        let size = if dice.percent(80) {
-            dice.below(4) as u8 + 2
-        } else {
-            dice.below(8) as u8
-        };
+        let size = dice.size_code(tree.input_bits);
         ste.0[2] = SteWord2::new()
             .with_s2vmid(dice.one_of(&[0, 1, 0xFF, 0x100, 0xFFFF]))
             .with_s2t0sz(64 - tree.input_bits as u8)
