@@ -8,7 +8,7 @@
 //! | [`chain`] | lookups of random numbers, each of which needs the one before or not |
 //! | [`partner`] | a thread on the other core that does something while it is wanted |
 //! | [`goals`] | rows of the table of goals |
-//! | [`hits`], [`guards`], [`threads`], [`invalidations`], [`syncs`] | what is measured |
+//! | [`hits`], [`nested`], [`guards`], [`threads`], [`invalidations`], [`syncs`] | what is measured |
 
 pub mod array;
 pub mod chain;
@@ -17,6 +17,7 @@ pub mod guards;
 pub mod hash;
 pub mod hits;
 pub mod invalidations;
+pub mod nested;
 pub mod partner;
 pub mod syncs;
 pub mod threads;
