@@ -8,7 +8,9 @@ use smmu_core::guest_memory::{load_u64, store_u64};
 use smmu_core::range::TlbiRange;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::{Asid, Gpa, StreamId, Vmid};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
+use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{
     DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings, Seams, Settings,
@@ -171,4 +173,23 @@ pub fn raw_sync_to(slot: u64) -> RawCommand {
             data: 0,
         }),
     }))
+}
+
+/// What the first worker of an engine does until the ring's CONS is `cons`. If a command is lost, it sleeps
+/// for ever: loom calls that a deadlock.
+pub fn work_until(rig: LoomArc<Rig>, cons: u32) {
+    // Left alone in a deadlock, in which loom knows of no thread that could drop it.
+    let rig = ManuallyDrop::new(rig);
+    let mut stepper = Stepper::default();
+    while rig.ring.cons() != cons {
+        if rig.engine.take_ready().is_some() {
+            stepper.serve(&rig.ring);
+        } else if rig.ring.has_open_way() {
+            stepper.look(&rig.ring);
+            loom::thread::yield_now();
+        } else {
+            let _slept = rig.engine.sleep_as(0);
+        }
+    }
+    drop(ManuallyDrop::into_inner(rig));
 }

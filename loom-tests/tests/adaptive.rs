@@ -4,9 +4,8 @@
 
 use loom::sync::Mutex;
 use loom::thread;
-use loom_tests::{Rig, model, raw_sync, twin};
+use loom_tests::{Rig, model, raw_sync, twin, work_until};
 use std::io;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use vcmdq::stepping::Stepper;
 use vcmdq::{DoorbellMode, HeapPage, Passage, RingPage};
@@ -62,25 +61,6 @@ impl Passage for Vmm {
     }
 }
 
-/// What the first worker does, until the guest's command is consumed. If it is lost, it sleeps for
-/// ever: loom calls that a deadlock.
-fn work(rig: loom::sync::Arc<Rig>) {
-    // Left alone in a deadlock, in which loom knows of no thread that could drop it.
-    let rig = ManuallyDrop::new(rig);
-    let mut stepper = Stepper::default();
-    while rig.ring.cons() != 1 {
-        if rig.engine.take_ready().is_some() {
-            stepper.serve(&rig.ring);
-        } else if rig.ring.has_open_way() {
-            stepper.look(&rig.ring);
-            thread::yield_now();
-        } else {
-            let _slept = rig.engine.sleep_as(0);
-        }
-    }
-    drop(ManuallyDrop::into_inner(rig));
-}
-
 /// The guest writes PROD while the page is opened or closed.
 fn a_write_against_a_flip(open: bool) {
     let vmm = Vmm::new(false);
@@ -92,7 +72,7 @@ fn a_write_against_a_flip(open: bool) {
     rig.write(0, raw_sync());
     let worker = {
         let rig = rig.clone();
-        thread::spawn(move || work(rig))
+        thread::spawn(move || work_until(rig, 1))
     };
     let control = {
         let rig = rig.clone();

@@ -4,9 +4,8 @@
 
 use loom::sync::Mutex;
 use loom::thread;
-use loom_tests::{Rig, model, raw_sync, twin};
+use loom_tests::{Rig, model, raw_sync, twin, work_until};
 use std::io;
-use std::mem::ManuallyDrop;
 use std::sync::{Arc, OnceLock, Weak};
 use vcmdq::stepping::Stepper;
 use vcmdq::{CoalescedZone, DoorbellMode, Ring};
@@ -70,25 +69,6 @@ impl CoalescedZone for Zone {
     }
 }
 
-/// What the first worker does, until both commands are consumed. If one is lost, it sleeps for ever:
-/// loom calls that a deadlock.
-fn work(rig: loom::sync::Arc<Rig>) {
-    // Left alone in a deadlock, in which loom knows of no thread that could drop it.
-    let rig = ManuallyDrop::new(rig);
-    let mut stepper = Stepper::default();
-    while rig.ring.cons() != 2 {
-        if rig.engine.take_ready().is_some() {
-            stepper.serve(&rig.ring);
-        } else if rig.ring.has_open_way() {
-            stepper.look(&rig.ring);
-            thread::yield_now();
-        } else {
-            let _slept = rig.engine.sleep_as(0);
-        }
-    }
-    drop(ManuallyDrop::into_inner(rig));
-}
-
 /// The guest writes PROD twice while the zone is closed; the worker sleeps when it may.
 fn two_writes_against_closing() {
     let zone = Arc::new(Zone::default());
@@ -98,7 +78,7 @@ fn two_writes_against_closing() {
     (0..2).for_each(|slot| rig.write(slot, raw_sync()));
     let worker = {
         let rig = rig.clone();
-        thread::spawn(move || work(rig))
+        thread::spawn(move || work_until(rig, 2))
     };
     let control = {
         let rig = rig.clone();
