@@ -201,7 +201,7 @@ fn law3_nested_access_against_s12_vmall_and_sync() {
 fn nested_access_against_nh_all_only_is_found_out() {
     let name = "nested access against NH_ALL and SYNC";
     wrong(name, 2, || {
-        a_nested_access_and_a_sync(SmallSmmu::invalidate_all_of_stage1)
+        a_nested_access_and_a_sync(SmallSmmu::invalidate_all_of_stage1);
     });
 }
 
