@@ -127,7 +127,7 @@ impl Guest {
         let bytes = (16 * entries).max(32);
         let errors = self.read(offset::GERROR) ^ self.read(offset::GERRORN);
         let aborted = errors & u64::from(gerror_bits::PRIQ_ABT_ERR) != 0;
-        let base = base & 0x000f_ffff_ffff_ffe0;
+        let base = base & 0x00ff_ffff_ffff_ffe0;
         Queue {
             prod,
             entries,

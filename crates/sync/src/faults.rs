@@ -4,7 +4,7 @@
 /// nothing is left of it.
 ///
 /// Only a build with `--cfg break_laws` can break anything: it holds all switches, and a process turns
-/// on the one that its environment names as [`VARIABLE`](faults::VARIABLE).
+/// on the one that its environment names as [`VARIABLE`](crate::faults::VARIABLE).
 ///
 /// ```
 /// assert!(!vcmdq_sync::broken!(break_law4a));
