@@ -41,6 +41,7 @@ const UNUSED: u64 = 0x20_0B47;
 const CD_WORD: u64 = 0x0001_6205_C000_0027;
 /// A block that everybody may read and write, not global.
 const BLOCK: u64 = 0xF45;
+const NOT_GLOBAL: u64 = 0x800;
 
 /// See the [module](self).
 pub struct SmallSmmu {
@@ -177,8 +178,18 @@ impl SmallSmmu {
         self.core.port(STREAM).expect("a slot")
     }
 
+    /// The guest changes where the block lies, which is global now; a TLBI of any ASID is due.
+    pub fn map_globally(&self, block: u64) {
+        self.set(TABLE, block | BLOCK & !NOT_GLOBAL);
+    }
+
     /// TLBI of one page.
     pub fn invalidate(&self, va: u64) {
+        self.invalidate_of(Asid(1), va);
+    }
+
+    /// TLBI of one page of an ASID.
+    pub fn invalidate_of(&self, asid: Asid, va: u64) {
         let range = TlbiRange {
             addr: va,
             bytes: 4096,
@@ -186,10 +197,8 @@ impl SmallSmmu {
             ttl: 0,
             leaf: true,
         };
-        self.submit(Scope::Addresses {
-            asid: Some(Asid(1)),
-            range,
-        });
+        let asid = Some(asid);
+        self.submit(Scope::Addresses { asid, range });
     }
 
     /// TLBI of everything.

@@ -226,6 +226,19 @@ impl Guards {
         full_fence(Site::GuardRestate);
     }
 
+    /// Says of an open slot that no more of its addresses are used from now on than those of `what`, and
+    /// no table by which they were found. A SYNC that has marked it already waits all the same.
+    #[inline]
+    pub fn narrow(&self, slot: &Slot, what: &Use) {
+        let line = &self.lines[slot.0 as usize];
+        let flags = line.first.load(Ordering::Relaxed) & 3;
+        // Release pairs with the acquire fence in `mark_one`: who reads either of the two knows that the
+        // walk has ended (loom moves no load behind a store, so no model can miss it). Who reads one new
+        // and one old address reads more than both new ones say.
+        line.last.store(what.last, Ordering::Release);
+        line.first.store(what.first & !3 | flags, Ordering::Release);
+    }
+
     /// Before the fence behind which its user looks up.
     #[inline]
     fn say(&self, slot: usize, interest: Interest) {

@@ -63,6 +63,8 @@ pub enum Site {
     GuardFence,
     /// The fence between saying more in an open guard and looking up again.
     GuardRestate,
+    /// A port says that it is going to read tables, by which other addresses may name what it uses.
+    PortSaysWalk,
     /// The second look of a translation whose guard had said too little.
     PortLooksAgain,
     /// The fence between closing a guard and what its slot says when it is opened again.

@@ -95,3 +95,64 @@ fn law3_a_fault_by_what_a_command_names_holds_back_its_sync() {
         assert!(held_back || !outdated, "{address:#x}: {result:x?}");
     }
 }
+
+/// A guest that takes a whole table away names any address below it: a walk to another one may have read
+/// where the table is, and its memory is something else behind the SYNC.
+#[test]
+fn law3_a_walk_through_a_table_holds_back_the_sync_of_who_takes_it_away() {
+    let neighbour = PAGE + 0x4000;
+    for nh_va in [VA | asid(1), 0x13] {
+        let hand = Hand::new();
+        let mut port = hand.core.port(StreamId(4)).expect("a guard");
+        let read = |address| Access {
+            address,
+            operation: Operation::Read,
+            privileged: true,
+        };
+        let known = port.translate(Some(SubstreamId(1)), read(BLOCK), 1, |_| ());
+        assert!(known.is_ok(), "now the context is known");
+        drop(known);
+        let (memory, core, caps) = (hand.memory.clone(), hand.core.clone(), hand.caps);
+        // The third look is at the page, when its table has been found.
+        hand.memory.interrupt(
+            3,
+            Box::new(move || {
+                memory.set(TABLES + 0x1000 + 8, 0);
+                execute(&core, &caps, &[[nh_va, neighbour]], false);
+                let barrier = core.barrier(WAITER);
+                assert_eq!(barrier, Barrier::Pending, "the table is being read");
+            }),
+        );
+        let guard = port.translate(Some(SubstreamId(1)), read(PAGE), 1, |_| ());
+        assert!(guard.is_ok(), "it had found the table");
+        drop(guard);
+        assert!(hand.memory.has_happened());
+        assert_eq!(hand.core.barrier(WAITER), Barrier::Done);
+        let gone = port.translate(Some(SubstreamId(1)), read(PAGE), 1, |_| ());
+        assert!(matches!(gone, Err(Denied::Fault(_))), "its table is gone");
+    }
+}
+
+/// When the walk is over, only the page is used: a SYNC behind its neighbour's invalidation does not wait
+/// for the transfer.
+#[test]
+fn a_walk_that_is_over_holds_back_its_own_page_only() {
+    let hand = Hand::new();
+    let mut port = hand.core.port(StreamId(4)).expect("a guard");
+    let read = Access {
+        address: PAGE,
+        operation: Operation::Read,
+        privileged: true,
+    };
+    for walked in [true, false] {
+        let guard = port.translate(Some(SubstreamId(1)), read, 1, |_| ());
+        assert!(guard.is_ok());
+        for (named, held) in [(PAGE + 0x4000, false), (PAGE, true)] {
+            hand.execute(&[[VA | asid(1), named]]);
+            let waits = hand.core.barrier(WAITER) == Barrier::Pending;
+            assert_eq!(waits, held, "{named:#x}, walked: {walked}");
+        }
+        drop(guard);
+        hand.core.barrier(WAITER);
+    }
+}

@@ -39,6 +39,20 @@ impl Use {
         }
     }
 
+    /// While tables are read on the way to these addresses: whoever takes a table away may name any other
+    /// address below it.
+    #[must_use]
+    pub fn walked(&self) -> Self {
+        if self.is_nothing() {
+            return *self;
+        }
+        Self {
+            first: 0,
+            last: u64::MAX,
+            ..*self
+        }
+    }
+
     /// What invalidations are to look at it for.
     #[must_use]
     #[inline]
@@ -82,7 +96,8 @@ impl Use {
 
     /// No address: what [`untranslated`](Self::untranslated) says. A guard that is being changed may
     /// look so for a moment; whoever changes it looks up again behind a fence.
-    fn is_nothing(&self) -> bool {
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
         self.first > self.last
     }
 

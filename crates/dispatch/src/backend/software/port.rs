@@ -62,6 +62,15 @@ pub struct Port {
     direct: Option<ats::Direct>,
 }
 
+/// When a guard no longer says that tables are read for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// When the page is found.
+    AtPage,
+    /// As long as it is open.
+    Never,
+}
+
 /// A translation in use: a SYNC waits for it if something before it removes it.
 #[derive(Debug)]
 pub struct Guarded<'p> {
@@ -119,7 +128,36 @@ impl Port {
         if let Some(output) = self.enter(substream, &access, bytes) {
             return Ok(Guarded { port: self, output });
         }
-        match self.enter_slowly(substream, access, bytes) {
+        // As it was opened: nothing has been read anew since.
+        let said = expected(self.stream, self.kept.as_ref(), substream, &access);
+        self.find(substream, access, bytes, (said, Ends::AtPage), faulted)
+    }
+
+    /// The same under a guard that goes on to say that tables are read: for who looks up
+    /// [again](Guarded::resolve) under it.
+    pub(super) fn translate_and_go_on(
+        &mut self,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+        faulted: impl FnOnce(&Failed),
+    ) -> Result<Guarded<'_>, Denied> {
+        let said = expected(self.stream, self.kept.as_ref(), substream, &access).walked();
+        if let Some(slot) = &self.slot {
+            self.core.guards.open(slot, &said);
+        }
+        self.find(substream, access, bytes, (said, Ends::Never), faulted)
+    }
+
+    fn find(
+        &mut self,
+        substream: Option<SubstreamId>,
+        access: Access,
+        bytes: u64,
+        (said, ends): (Use, Ends),
+        faulted: impl FnOnce(&Failed),
+    ) -> Result<Guarded<'_>, Denied> {
+        match self.enter_slowly(substream, access, bytes, (said, ends)) {
             Ok(output) => Ok(Guarded { port: self, output }),
             Err(denied) => {
                 if let Denied::Fault(failed) = &denied {
@@ -141,20 +179,19 @@ impl Port {
         kept.hit(&self.core, substream, &said, *access, bytes)
     }
 
-    /// Finds the output however long it takes. The guard has been opened by [`enter`](Self::enter),
-    /// and is open afterwards, whatever the result.
+    /// Finds the output however long it takes. The guard has been opened with `said`, and is open
+    /// afterwards, whatever the result.
     #[inline(never)]
     fn enter_slowly(
         &mut self,
         substream: Option<SubstreamId>,
         access: Access,
         bytes: u64,
+        (mut said, ends): (Use, Ends),
     ) -> Result<Output, Denied> {
         let Some(slot) = &self.slot else {
             return Err(Denied::Aborted);
         };
-        // As it was opened: nothing has been read anew since.
-        let mut said = expected(self.stream, self.kept.as_ref(), substream, &access);
         let core = &self.core;
         let mut tries = 0;
         loop {
@@ -179,6 +216,12 @@ impl Port {
             let Some(kept) = &self.kept else {
                 return Err(Denied::Aborted);
             };
+            // law3m: only what is translated is said, not which tables are read for it.
+            let walked = said.walked();
+            if walked != said && taken(Site::PortSaysWalk) && !vcmdq_sync::broken!(break_law3m) {
+                said = walked;
+                core.guards.restate(slot, &said);
+            }
             let result = kept.resolve(core, self.stream, substream, access, bytes);
             let used = match &result {
                 Ok((_, used)) => *used,
@@ -187,6 +230,10 @@ impl Port {
                 Err(Denied::Aborted) => return Err(Denied::Aborted),
             };
             if said.covers(&used) {
+                // A fault is a use of whatever it was found by, until its event is there.
+                if ends == Ends::AtPage && result.is_ok() && !used.is_nothing() {
+                    core.guards.narrow(slot, &used);
+                }
                 return result.map(|(output, _)| output);
             }
             tries += 1;

@@ -250,7 +250,7 @@ impl Remote {
             };
             let guard = self
                 .port
-                .translate(self.substream, access, 1, &mut *faulted)
+                .translate_and_go_on(self.substream, access, 1, &mut *faulted)
                 .map_err(NotLent::Denied)?;
             // What the guard found is at least as old; both halves must be of one look.
             let (output, used) = guard
