@@ -5,7 +5,7 @@
 //! unless the environment names it. For each switch this runs the tests whose name contains `law4_`
 //! ([`suite`]), until one of them fails, hangs or crashes.
 //!
-//! Without any switch all of them must pass, in the same build. The tests outside the models are asked
+//! Without any switch all tests of that law must pass, in the same build. The tests outside the models are asked
 //! first, because they are quick, and the quickest of them before the others.
 
 pub(crate) mod switch;
@@ -20,7 +20,7 @@ use anyhow::{Result, bail, ensure};
 
 use self::report::Verdict;
 use self::switch::Switch;
-use self::tier::{Proven, TIERS};
+use self::tier::{Built, TIERS};
 use crate::workspace::Workspace;
 
 /// Laws that the product must be able to break, in at least [`EACH`] ways.
@@ -42,10 +42,10 @@ pub(crate) fn run(workspace: &Workspace, wanted: &[String]) -> Result<()> {
     } else {
         choose(found, wanted)?
     };
-    let mut proven = Vec::new();
+    let mut built = Vec::new();
     let mut verdicts = Vec::new();
     for switch in chosen {
-        let caught_by = challenge(workspace, &switch, &mut proven)?;
+        let caught_by = challenge(workspace, &switch, &mut built)?;
         let verdict = Verdict { switch, caught_by };
         println!("{}", report::line(&verdict));
         verdicts.push(verdict);
@@ -88,18 +88,18 @@ fn choose(found: Vec<Switch>, wanted: &[String]) -> Result<Vec<Switch>> {
         .collect())
 }
 
-/// The tests that notice `switch`, of the first tier that has any. A tier is built without
-/// switches when it is needed for the first time.
+/// The tests that notice `switch`, of the first tier that has any. A tier is built when
+/// it is needed for the first time.
 fn challenge(
     workspace: &Workspace,
     switch: &Switch,
-    proven: &mut Vec<Proven>,
+    built: &mut Vec<Built>,
 ) -> Result<Vec<String>> {
     for (index, tier) in TIERS.iter().enumerate() {
-        if proven.len() == index {
-            proven.push(tier.prove(workspace)?);
+        if built.len() == index {
+            built.push(tier.build(workspace)?);
         }
-        let caught_by = proven[index].challenge(workspace, switch)?;
+        let caught_by = built[index].challenge(workspace, switch)?;
         if !caught_by.is_empty() {
             return Ok(caught_by);
         }

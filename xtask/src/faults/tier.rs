@@ -55,21 +55,31 @@ pub(super) const TIERS: [Tier; 2] = [
 /// Without a fault the machine may be slow, but nothing may hang.
 const LIMIT_WITHOUT_FAULT: Duration = Duration::from_secs(600);
 
-/// A tier whose law tests pass as long as nothing is broken.
+/// A tier that is built.
 #[derive(Debug)]
-pub(super) struct Proven {
+pub(super) struct Built {
     tier: &'static Tier,
-    /// The executables that hold tests named for a law, with those tests, quick ones first.
-    suites: Vec<(Suite, Vec<String>)>,
+    /// The executables that hold tests named for a law, those that were quick so far first.
+    suites: Vec<Held>,
+    /// Laws whose tests pass as long as nothing is broken.
+    green: BTreeSet<u32>,
+}
+
+/// An executable, its tests that are named for a law, and how long they have taken so far.
+#[derive(Debug)]
+struct Held {
+    suite: Suite,
+    tests: Vec<String>,
+    took: Duration,
 }
 
 impl Tier {
-    /// Builds the tier without a fault and demands that every test named for a law passes.
+    /// Builds the tier.
     ///
     /// # Errors
     ///
-    /// It does not compile, or such a test does not pass.
-    pub(super) fn prove(&'static self, workspace: &Workspace) -> Result<Proven> {
+    /// It does not compile.
+    pub(super) fn build(&'static self, workspace: &Workspace) -> Result<Built> {
         fs::create_dir_all(self.log_directory(workspace))?;
         let mut command = self.cargo_test(workspace);
         for package in self.packages {
@@ -77,34 +87,23 @@ impl Tier {
         }
         command.args(["--lib", "--bins", "--tests"]);
         let mut suites = Vec::new();
-        let built = suite::build(&mut command, &self.log(workspace, "none", "build"))?;
-        for suite in built {
+        for suite in suite::build(&mut command, &self.log(workspace, "none", "build"))? {
             let mut tests = suite.tests()?;
             tests.retain(|test| !laws_of(test).is_empty());
-            if tests.is_empty() {
-                continue;
+            if !tests.is_empty() {
+                let took = Duration::ZERO;
+                suites.push(Held { suite, tests, took });
             }
-            let laws = tests.iter().flat_map(|test| laws_of(test)).collect();
-            let log = self.log(workspace, "none", &suite.label());
-            let start = Instant::now();
-            let (end, results) = suite.run(&laws, None, &tests, &log, LIMIT_WITHOUT_FAULT)?;
-            demand_green(end, &results, &log)?;
-            suites.push((start.elapsed(), suite, tests));
         }
-        suites.sort_by_key(|(took, ..)| *took);
-        let suites: Vec<_> = suites
-            .into_iter()
-            .map(|(_, suite, tests)| (suite, tests))
-            .collect();
-        let count: usize = suites.iter().map(|(_, tests)| tests.len()).sum();
-        println!(
-            "without a switch: {count} {} named for a law pass",
-            self.name
-        );
-        Ok(Proven { tier: self, suites })
+        Ok(Built {
+            tier: self,
+            suites,
+            green: BTreeSet::new(),
+        })
     }
 
-    /// `cargo test --no-run`, with all faults in it that the environment can turn on. Debug information would only cost time and disk: nobody debugs a fault made on purpose.
+    /// `cargo test --no-run`, with all faults in it that the environment can turn on. Debug information
+    /// would only cost time and disk: nobody debugs a fault made on purpose.
     fn cargo_test(&self, workspace: &Workspace) -> Command {
         let mut command = cargo(workspace, ["test", "--no-run"]);
         command
@@ -127,25 +126,62 @@ impl Tier {
     }
 }
 
-impl Proven {
+impl Held {
+    fn of_law(&self, law: u32) -> Vec<String> {
+        let named = |test: &&String| is_for_law(test, law);
+        self.tests.iter().filter(named).cloned().collect()
+    }
+}
+
+impl Built {
+    /// Demands, once for each law, that its tests pass while nothing is broken.
+    fn prove(&mut self, workspace: &Workspace, law: u32) -> Result<()> {
+        if !self.green.insert(law) {
+            return Ok(());
+        }
+        let mut count = 0;
+        for held in &mut self.suites {
+            let tests = held.of_law(law);
+            if tests.is_empty() {
+                continue;
+            }
+            let log = self.tier.log(workspace, "none", &held.suite.label());
+            let start = Instant::now();
+            let laws = [law].into();
+            let (end, results) =
+                (held.suite).run(&laws, None, &tests, &log, LIMIT_WITHOUT_FAULT)?;
+            demand_green(end, &results, &log)?;
+            held.took += start.elapsed();
+            count += tests.len();
+        }
+        self.suites.sort_by_key(|held| held.took);
+        let name = self.tier.name;
+        println!("without a switch: {count} {name} named for law {law} pass");
+        Ok(())
+    }
+
     /// The tests of the law that notice `switch`, in the first executable that has any.
     ///
     /// # Errors
     ///
-    /// An executable cannot be started.
-    pub(super) fn challenge(&self, workspace: &Workspace, switch: &Switch) -> Result<Vec<String>> {
-        for (suite, tests) in &self.suites {
-            let named = |test: &&String| is_for_law(test, switch.law);
-            let tests: Vec<String> = tests.iter().filter(named).cloned().collect();
+    /// Tests of the law do not pass while nothing is broken, or an executable cannot be started.
+    pub(super) fn challenge(
+        &mut self,
+        workspace: &Workspace,
+        switch: &Switch,
+    ) -> Result<Vec<String>> {
+        self.prove(workspace, switch.law)?;
+        for held in &self.suites {
+            let tests = held.of_law(switch.law);
             if tests.is_empty() {
                 continue;
             }
             let (law, limit) = ([switch.law].into(), self.tier.limit);
-            let log = self.tier.log(workspace, &switch.name, &suite.label());
-            let (end, results) = suite.run(&law, Some(&switch.name), &tests, &log, limit)?;
+            let label = held.suite.label();
+            let log = self.tier.log(workspace, &switch.name, &label);
+            let (end, results) = (held.suite).run(&law, Some(&switch.name), &tests, &log, limit)?;
             let caught = catches(end, &results);
             if !caught.is_empty() {
-                let label = suite.label();
                 return Ok(caught
                     .iter()
                     .map(|test| format!("{label}: {test}"))

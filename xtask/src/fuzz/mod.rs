@@ -111,8 +111,13 @@ fn again(workspace: &Workspace, names: &[String], input: &Path) -> Result<Outcom
 }
 
 /// Names of the targets to search: all when none is named.
+/// Every target.
+pub(crate) fn names(workspace: &Workspace) -> Vec<String> {
+    build::targets(&workspace.metadata)
+}
+
 fn choose(workspace: &Workspace, names: &[String]) -> Result<Vec<String>> {
-    let all = build::targets(&workspace.metadata);
+    let all = self::names(workspace);
     if names.is_empty() {
         return Ok(all);
     }
