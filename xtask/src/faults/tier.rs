@@ -28,9 +28,13 @@ pub(super) struct Tier {
     rustflags: &'static str,
     /// Directory inside the target directory.
     directory: &'static str,
-    /// How long one executable may take with a fault in it. What takes longer hangs.
+    /// How long one executable may take with a fault in it, at most. What takes longer hangs.
     limit: Duration,
 }
+
+/// What takes so many times as long as without a fault hangs, too, but for what is quick anyway.
+const HANGS_AFTER: u32 = 10;
+const QUICK: Duration = Duration::from_secs(15);
 
 /// The kinds, quick ones first.
 pub(super) const TIERS: [Tier; 2] = [
@@ -127,6 +131,11 @@ impl Tier {
 }
 
 impl Held {
+    /// How long it may take with a fault in it.
+    fn limit(&self, most: Duration) -> Duration {
+        (self.took * HANGS_AFTER).clamp(QUICK, most)
+    }
+
     fn of_law(&self, law: u32) -> Vec<String> {
         let named = |test: &&String| is_for_law(test, law);
         self.tests.iter().filter(named).cloned().collect()
@@ -176,7 +185,7 @@ impl Built {
             if tests.is_empty() {
                 continue;
             }
-            let (law, limit) = ([switch.law].into(), self.tier.limit);
+            let (law, limit) = ([switch.law].into(), held.limit(self.tier.limit));
             let label = held.suite.label();
             let log = self.tier.log(workspace, &switch.name, &label);
             let (end, results) = (held.suite).run(&law, Some(&switch.name), &tests, &log, limit)?;
@@ -257,6 +266,26 @@ mod tests {
         assert!(catches(exit(0), &results(&[], &[])).is_empty());
         // Not run at all, because the filter selects it no longer: that is no catch either.
         assert!(catches(exit(0), &results(&[], &["a"])).is_empty());
+    }
+
+    #[test]
+    fn what_was_slow_before_gets_longer() {
+        let suite = Suite {
+            target: Vec::new(),
+            directory: PathBuf::new(),
+            path: PathBuf::new(),
+        };
+        let mut held = Held {
+            suite,
+            tests: Vec::new(),
+            took: Duration::from_millis(20),
+        };
+        let most = Duration::from_secs(60);
+        assert_eq!(held.limit(most), QUICK);
+        held.took = Duration::from_secs(4);
+        assert_eq!(held.limit(most), Duration::from_secs(40));
+        held.took = Duration::from_secs(30);
+        assert_eq!(held.limit(most), most);
     }
 
     #[test]
