@@ -5,8 +5,8 @@
 //! unless the environment names it. For each switch this runs the tests whose name contains `law4_`
 //! ([`suite`]), until one of them fails, hangs or crashes.
 //!
-//! Without any switch all tests of that law must pass, in the same build. The tests outside the models are asked
-//! first, because they are quick, and the quickest of them before the others.
+//! Without any switch the tests of that law in the same executable must pass, in the same build. The tests
+//! outside the models are asked first, because they are quick.
 
 pub(crate) mod switch;
 

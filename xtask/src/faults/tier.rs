@@ -19,8 +19,6 @@ use crate::workspace::Workspace;
 /// A kind of tests.
 #[derive(Debug)]
 pub(super) struct Tier {
-    /// For people.
-    name: &'static str,
     packages: &'static [&'static str],
     /// Arguments of `cargo test`.
     arguments: &'static [&'static str],
@@ -39,7 +37,6 @@ const QUICK: Duration = Duration::from_secs(15);
 /// The kinds, quick ones first.
 pub(super) const TIERS: [Tier; 2] = [
     Tier {
-        name: "tests",
         packages: &["smmu-core", "vcmdq-dispatch", "vcmdq", "vcmdq-cli"],
         arguments: &[],
         rustflags: "",
@@ -47,7 +44,6 @@ pub(super) const TIERS: [Tier; 2] = [
         limit: Duration::from_secs(60),
     },
     Tier {
-        name: "models",
         packages: &["loom-tests"],
         arguments: &["--profile", "loom"],
         rustflags: LOOM_FLAGS,
@@ -63,10 +59,8 @@ const LIMIT_WITHOUT_FAULT: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Built {
     tier: &'static Tier,
-    /// The executables that hold tests named for a law, those that were quick so far first.
+    /// The executables that hold tests named for a law.
     suites: Vec<Held>,
-    /// Laws whose tests pass as long as nothing is broken.
-    green: BTreeSet<u32>,
 }
 
 /// An executable, its tests that are named for a law, and how long they have taken so far.
@@ -75,6 +69,8 @@ struct Held {
     suite: Suite,
     tests: Vec<String>,
     took: Duration,
+    /// Laws whose tests pass as long as nothing is broken.
+    green: BTreeSet<u32>,
 }
 
 impl Tier {
@@ -95,15 +91,15 @@ impl Tier {
             let mut tests = suite.tests()?;
             tests.retain(|test| !laws_of(test).is_empty());
             if !tests.is_empty() {
-                let took = Duration::ZERO;
-                suites.push(Held { suite, tests, took });
+                suites.push(Held {
+                    suite,
+                    tests,
+                    took: Duration::ZERO,
+                    green: BTreeSet::new(),
+                });
             }
         }
-        Ok(Built {
-            tier: self,
-            suites,
-            green: BTreeSet::new(),
-        })
+        Ok(Built { tier: self, suites })
     }
 
     /// `cargo test --no-run`, with all faults in it that the environment can turn on. Debug information
@@ -142,34 +138,26 @@ impl Held {
     }
 }
 
-impl Built {
+impl Held {
     /// Demands, once for each law, that its tests pass while nothing is broken.
-    fn prove(&mut self, workspace: &Workspace, law: u32) -> Result<()> {
+    fn prove(&mut self, tier: &Tier, workspace: &Workspace, law: u32) -> Result<()> {
         if !self.green.insert(law) {
             return Ok(());
         }
-        let mut count = 0;
-        for held in &mut self.suites {
-            let tests = held.of_law(law);
-            if tests.is_empty() {
-                continue;
-            }
-            let log = self.tier.log(workspace, "none", &held.suite.label());
-            let start = Instant::now();
-            let laws = [law].into();
-            let (end, results) =
-                (held.suite).run(&laws, None, &tests, &log, LIMIT_WITHOUT_FAULT)?;
-            demand_green(end, &results, &log)?;
-            held.took += start.elapsed();
-            count += tests.len();
-        }
-        self.suites.sort_by_key(|held| held.took);
-        let name = self.tier.name;
-        println!("without a switch: {count} {name} named for law {law} pass");
+        let tests = self.of_law(law);
+        let log = tier.log(workspace, "none", &self.suite.label());
+        let start = Instant::now();
+        let laws = [law].into();
+        let (end, results) = (self.suite).run(&laws, None, &tests, &log, LIMIT_WITHOUT_FAULT)?;
+        demand_green(end, &results, &log)?;
+        self.took += start.elapsed();
         Ok(())
     }
+}
 
-    /// The tests of the law that notice `switch`, in the first executable that has any.
+impl Built {
+    /// The tests of the law that notice `switch`, in the first executable that has any; each has passed
+    /// without it before.
     ///
     /// # Errors
     ///
@@ -179,12 +167,12 @@ impl Built {
         workspace: &Workspace,
         switch: &Switch,
     ) -> Result<Vec<String>> {
-        self.prove(workspace, switch.law)?;
-        for held in &self.suites {
+        for held in &mut self.suites {
             let tests = held.of_law(switch.law);
             if tests.is_empty() {
                 continue;
             }
+            held.prove(self.tier, workspace, switch.law)?;
             let (law, limit) = ([switch.law].into(), held.limit(self.tier.limit));
             let label = held.suite.label();
             let log = self.tier.log(workspace, &switch.name, &label);
@@ -279,6 +267,7 @@ mod tests {
             suite,
             tests: Vec::new(),
             took: Duration::from_millis(20),
+            green: BTreeSet::new(),
         };
         let most = Duration::from_secs(60);
         assert_eq!(held.limit(most), QUICK);
