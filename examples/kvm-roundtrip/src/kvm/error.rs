@@ -1,5 +1,7 @@
 //! Why there is no measurement.
 
+use crate::data::Case;
+
 /// Why there is no measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,4 +41,21 @@ pub enum Error {
     /// More vCPUs or rounds than there is room for.
     #[error("{0}")]
     TooMuch(String),
+    /// One case went wrong, so nothing is reported: what does not complete is a defect, not a figure.
+    #[error("{case}: {source}")]
+    InCase {
+        /// Which.
+        case: Case,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    /// The same, saying in which case.
+    pub(super) fn in_case(self, case: Case) -> Self {
+        let source = Box::new(self);
+        Self::InCase { case, source }
+    }
 }

@@ -75,7 +75,8 @@ pub(crate) fn all(
     } else {
         let row_us = (ALL_US / (PASSES * tallies.len().max(1)) as f64).min(ROW_US);
         for tally in &mut tallies {
-            rig.pass(tally)?;
+            let case = tally.case;
+            rig.pass(tally).map_err(|error| error.in_case(case))?;
             *tally = Tally::new(
                 tally.case,
                 tally.rounds_in(row_us, rig.vmm.ticks_per_us(), ROUNDS),
@@ -85,7 +86,8 @@ pub(crate) fn all(
     }
     for _ in 0..passes {
         for tally in &mut tallies {
-            rig.pass(tally)?;
+            let case = tally.case;
+            rig.pass(tally).map_err(|error| error.in_case(case))?;
             progress.step();
         }
     }

@@ -44,9 +44,11 @@ fn each_mode_has_the_exits_that_it_must_have() {
                 assert_eq!(exits, 1.0, "{row:?}");
             }
             Mode::Coalesced | Mode::Adaptive => {
-                // Until the way is open, and none behind that.
+                // Until the way is open, which a busy guest's rounds wait for, and none behind that.
+                // An idle guest's may all be over when it opens.
                 let opened = row.host.is_some_and(|host| host.flips != 0);
-                assert!(exits < 1.0 || exits == 1.0 && !opened, "{row:?}");
+                let late = row.case.pause_us != 0;
+                assert!(exits < 1.0 || exits == 1.0 && (late || !opened), "{row:?}");
             }
         }
     }
