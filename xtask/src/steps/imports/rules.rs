@@ -85,6 +85,12 @@ pub(super) const RULES: &[Rule] = &[
         only_optional: &[&["vfio_user", "vhost", "vmm-sys-util"]],
     },
     Rule {
+        package: "vcmdq-iommufd",
+        may_use: &["vcmdq-sync", "smmu-core", "vcmdq-dispatch", "vcmdq"],
+        must_not_use: &[EVENT_LOOPS],
+        only_optional: &[],
+    },
+    Rule {
         package: "vcmdq-cli",
         may_use: &[
             "vcmdq-sync",

@@ -10,12 +10,13 @@ use crate::summary::Outcome;
 use crate::workspace::Workspace;
 
 /// What a user of the project builds. Tests, benches and this program may ask for more.
-const PRODUCT: [&str; 6] = [
+const PRODUCT: [&str; 7] = [
     "vcmdq-sync",
     "smmu-core",
     "vcmdq-dispatch",
     "vcmdq",
     "vcmdq-remote",
+    "vcmdq-iommufd",
     "vcmdq-cli",
 ];
 
