@@ -16,6 +16,7 @@
 //! | [`devicetree`] | QEMU's devicetree with an SMMU in it |
 //! | [`qemu`] | the process, its console and its qtest socket |
 //! | [`vehicle`] | the registers as a polled page of guest RAM |
+//! | [`mock`] | the iommufd backend inside a kernel with the mock IOMMU: `vcmdq mock` |
 //! | [`nvme`] | the controller model, served over vfio-user |
 //!
 //! This is a test vehicle: no VMM links it.
@@ -24,6 +25,7 @@
 pub mod boot;
 pub mod devicetree;
 pub mod guest;
+pub mod mock;
 pub mod nvme;
 pub mod parts;
 pub mod qemu;

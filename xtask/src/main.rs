@@ -59,7 +59,17 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Build the guest's kernel with `tegra241-cmdqv` and iommufd, and `dma_map_benchmark`, into target/e2e
-    Kernel,
+    Kernel {
+        /// Build the x86-64 one whose iommufd has a mock IOMMU instead (`vcmdq mock`)
+        #[arg(long)]
+        mock: bool,
+    },
+    /// Run the iommufd backend in a kernel with a mock IOMMU: builds the program, then `vcmdq mock` with these arguments
+    Mock {
+        /// Such as `--console` or `--kvm`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Build the program that uses stage 2 in the guest (`vcmdq boot --nesting`) into target/e2e
     Guest,
     /// Search for inputs that break something, as many targets at a time as there are processors
@@ -136,10 +146,21 @@ fn perform(task: Task) -> Result<bool> {
             command::show(&command);
             Ok(command.status()?.success())
         }
-        Task::Kernel => kernel::run(&Workspace::find()?),
+        Task::Kernel { mock } => kernel::run(&Workspace::find()?, mock),
+        Task::Mock { arguments } => {
+            let workspace = Workspace::find()?;
+            guest::install_target(&guest::MOCK)?;
+            guest::build(&workspace, &guest::MOCK)?;
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let mut command = steps::mock_tool(&workspace, &arguments);
+            command::show(&command);
+            Ok(command.status()?.success())
+        }
         Task::Guest => {
-            guest::install_target()?;
-            println!("program: {}", guest::build(&Workspace::find()?)?.display());
+            let workspace = Workspace::find()?;
+            guest::install_target(&guest::NESTING)?;
+            let program = guest::build(&workspace, &guest::NESTING)?;
+            println!("program: {}", program.display());
             Ok(true)
         }
         Task::Fuzz {

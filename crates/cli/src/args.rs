@@ -45,6 +45,13 @@ pub(crate) enum Command {
     /// kernel, busybox) is not to be had.
     #[cfg(feature = "boot")]
     Boot(vcmdq_e2e::boot::BootArgs),
+    /// Runs the iommufd backend inside a Linux for x86-64 whose iommufd has a mock IOMMU, under QEMU, checks
+    /// what its ioctls do there, and measures them.
+    ///
+    /// Exit code: 0 every check held, 1 one did not, 2 the machine could not be started, 3 a part (QEMU,
+    /// kernel, program) is not to be had.
+    #[cfg(feature = "boot")]
+    Mock(vcmdq_e2e::mock::MockArgs),
 }
 
 /// What every measured run can be told.

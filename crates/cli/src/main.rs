@@ -10,7 +10,7 @@
 //! | 0 | everything was done and every check held |
 //! | 1 | a check failed, or a decoded stream has damaged records |
 //! | 2 | the arguments or a file cannot be used; the message says what to do |
-//! | 3 | `boot` only: QEMU or another part is not to be had |
+//! | 3 | `boot` and `mock` only: QEMU or another part is not to be had |
 #![forbid(unsafe_code)]
 
 mod args;
@@ -67,5 +67,7 @@ fn run(cli: &Cli) -> Result<ExitCode, ToolError> {
         Some(Command::Bench(args)) => bench::main(args),
         #[cfg(feature = "boot")]
         Some(Command::Boot(args)) => Ok(vcmdq_e2e::boot::main(args)),
+        #[cfg(feature = "boot")]
+        Some(Command::Mock(args)) => Ok(vcmdq_e2e::mock::main(args)),
     }
 }

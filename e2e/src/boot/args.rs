@@ -100,7 +100,7 @@ impl BootArgs {
 }
 
 /// A part of cargo's build directory, which is what may be thrown away.
-fn default_directory() -> PathBuf {
+pub(crate) fn default_directory() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     PathBuf::from(target).join("e2e")
 }

@@ -49,7 +49,7 @@ struct Guests<'a> {
 ///
 /// As for [`boot`](super::boot).
 pub(super) fn latency(args: &BootArgs) -> Result<Verdict> {
-    let (bar, directory) = begin(args)?;
+    let (bar, directory) = begin(args.console, &args.directory)?;
     let parts = Parts::obtain(&directory, true, &teller(&bar))?;
     let program = benchmark(&directory)?;
     let scratch = tempfile::tempdir().context("no place for sockets")?;

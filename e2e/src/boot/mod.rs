@@ -26,7 +26,9 @@ mod verdict;
 mod waited;
 
 pub use args::BootArgs;
+pub(crate) use args::default_directory;
 pub use exit::{SKIPPED, main};
 pub use plan::{Mode, Plan};
 pub use run::boot;
+pub(crate) use run::{begin, teller};
 pub use verdict::{Check, Verdict};

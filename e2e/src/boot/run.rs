@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use smmu_core::caps::TableUpdates;
 use smmu_core::{Capabilities, StreamId};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vcmdq::Settings;
 
@@ -54,7 +54,7 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
         args.record.is_none() || args.modes.len() == 1,
         "a recording is of one mode: name it with --modes"
     );
-    let (bar, directory) = begin(args)?;
+    let (bar, directory) = begin(args.console, &args.directory)?;
     let parts = Parts::obtain(&directory, args.cmdqv || args.nesting, &teller(&bar))?;
     let program = match args.nesting {
         true => Some(nesting(&directory)?),
@@ -81,19 +81,19 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
 }
 
 /// A line of progress, and the directory of the parts.
-pub(super) fn begin(args: &BootArgs) -> Result<(ProgressBar, PathBuf)> {
+pub(crate) fn begin(console: bool, directory: &Path) -> Result<(ProgressBar, PathBuf)> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    if !args.console && std::io::stderr().is_terminal() {
+    if !console && std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::stderr());
         bar.enable_steady_tick(Duration::from_millis(200));
     }
-    std::fs::create_dir_all(&args.directory)
-        .with_context(|| format!("cannot make {}", args.directory.display()))?;
-    Ok((bar, args.directory.canonicalize()?))
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok((bar, directory.canonicalize()?))
 }
 
 /// Says what takes long.
-pub(super) fn teller(bar: &ProgressBar) -> impl Fn(&str) {
+pub(crate) fn teller(bar: &ProgressBar) -> impl Fn(&str) {
     |what: &str| {
         bar.set_message(what.to_owned());
         if bar.is_hidden() {

@@ -43,6 +43,24 @@ pub fn initramfs(parts: &Parts, programs: &[Program<'_>], to: &Path) -> Result<(
     Ok(())
 }
 
+/// Writes an archive whose one program is `/init`.
+///
+/// # Errors
+///
+/// The program cannot be read, or the file not be written.
+pub fn sole_program(program: &Path, to: &Path) -> Result<()> {
+    let init = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let file = fs::File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
+    let mut out = GzEncoder::new(file, Compression::fast());
+    for directory in ["dev", "proc", "sys"] {
+        entry(&mut out, directory, DIRECTORY, &[])?;
+    }
+    entry(&mut out, "init", PROGRAM, &init)?;
+    cpio::newc::trailer(&mut out)?;
+    out.finish()?;
+    Ok(())
+}
+
 fn write(out: &mut impl Write, programs: &[(&str, Vec<u8>)], modules: &[Module]) -> Result<()> {
     for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
         entry(out, directory, DIRECTORY, &[])?;

@@ -1,4 +1,4 @@
-//! A kernel that was built for the purpose, and Linux's `dma_map_benchmark`: by `cargo xtask kernel`
+//! Kernels that were built for the purpose, and Linux's `dma_map_benchmark`: by `cargo xtask kernel`
 //! below the build directory, or by somebody else in a folder beside the checkout.
 
 use std::path::{Path, PathBuf};
@@ -6,17 +6,24 @@ use std::path::{Path, PathBuf};
 /// Where `cargo xtask kernel` puts its results, in the directory of fetched parts.
 const BUILT: &str = "cmdqv";
 
+/// The same with `--mock`, and for `cargo xtask mock`.
+const MOCK: &str = "mock";
+
 /// A folder of prebuilt parts, from where the tool is started.
 const BESIDE: &str = "../shared/e2e";
 
 /// The kernel.
 pub(super) fn kernel(directory: &Path) -> Option<PathBuf> {
-    one(directory, "Image", "guest-Image.gz")
+    one(&directory.join(BUILT), "Image", "guest-Image.gz")
 }
 
 /// The program, for arm64 and static.
 pub(super) fn benchmark(directory: &Path) -> Option<PathBuf> {
-    one(directory, "dma_map_benchmark", "dma_map_benchmark-arm64")
+    one(
+        &directory.join(BUILT),
+        "dma_map_benchmark",
+        "dma_map_benchmark-arm64",
+    )
 }
 
 /// What `cargo xtask guest` builds.
@@ -25,11 +32,19 @@ pub(super) fn nesting(directory: &Path) -> Option<PathBuf> {
     program.exists().then_some(program)
 }
 
+/// The kernel with the mock IOMMU, which `cargo xtask kernel --mock` builds.
+pub(super) fn mock_kernel(directory: &Path) -> Option<PathBuf> {
+    one(&directory.join(MOCK), "bzImage", "mock-host-bzImage")
+}
+
+/// What `cargo xtask mock` builds.
+pub(super) fn mock(directory: &Path) -> Option<PathBuf> {
+    let program = directory.join(MOCK).join("mock");
+    program.exists().then_some(program)
+}
+
 fn one(directory: &Path, built: &str, beside: &str) -> Option<PathBuf> {
-    let places = [
-        directory.join(BUILT).join(built),
-        Path::new(BESIDE).join(beside),
-    ];
+    let places = [directory.join(built), Path::new(BESIDE).join(beside)];
     places.into_iter().find(|path| path.exists())
 }
 
@@ -49,5 +64,15 @@ mod tests {
         assert_eq!(kernel(directory.path()), Some(place.join("Image")));
         let program = place.join("dma_map_benchmark");
         assert_eq!(benchmark(directory.path()), Some(program));
+    }
+
+    #[test]
+    fn the_mock_kernel_is_not_the_guests() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().join(MOCK);
+        fs::create_dir(&place).expect("a directory");
+        fs::write(place.join("bzImage"), "").expect("a file");
+        assert_eq!(mock_kernel(directory.path()), Some(place.join("bzImage")));
+        assert_eq!(mock(directory.path()), None);
     }
 }

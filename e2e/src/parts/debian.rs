@@ -2,6 +2,7 @@
 
 use super::Qemu;
 use super::apt::Apt;
+use super::emulator::Emulator;
 use anyhow::{Context, Result};
 use std::cell::OnceCell;
 use std::fs;
@@ -9,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// A package's files are whole when this lies beside them.
 const WHOLE: &str = ".whole";
+
+/// Where QEMU's firmware lies: its own, and that of a PC.
+const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 /// What has been unpacked, and can be.
 pub(super) struct Packages<'a> {
@@ -27,9 +31,9 @@ impl<'a> Packages<'a> {
     }
 
     /// QEMU, started with the libraries and the loader that it was built for.
-    pub(super) fn qemu(&self) -> Result<Qemu> {
-        let root = self.unpacked("qemu", |apt, root| {
-            apt.unpack_with_dependencies("qemu-system-arm", root)
+    pub(super) fn qemu(&self, emulator: &Emulator) -> Result<Qemu> {
+        let root = self.unpacked(emulator.part, |apt, root| {
+            apt.unpack_with_dependencies(emulator.package, root)
         })?;
         let loader = find(&root.join("usr"), 2, |name| {
             name.starts_with("ld-linux") && name.contains(".so.")
@@ -38,20 +42,26 @@ impl<'a> Packages<'a> {
         let libraries = libraries.context("QEMU came without a C library")?;
         let text = |path: &Path| path.display().to_string();
         let libraries = libraries.parent().unwrap_or(&root);
-        let before = [
+        let mut before = vec![
             "--library-path".to_owned(),
             text(libraries),
-            text(&root.join("usr/bin/qemu-system-aarch64")),
-            "-L".to_owned(),
-            text(&root.join("usr/share/qemu")),
+            text(&root.join("usr/bin").join(emulator.program)),
         ];
+        for firmware in FIRMWARE {
+            before.extend(["-L".to_owned(), text(&root.join(firmware))]);
+        }
         let qemu = Qemu {
             program: loader.context("QEMU came without a loader")?,
-            before: before.into(),
+            before,
             modules: Some(libraries.join("qemu")),
         };
         let version = qemu.version().context("the unpacked QEMU does not run")?;
-        anyhow::ensure!(qemu.serves(), "the newest is {}.{}", version.0, version.1);
+        anyhow::ensure!(
+            version >= emulator.oldest,
+            "the newest is {}.{}",
+            version.0,
+            version.1
+        );
         Ok(qemu)
     }
 

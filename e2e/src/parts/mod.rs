@@ -10,11 +10,19 @@
 //! | `VCMDQ_DMA_MAP_BENCHMARK` | Linux's program of that name, for arm64 and static |
 //! | `VCMDQ_NESTING` | this project's program for the guest, for arm64 and static |
 //! | `VCMDQ_BUSYBOX` | a static busybox for arm64 |
+//! | `VCMDQ_QEMU_X86` | a `qemu-system-x86_64` |
+//! | `VCMDQ_MOCK_KERNEL` | an x86-64 kernel whose iommufd has the mock IOMMU |
+//! | `VCMDQ_MOCK` | this project's program for that kernel, for x86-64 and static |
 
 mod apt;
 mod built;
 mod debian;
+mod emulator;
+mod mock;
 
+pub use mock::MockParts;
+
+use emulator::{ARM, Emulator};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -67,14 +75,12 @@ impl Qemu {
         version_in(&String::from_utf8_lossy(&output.stdout))
     }
 
-    /// Whether it has `vfio-user-pci`.
-    fn serves(&self) -> bool {
-        self.version().is_some_and(|version| version >= OLDEST)
+    /// Whether it is as new as is needed.
+    fn serves(&self, emulator: &Emulator) -> bool {
+        let version = self.version();
+        version.is_some_and(|version| version >= emulator.oldest)
     }
 }
-
-/// The first QEMU with `vfio-user-pci`.
-const OLDEST: (u32, u32) = (10, 1);
 
 fn version_in(text: &str) -> Option<(u32, u32)> {
     let numbers = text.split("version ").nth(1)?;
@@ -108,7 +114,7 @@ impl Parts {
         own_kernel: bool,
         tell: &dyn Fn(&str),
     ) -> Result<Self, Missing> {
-        let qemu = installed_qemu()?;
+        let qemu = installed_qemu(&ARM)?;
         let (kernel, modules) = match own_kernel {
             true => {
                 let kernel = named("VCMDQ_CMDQV_KERNEL")?;
@@ -128,7 +134,7 @@ impl Parts {
         Ok(Self {
             qemu: match qemu {
                 Some(qemu) => qemu,
-                None => packages.qemu().map_err(|e| missing_qemu(&e))?,
+                None => packages.qemu(&ARM).map_err(|e| missing_qemu(&e))?,
             },
             kernel,
             modules,
@@ -146,20 +152,20 @@ impl Parts {
 ///
 /// It is not to be had.
 pub fn qemu(directory: &Path, tell: &dyn Fn(&str)) -> Result<Qemu, Missing> {
-    match installed_qemu()? {
+    match installed_qemu(&ARM)? {
         Some(qemu) => Ok(qemu),
         None => {
             let packages = debian::Packages::new(directory, tell);
-            packages.qemu().map_err(|e| missing_qemu(&e))
+            packages.qemu(&ARM).map_err(|e| missing_qemu(&e))
         }
     }
 }
 
 /// The one that is named, or the system's own if it serves.
-fn installed_qemu() -> Result<Option<Qemu>, Missing> {
-    Ok(match named("VCMDQ_QEMU")? {
+fn installed_qemu(emulator: &Emulator) -> Result<Option<Qemu>, Missing> {
+    Ok(match named(emulator.variable)? {
         Some(path) => Some(Qemu::installed(path)),
-        None => Some(Qemu::installed("qemu-system-aarch64")).filter(Qemu::serves),
+        None => Some(Qemu::installed(emulator.program)).filter(|qemu| qemu.serves(emulator)),
     })
 }
 
@@ -234,11 +240,11 @@ mod tests {
         assert_eq!(version_in(line), Some((11, 1)));
         assert_eq!(version_in("QEMU emulator version 7.2.19"), Some((7, 2)));
         assert_eq!(version_in("something else"), None);
-        assert!((10, 0) < OLDEST && (11, 0) >= OLDEST);
+        assert!((10, 0) < ARM.oldest && (11, 0) >= ARM.oldest);
     }
 
     #[test]
     fn a_qemu_that_cannot_be_started_does_not_serve() {
-        assert!(!Qemu::installed("/no/such/qemu").serves());
+        assert!(!Qemu::installed("/no/such/qemu").serves(&ARM));
     }
 }

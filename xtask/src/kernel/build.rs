@@ -8,8 +8,9 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 
 use super::apt::Apt;
-use super::tools::{CROSS, Tools};
-use super::{FRAGMENT, config};
+use super::config;
+use super::machine::Machine;
+use super::tools::Tools;
 use crate::command::{capture, run};
 
 /// The suite whose kernel is new enough for a CMDQV in a devicetree (7.2).
@@ -61,6 +62,7 @@ pub(super) struct Build<'a> {
     pub(super) source: &'a Path,
     pub(super) objects: &'a Path,
     pub(super) tools: &'a Tools,
+    pub(super) machine: &'a Machine,
 }
 
 impl Build<'_> {
@@ -72,8 +74,8 @@ impl Build<'_> {
             .arg("-C")
             .arg(self.source)
             .arg(format!("O={}", self.objects.display()))
-            .arg("ARCH=arm64")
-            .arg(format!("CROSS_COMPILE={CROSS}"));
+            .arg(format!("ARCH={}", self.machine.architecture))
+            .arg(format!("CROSS_COMPILE={}", self.machine.cross));
         make
     }
 
@@ -83,16 +85,18 @@ impl Build<'_> {
         let file = self.objects.join(".config");
         let smallest = fs::read_to_string(&file)?;
         // Of two values of an option the last one counts.
-        fs::write(&file, smallest + FRAGMENT)?;
+        let fragment = self.machine.fragment;
+        fs::write(&file, smallest + fragment)?;
         run(self.make().arg("olddefconfig"))?;
-        let lost = config::lost(FRAGMENT, &fs::read_to_string(&file)?);
+        let lost = config::lost(fragment, &fs::read_to_string(&file)?);
         ensure!(lost.is_empty(), "this kernel has no {}", lost.join(", "));
         Ok(())
     }
 
     pub(super) fn image(&self) -> Result<PathBuf> {
-        run(self.make().arg("Image"))?;
-        Ok(self.objects.join("arch/arm64/boot/Image"))
+        let (name, place) = self.machine.image;
+        run(self.make().arg(name))?;
+        Ok(self.objects.join(place))
     }
 
     /// Linux's benchmark, with the one header of the kernel's that it includes: the others are those
@@ -104,7 +108,7 @@ impl Build<'_> {
         fs::create_dir_all(headers.join("linux"))?;
         let own = self.source.join("include/uapi").join(header);
         fs::copy(own, headers.join(header)).context("this kernel has no benchmark of mapping")?;
-        let mut compiler = self.tools.command(&format!("{CROSS}gcc"));
+        let mut compiler = self.tools.command(&format!("{}gcc", self.machine.cross));
         compiler
             .args(["-O2", "-static", "-I"])
             .arg(headers)

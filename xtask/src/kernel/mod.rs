@@ -1,46 +1,53 @@
-//! `cargo xtask kernel`: the guest's kernel that a stock distribution does not have, with
-//! `tegra241-cmdqv` and the nesting of iommufd, and Linux's own `dma_map_benchmark`.
+//! `cargo xtask kernel`: kernels that a stock distribution does not have.
 //!
-//! Built from the distribution's source package as tinyconfig, [`FRAGMENT`] and olddefconfig. Everything
-//! lies below `target/e2e`: `kernel-build` (source, tools, objects) may be thrown away, `cmdqv` is
-//! what `vcmdq boot --cmdqv` and `--nesting` take.
+//! | | what | who takes it |
+//! |---|---|---|
+//! | | the guest's, with `tegra241-cmdqv` and the nesting of iommufd, and Linux's own `dma_map_benchmark` | `vcmdq boot --cmdqv`, `--nesting` |
+//! | `--mock` | a host's, for x86-64, whose iommufd has a mock IOMMU | `vcmdq mock` |
+//!
+//! Built from the distribution's source package as tinyconfig, a fragment ([`machine`]) and olddefconfig.
+//! Everything lies below `target/e2e`: `kernel-build` (source, tools, objects) may be thrown away, `cmdqv` and
+//! `mock` hold what is taken.
 
 mod apt;
 mod build;
 mod config;
+mod machine;
 mod tools;
 
 use anyhow::Result;
 use std::fs;
 
 use crate::workspace::Workspace;
-
-/// What the kernel must have beside the smallest configuration that there is.
-const FRAGMENT: &str = include_str!("fragment.config");
+use machine::{GUEST, MOCK};
 
 /// Fetches, builds, and says where the results lie.
 ///
 /// # Errors
 ///
 /// Source or tools are not to be had, or something does not build.
-pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
+pub(crate) fn run(workspace: &Workspace, mock: bool) -> Result<bool> {
+    let machine = if mock { &MOCK } else { &GUEST };
     let place = workspace.target.join("e2e");
-    let (scratch, results) = (place.join("kernel-build"), place.join("cmdqv"));
+    let (scratch, results) = (place.join("kernel-build"), place.join(machine.place));
     fs::create_dir_all(&scratch)?;
-    let tools = tools::obtain(&scratch)?;
+    let tools = tools::obtain(&scratch, machine)?;
     let source = build::source(&scratch)?;
     let build = build::Build {
         source: &source,
-        objects: &scratch.join("objects"),
+        objects: &scratch.join(machine.objects),
         tools: &tools,
+        machine,
     };
     build.configure()?;
     let image = build.image()?;
-    let benchmark = build.benchmark()?;
     fs::create_dir_all(&results)?;
-    fs::copy(benchmark, results.join(build::BENCHMARK))?;
+    if !mock {
+        fs::copy(build.benchmark()?, results.join(build::BENCHMARK))?;
+    }
     // Last: who finds it finds both.
-    fs::copy(image, results.join("Image"))?;
-    println!("kernel: {}", results.join("Image").display());
+    let result = results.join(machine.image.0);
+    fs::copy(image, &result)?;
+    println!("kernel: {}", result.display());
     Ok(true)
 }

@@ -1,4 +1,4 @@
-//! A compiler for arm64 and what else a kernel is built with.
+//! A compiler and what else a kernel is built with.
 
 use std::env;
 use std::fs;
@@ -8,58 +8,53 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::apt::Apt;
+use super::machine::Machine;
 use crate::command::succeeds;
 
-/// The prefix of the cross compiler's programs.
-pub(super) const CROSS: &str = "aarch64-linux-gnu-";
-
-/// Packages with what a machine that builds Rust programs still lacks.
-const PACKAGES: [&str; 5] = [
-    "gcc-aarch64-linux-gnu",
-    "libc6-dev-arm64-cross",
-    "flex",
-    "bison",
-    "bc",
-];
-
-/// Programs that show that they are there.
-const NEEDED: [&str; 4] = ["aarch64-linux-gnu-gcc", "flex", "bison", "bc"];
+/// Where headers lie.
+const INCLUDE: &str = "usr/include";
 
 /// Where programs are found.
 #[derive(Debug)]
 pub(super) struct Tools {
     /// Unpacked packages, if the system has not all of them.
     root: Option<PathBuf>,
+    /// Tools of the kernel are linked with libraries from there. Not with a cross compiler's program, which
+    /// has a C library of its own.
+    linked: bool,
 }
 
 /// The system's own tools, or those of its release, unpacked below `scratch`.
-pub(super) fn obtain(scratch: &Path) -> Result<Tools> {
-    let own = Tools { root: None };
-    if own.missing().is_empty() {
+pub(super) fn obtain(scratch: &Path, machine: &Machine) -> Result<Tools> {
+    let linked = !machine.headers.is_empty();
+    let own = Tools { root: None, linked };
+    if own.missing(machine).is_empty() {
         return Ok(own);
     }
-    let root = scratch.join("tools");
+    let root = scratch.join(machine.tools);
     let unpacked = Tools {
         root: Some(root.clone()),
+        linked,
     };
-    if unpacked.missing().is_empty() {
+    if unpacked.missing(machine).is_empty() {
         return Ok(unpacked);
     }
-    fetch(scratch, &root).with_context(|| {
-        let (missing, packages) = (own.missing().join(", "), PACKAGES.join(" "));
-        format!("no {missing}: install {packages}")
+    let packages = machine.packages();
+    fetch(scratch, &packages, &root).with_context(|| {
+        let missing = own.missing(machine).join(", ");
+        format!("no {missing}: install {}", packages.join(" "))
     })?;
-    let missing = unpacked.missing();
-    ensure!(missing.is_empty(), "{} do not run", missing.join(", "));
+    let missing = unpacked.missing(machine);
+    ensure!(missing.is_empty(), "{} do not serve", missing.join(", "));
     Ok(unpacked)
 }
 
 /// The system's release, whose libraries run what is unpacked.
-fn fetch(scratch: &Path, root: &Path) -> Result<()> {
+fn fetch(scratch: &Path, packages: &[&str], root: &Path) -> Result<()> {
     let release = fs::read_to_string("/etc/os-release")?;
     let suite = suite_in(&release).context("this system is of no release of Debian")?;
     let apt = Apt::new(&scratch.join("apt-tools"), &suite)?;
-    apt.unpack_with_dependencies(&PACKAGES, root)
+    apt.unpack_with_dependencies(packages, root)
 }
 
 fn suite_in(release: &str) -> Option<String> {
@@ -75,32 +70,48 @@ impl Tools {
             return command;
         };
         let path = env::var_os("PATH").unwrap_or_default();
-        let machine = format!("usr/lib/{}-linux-gnu", env::consts::ARCH);
+        let triple = format!("{}-linux-gnu", env::consts::ARCH);
+        let libraries = root.join("usr/lib").join(&triple);
         let directories = [root.join("usr/bin")].into_iter();
         let path = env::join_paths(directories.chain(env::split_paths(&path)));
         command
             .env("PATH", path.unwrap_or_default())
-            .env("LD_LIBRARY_PATH", root.join(machine))
+            .env("LD_LIBRARY_PATH", &libraries)
             .env("BISON_PKGDATADIR", root.join("usr/share/bison"))
             .env("M4", root.join("usr/bin/m4"));
+        if self.linked {
+            let headers = [INCLUDE, &format!("{INCLUDE}/{triple}")].map(|place| root.join(place));
+            // For the kernel's own tools; the kernel is compiled without either.
+            command
+                .env(
+                    "C_INCLUDE_PATH",
+                    env::join_paths(headers).unwrap_or_default(),
+                )
+                .env("LIBRARY_PATH", libraries);
+        }
         command
     }
 
-    fn missing(&self) -> Vec<&'static str> {
-        let runs = |program: &&str| {
+    fn missing(&self, machine: &Machine) -> Vec<String> {
+        let runs = |program: &String| {
             // `env` looks along the path that is set.
             let mut command = self.command("env");
             succeeds(command.args([program, "--version"]))
         };
-        NEEDED
-            .into_iter()
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        let lies = |header: &&&str| root.join(INCLUDE).join(header).exists();
+        let programs = machine.programs().into_iter();
+        let headers = machine.headers.iter().filter(|header| !lies(header));
+        programs
             .filter(|program| !runs(program))
+            .chain(headers.map(|header| (*header).to_owned()))
             .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::machine::{GUEST, MOCK};
     use super::*;
 
     #[test]
@@ -113,11 +124,17 @@ mod tests {
     #[test]
     fn an_empty_root_has_no_compiler_that_the_system_lacks() {
         let (system, empty) = (
-            Tools { root: None },
+            Tools {
+                root: None,
+                linked: false,
+            },
             Tools {
                 root: Some("/no/such".into()),
+                linked: false,
             },
         );
-        assert_eq!(system.missing(), empty.missing());
+        assert_eq!(system.missing(&GUEST), empty.missing(&GUEST));
+        let without = empty.missing(&MOCK);
+        assert!(without.contains(&"libelf.h".to_owned()));
     }
 }

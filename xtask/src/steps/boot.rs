@@ -9,7 +9,7 @@ use crate::summary::Outcome;
 use crate::workspace::Workspace;
 
 /// The tool's exit code when QEMU or another part is not to be had.
-const SKIPPED: i32 = 3;
+pub(super) const SKIPPED: i32 = 3;
 
 /// A guest.
 struct Guest {
@@ -91,11 +91,11 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
 fn holds(workspace: &Workspace, guest: &Guest) -> Result<bool> {
     let arguments = guest.arguments;
     if arguments.contains(&NESTING) {
-        if let Err(error) = guest::install_target() {
+        if let Err(error) = guest::install_target(&guest::NESTING) {
             println!("{error:#}");
             return Ok(false);
         }
-        guest::build(workspace)?;
+        guest::build(workspace, &guest::NESTING)?;
     }
     let mut command = tool(workspace, arguments);
     show(&command);
@@ -160,6 +160,11 @@ fn noticed_by(broken: &Broken, failed: &[&str]) -> Option<String> {
 
 /// `vcmdq boot` with these arguments.
 pub(crate) fn tool(workspace: &Workspace, arguments: &[&str]) -> Command {
+    tool_for(workspace, "boot", arguments)
+}
+
+/// A sub-command of the tool that needs the parts in target/e2e.
+pub(super) fn tool_for(workspace: &Workspace, name: &str, arguments: &[&str]) -> Command {
     let run = [
         "run",
         "--quiet",
@@ -167,7 +172,7 @@ pub(crate) fn tool(workspace: &Workspace, arguments: &[&str]) -> Command {
         "--package",
         "vcmdq-cli",
         "--",
-        "boot",
+        name,
     ];
     let mut command = cargo(workspace, run);
     command.arg("--directory").arg(workspace.target.join("e2e"));

@@ -10,6 +10,7 @@ mod fuzz;
 mod house;
 mod imports;
 mod loom;
+mod mock;
 mod msrv;
 mod no_std;
 mod test;
@@ -21,6 +22,7 @@ use anyhow::Result;
 pub(crate) use self::boot::tool as boot_tool;
 pub(crate) use self::differential::tool as differential_tool;
 pub(crate) use self::loom::LOOM_FLAGS;
+pub(crate) use self::mock::tool as mock_tool;
 pub(crate) use self::no_std::host as host_triple;
 use crate::faults;
 use crate::summary::{Outcome, Row, Summary};
@@ -102,6 +104,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "boot",
         about: "an unmodified Linux guest runs on the engine",
         run: boot::run,
+    },
+    Step {
+        name: "mock",
+        about: "the iommufd backend runs in a kernel with a mock IOMMU",
+        run: mock::run,
     },
     Step {
         name: "break",

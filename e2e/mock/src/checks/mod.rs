@@ -1,0 +1,36 @@
+//! The checks, each by its name in `vcmdq mock`.
+
+mod events;
+mod failures;
+mod faults;
+mod invalidate;
+mod objects;
+mod setup;
+
+use crate::report::verdict;
+use anyhow::Result;
+
+type Check = (&'static str, fn() -> Result<String>);
+
+/// In the order in which they are made.
+const CHECKS: [Check; 10] = [
+    ("hw-info", objects::hw_info),
+    ("tables", objects::tables),
+    ("viommu", objects::viommu),
+    ("nested", objects::nested),
+    ("exact", invalidate::exact),
+    ("partial", invalidate::partial),
+    ("refusals", invalidate::refusals),
+    ("events", events::events),
+    ("faults", faults::faults),
+    ("fail-nth", failures::fail_nth),
+];
+
+/// Makes them all; `true` if they held.
+pub(crate) fn run() -> bool {
+    let mut held = true;
+    for (name, check) in CHECKS {
+        held &= verdict(name, &check());
+    }
+    held
+}
