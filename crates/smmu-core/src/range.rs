@@ -70,6 +70,20 @@ pub struct TlbiRange {
 }
 
 impl TlbiRange {
+    /// The leaf entry that maps `addr`, of whatever granule and size: what a TLBI with TG=0, TTL=0
+    /// and Leaf=1 names.
+    #[must_use]
+    #[inline]
+    pub fn page(addr: u64) -> Self {
+        Self {
+            addr: addr & !0xFFF,
+            bytes: 0x1000,
+            granule: None,
+            ttl: 0,
+            leaf: true,
+        }
+    }
+
     /// The last address covered. A range never wraps: past the top it ends there.
     #[must_use]
     #[inline]
@@ -89,5 +103,28 @@ impl TlbiRange {
             None => base <= self.last() && self.addr <= last,
             Some(own) => own == granule && base <= self.last() && self.addr <= last,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Tlbi};
+    use crate::{Asid, Capabilities, Vmid, decode, encode};
+
+    #[test]
+    fn a_page_is_what_one_command_without_a_granule_names() {
+        let range = TlbiRange::page(0x1234_5678);
+        let (vmid, asid) = (Vmid(0), Asid(7));
+        let command = Command::Tlbi(Tlbi::NhVa { vmid, asid, range });
+        let raw = encode::encode(&command);
+        let decoded = decode::decode(raw, &Capabilities::default());
+        assert_eq!(decoded, Ok(command));
+        assert_eq!((range.addr, range.last()), (0x1234_5000, 0x1234_5FFF));
+        assert!(
+            range.hits(0x1220_0000, 21, Granule::K4),
+            "and a block there"
+        );
+        assert!(!range.hits(0x1234_6000, 12, Granule::K4));
     }
 }

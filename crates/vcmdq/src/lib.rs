@@ -49,6 +49,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! More, each a program whose header says what it prints (`cargo run -p vcmdq --example …`):
+//!
+//! | example | shows |
+//! |---|---|
+//! | `smallest-vmm` | every call of a VMM: a guest boots, a device translates, munmap, TLBI, SYNC, stop |
+//! | `two-instances` | emulated and assigned devices behind one frame; a [`dispatch::Backend`] of one's own |
+//! | `virtio-device` | a device model over `virtio-queue`, its rings and buffers translated |
+//! | `physical-iommu` | the software SMMU behind the interface that Cloud Hypervisor's SMMUv3 calls |
+//!
 //! # Memory
 //!
 //! A ring holds about 1.3 KiB, a frame 0.6 KiB and its stream table 56 bytes a stream, a

@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// By itself.
     Exit(ExitStatus),
     /// It was killed when its time was over.
@@ -26,7 +26,7 @@ pub(super) enum End {
 /// # Errors
 ///
 /// It cannot be started or killed, or the file cannot be written.
-pub(super) fn run(command: &mut Command, log: &Path, limit: Duration) -> Result<End> {
+pub(crate) fn run(command: &mut Command, log: &Path, limit: Duration) -> Result<End> {
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut child = command
         .stdin(Stdio::null())

@@ -11,7 +11,7 @@
 pub(crate) mod switch;
 
 mod libtest;
-mod limit;
+pub(crate) mod limit;
 mod report;
 mod suite;
 mod tier;

@@ -5,6 +5,7 @@ mod clippy;
 mod deny;
 mod differential;
 mod docs;
+mod examples;
 mod fmt;
 mod fuzz;
 mod house;
@@ -69,6 +70,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "test",
         about: "unit, property, integration and doc tests",
         run: test::run,
+    },
+    Step {
+        name: "examples",
+        about: "each example prints what its header says",
+        run: examples::run,
     },
     Step {
         name: "docs",

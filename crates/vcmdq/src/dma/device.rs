@@ -23,6 +23,17 @@ pub struct Requester {
     pub device_id: u32,
 }
 
+impl Requester {
+    /// A device without PASID, unprivileged, with DeviceID zero: what is different is set in the fields.
+    #[must_use]
+    pub fn new(stream: StreamId) -> Self {
+        Self {
+            stream,
+            ..Self::default()
+        }
+    }
+}
+
 /// A part of a scatter-gather list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {

@@ -9,6 +9,9 @@
 //! bitmap, and the guard closes when the last copy of the slice is dropped. The same handle
 //! reports writes by guest-physical address.
 //!
+//! vm-memory's own `IommuMemory` does neither: its lookup ends with the iterator, and it logs writes
+//! by I/O virtual address. So this is no `Iommu` for it, but a `GuestMemory` in its place.
+//!
 //! # Which map
 //!
 //! The one by which the translation was made, slice by slice: after
