@@ -37,7 +37,13 @@ const QUICK: Duration = Duration::from_secs(15);
 /// The kinds, quick ones first.
 pub(super) const TIERS: [Tier; 2] = [
     Tier {
-        packages: &["smmu-core", "vcmdq-dispatch", "vcmdq", "vcmdq-cli"],
+        packages: &[
+            "smmu-core",
+            "vcmdq-dispatch",
+            "vcmdq",
+            "vcmdq-iommufd",
+            "vcmdq-cli",
+        ],
         arguments: &[],
         rustflags: "",
         directory: "break",

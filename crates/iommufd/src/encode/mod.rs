@@ -1,0 +1,140 @@
+//! STAGE encode: requests become the entries that a kernel driver understands.
+//!
+//! A driver of the kernel takes its own data, so this is a seam: [`ArmSmmuv3`] writes Arm commands,
+//! [`VtdFirstStage`] ranges of pages. What is encoded is what the driver accepts: its refusal would be
+//! told of a whole call, and what a driver does not look at comes to the hardware as it is.
+
+mod arm;
+#[cfg(any(test, feature = "testing"))]
+mod selftest;
+mod vtd;
+
+pub use arm::ArmSmmuv3;
+#[cfg(any(test, feature = "testing"))]
+pub use selftest::Selftest;
+pub use vtd::VtdFirstStage;
+
+use dispatch::{BackendCapabilities, Invalidation};
+
+/// Commands that Linux's SMMUv3 driver hands over at once, with one SYNC of its own behind them.
+pub const BLOCK: usize = 63;
+
+/// The most entries in a call: sixteen [blocks](BLOCK), each of which the driver waits for for at most a
+/// second.
+pub const MAX_ENTRIES: usize = 16 * BLOCK;
+
+/// What the driver has no entry for: the request is widened, or fails closed (law 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the host's driver has no entry for the request")]
+pub struct NotEncodable;
+
+/// From requests to entries. Called from workers, several at once: must not block.
+pub trait Encoder: Send + Sync {
+    /// The data type of the entries, of [`kind`](crate::uapi::kind).
+    fn data_type(&self) -> u32;
+
+    /// Bytes of an entry; not zero.
+    fn entry_len(&self) -> usize;
+
+    /// What the requests may be; constant. That calls can block is added by the backend.
+    fn capabilities(&self) -> BackendCapabilities;
+
+    /// Whether a range is one entry, however long, so that two requests that become one are an entry fewer.
+    fn joins(&self) -> bool {
+        false
+    }
+
+    /// Adds entries that together remove what `request` asks for, or more. None at all: there is nothing
+    /// of it in the host.
+    fn encode(&self, request: &Invalidation, entries: &mut Entries) -> Result<(), NotEncodable>;
+}
+
+/// The entries of a call, and which request each is for. Allocated once.
+#[derive(Debug)]
+pub struct Entries {
+    bytes: Vec<u8>,
+    /// Which request an entry is for.
+    of: Vec<u16>,
+    entry_len: usize,
+    /// The request whose entries come.
+    request: u16,
+    overflowed: bool,
+}
+
+impl Entries {
+    /// Room for [`MAX_ENTRIES`] of `entry_len` bytes.
+    #[must_use]
+    pub fn new(entry_len: usize) -> Self {
+        let entry_len = entry_len.max(1);
+        Self {
+            bytes: Vec::with_capacity(MAX_ENTRIES * entry_len),
+            of: Vec::with_capacity(MAX_ENTRIES),
+            entry_len,
+            request: 0,
+            overflowed: false,
+        }
+    }
+
+    /// Adds an entry of [`Encoder::entry_len`] bytes; what has another length is not sent, and its request
+    /// counts as [`NotEncodable`].
+    #[inline]
+    pub fn push(&mut self, entry: &[u8]) {
+        if self.of.len() == MAX_ENTRIES || entry.len() != self.entry_len {
+            self.overflowed = true;
+        } else {
+            self.bytes.extend_from_slice(entry);
+            self.of.push(self.request);
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// All of them, one behind the other.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.of.clear();
+        self.overflowed = false;
+    }
+
+    /// The request that an entry is for.
+    pub(crate) fn request_of(&self, entry: usize) -> usize {
+        usize::from(self.of[entry])
+    }
+
+    /// The entries of a request come, all of them or none: whether they had room.
+    #[inline]
+    pub(crate) fn add(
+        &mut self,
+        request: u16,
+        encode: impl FnOnce(&mut Self) -> Result<(), NotEncodable>,
+    ) -> Result<bool, NotEncodable> {
+        let before = self.of.len();
+        self.request = request;
+        self.overflowed = false;
+        let encoded = encode(self);
+        if self.overflowed || encoded.is_err() {
+            self.of.truncate(before);
+            self.bytes.truncate(before * self.entry_len);
+        }
+        // More than a whole call has room for.
+        if self.overflowed && before == 0 {
+            return Err(NotEncodable);
+        }
+        encoded.map(|()| !self.overflowed)
+    }
+}

@@ -1,0 +1,130 @@
+//! One request fewer where that saves a block, and nothing lost by it.
+
+use crate::common::*;
+use dispatch::{Backend, Invalidation, Scope};
+use proptest::prelude::*;
+use smmu_core::{Asid, StreamId};
+use vcmdq_iommufd::ArmSmmuv3;
+use vcmdq_iommufd::testing::Counting;
+
+fn calls(requests: &[Invalidation]) -> usize {
+    let host = Host::new(Counting::Converted);
+    host.backend.submit(&batch(requests)).expect("taken");
+    let calls = host.kernel.take_calls();
+    assert!(all_done(&host.kernel.take_executed(), requests));
+    let joined = host.backend.metrics().joined;
+    assert_eq!(calls, [requests.len() - joined as usize]);
+    calls[0]
+}
+
+/// `count` requests far from each other, but for the last `near`, each of which is close to the one before.
+fn with_near(count: usize, near: usize, distance: u64) -> Vec<Invalidation> {
+    let mut requests = far(count);
+    for n in 0..near {
+        let first = count - 2 * (n + 1);
+        requests[first + 1] = pages(((first as u64) << 12) + distance, 1);
+    }
+    requests
+}
+
+#[test]
+fn law7_of_64_requests_two_become_one() {
+    assert_eq!(calls(&with_near(64, 1, 3)), 63);
+    assert_eq!(calls(&with_near(127, 1, 16)), 126);
+    assert_eq!(calls(&with_near(66, 3, 2)), 63);
+    // The same request again, of whatever kind.
+    let mut twice = far(64);
+    (twice[10], twice[12]) = (
+        request(Scope::Context(Asid(5))),
+        request(Scope::Context(Asid(5))),
+    );
+    assert_eq!(calls(&twice), 63);
+}
+
+#[test]
+fn law7_nothing_is_joined_where_no_block_is_saved() {
+    // Too few, too many, too far away, not enough of them.
+    assert_eq!(calls(&with_near(63, 1, 3)), 63);
+    assert_eq!(calls(&with_near(60, 1, 3)), 60);
+    assert_eq!(calls(&with_near(70, 7, 3)), 70);
+    assert_eq!(calls(&with_near(64, 1, 40)), 64);
+    assert_eq!(calls(&with_near(66, 2, 3)), 66);
+    // Another address space's neighbour.
+    let mut requests = far(64);
+    let Scope::Addresses { range, .. } = pages(1, 1).scope else {
+        unreachable!("pages are addresses");
+    };
+    requests[1] = request(Scope::Addresses { asid: None, range });
+    assert_eq!(calls(&requests), 64);
+}
+
+/// Without ranges it would be more commands.
+#[test]
+fn law7_nothing_is_joined_for_a_host_without_ranges() {
+    let host = Host::with(Counting::Converted, ArmSmmuv3::new(false), |_| {});
+    host.backend
+        .submit(&batch(&with_near(64, 1, 3)))
+        .expect("taken");
+    assert_eq!(host.kernel.take_calls(), [64]);
+}
+
+/// What a ring is charged for, and what is done again, goes by the request's own place.
+#[test]
+fn law4_a_joined_request_that_is_refused_is_the_earlier_one() {
+    let host = Host::new(Counting::Converted);
+    let requests = with_near(64, 1, 3);
+    let mut one = requests.clone();
+    one.truncate(63);
+    // Pages 62 and 65 of the one request that they become.
+    let both = pages(62 << 12, 4);
+    host.backend.submit(&batch(&[both])).expect("taken");
+    host.kernel.refuse(host.kernel.take_executed()[0]);
+    let rejected = host.backend.submit(&batch(&requests)).expect_err("refused");
+    assert_eq!(rejected.accepted, 62);
+    assert!(all_done(&host.kernel.take_executed(), &requests[..62]));
+    assert_eq!(host.backend.metrics().joined, 0);
+}
+
+/// A device's invalidations are each ring's own.
+#[test]
+fn law4_devices_invalidations_of_two_rings_are_not_joined() {
+    let atc = |stream| {
+        request(Scope::DeviceTlb {
+            stream: StreamId(stream),
+            pasid: None,
+            global: false,
+            addr: 0,
+            size: 0,
+        })
+    };
+    let send = |rings: [u16; 2]| {
+        let host = Host::new(Counting::Converted);
+        let mut batch = batch(&far(62));
+        for (n, rings) in rings.into_iter().enumerate() {
+            batch.push_for(rings, atc(STREAM.0), 62 + n as u32);
+        }
+        host.backend.submit(&batch).expect("taken");
+        host.kernel.take_calls()
+    };
+    assert_eq!((send([1, 2]), send([1, 1])), (vec![64], vec![63]));
+}
+
+proptest! {
+    #[test]
+    fn law7_what_is_joined_asks_for_no_less(
+        requests in prop::collection::vec(any_request(), 63..=68),
+        bad in 0usize..64,
+        refused in any::<bool>(),
+    ) {
+        let host = Host::new(Counting::Converted);
+        if refused {
+            host.backend.submit(&batch(&requests[bad..=bad])).expect("taken");
+            host.kernel.refuse(host.kernel.take_executed()[0]);
+        }
+        let done = match host.backend.submit(&batch(&requests)) {
+            Ok(()) => requests.len(),
+            Err(rejected) => rejected.accepted,
+        };
+        prop_assert!(all_done(&host.kernel.take_executed(), &requests[..done]));
+    }
+}
