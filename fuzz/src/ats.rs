@@ -7,8 +7,9 @@
 
 use crate::descriptors::{Shape, shapes};
 use crate::input::Input;
-use crate::machine::{MOST_ASKED, MOST_WALKS, Machine, transaction, write_request};
+use crate::machine::{MOST_ASKED, MOST_WALKS, Machine, write_request};
 use crate::memory::Log;
+use crate::naive::asked::transaction;
 use crate::naive::ats::{Naive, Passed, Reply};
 use crate::naive::model::Request;
 use crate::reached::Reached;

@@ -119,46 +119,47 @@ fn encode(context: &Context) -> [u64; 8] {
         .with_endi(context.big_endian)
         .with_epd0(context.lower.is_none())
         .with_epd1(context.upper.is_none());
-    let (mut dw1, mut dw2) = (CdWord1::new(), CdWord2::new());
-    if let Some(half) = &context.lower {
-        dw0 = dw0
-            .with_t0sz((64 - half.input_bits) as u8)
-            .with_tg0(match half.granule {
-                Granule::K4 => 0,
-                Granule::K64 => 1,
-                Granule::K16 => 2,
-            })
-            .with_tbi0(half.ignores_top_byte)
-            .with_sh0(half.shareability);
-        dw1 = dw1
-            .with_ttb0(half.table >> 4)
-            .with_had0(!half.hierarchical)
-            .with_e0pd0(half.privileged_only);
+    let (mut dw1, mut dw2) = (0, 0);
+    if let Some(lower) = &context.lower {
+        let tg0 = match lower.granule {
+            Granule::K4 => 0,
+            Granule::K64 => 1,
+            Granule::K16 => 2,
+        };
+        let (sizes, table) = of_half(lower, tg0);
+        dw0 = CdWord0::from_bits(dw0.into_bits() | sizes).with_tbi0(lower.ignores_top_byte);
+        dw1 = table;
     }
-    if let Some(half) = &context.upper {
-        dw0 = dw0
-            .with_t1sz((64 - half.input_bits) as u8)
-            .with_tg1(match half.granule {
-                Granule::K16 => 1,
-                Granule::K4 => 2,
-                Granule::K64 => 3,
-            })
-            .with_tbi1(half.ignores_top_byte)
-            .with_sh1(half.shareability);
-        dw2 = dw2
-            .with_ttb1(half.table >> 4)
-            .with_had1(!half.hierarchical)
-            .with_e0pd1(half.privileged_only);
+    if let Some(upper) = &context.upper {
+        let tg1 = match upper.granule {
+            Granule::K16 => 1,
+            Granule::K4 => 2,
+            Granule::K64 => 3,
+        };
+        let (sizes, table) = of_half(upper, tg1);
+        dw0 = CdWord0::from_bits(dw0.into_bits() | sizes << 16).with_tbi1(upper.ignores_top_byte);
+        dw2 = table;
     }
     let halves = || [&context.lower, &context.upper].into_iter().flatten();
     let output = halves().map(|half: &Half| half.output_bits).max();
     dw0.set_ips(size_code(output.unwrap_or(32)));
-    dw2.set_ds(halves().any(|half| half.wide));
-    let words = [dw0.into_bits(), dw1.into_bits(), dw2.into_bits()];
-    let mut cd = [0; 8];
-    cd[..3].copy_from_slice(&words);
-    cd[3] = context.mair;
-    cd
+    let ds = CdWord2::new().with_ds(halves().any(|half| half.wide));
+    dw2 |= ds.into_bits();
+    [dw0.into_bits(), dw1, dw2, context.mair, 0, 0, 0, 0]
+}
+
+/// What a half says in word 0 and in the word of its table, as the lower half says it. The upper one
+/// says it 16 bits further up in word 0, and in word 2 as the lower one in word 1 (5.4).
+fn of_half(half: &Half, granule: u8) -> (u64, u64) {
+    let sizes = CdWord0::new()
+        .with_t0sz((64 - half.input_bits) as u8)
+        .with_tg0(granule)
+        .with_sh0(half.shareability);
+    let table = CdWord1::new()
+        .with_ttb0(half.table >> 4)
+        .with_had0(!half.hierarchical)
+        .with_e0pd0(half.privileged_only);
+    (sizes.into_bits(), table.into_bits())
 }
 
 /// One address space for each granule, and tables of CDs of both forms.

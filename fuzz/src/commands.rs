@@ -5,25 +5,20 @@
 
 use crate::input::{Input, Output};
 use crate::reached::Reached;
-use dispatch::backend::{Software, SoftwareSettings};
+use crate::rig::{Rig, STREAMS};
 use smmu_core::decode::decode;
 use smmu_core::guest_memory::{load_u64, store_u64};
 use smmu_core::spec::command::RawCommand;
-use smmu_core::tlb::TlbSettings;
-use smmu_core::{Capabilities, Gpa, StreamId};
+use smmu_core::{Capabilities, Gpa};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
-use vcmdq::{
-    Binding, CommandError, DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring,
-    RingSettings, Seams, Settings, gerror_bits,
-};
+use vcmdq::{CommandError, DoorbellMode, Engine, Frame, Ring, RingSettings, gerror_bits};
 
 const RAM: u64 = 0x8000;
 const BASE: u64 = 0x4000;
 const MOST_STEPS: usize = 64;
-const STREAMS: u32 = 4;
 /// Everything that has an opcode, legal or not.
 const OPCODES: [u8; 28] = [
     0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x18, 0x1a, 0x20, 0x21, 0x22, 0x23,
@@ -82,28 +77,12 @@ struct World {
 
 impl World {
     fn new(caps: Capabilities, log2size: u8) -> Self {
-        let memory = Arc::new(HeapMemory::new(RAM));
-        let settings = Settings {
-            max_rings: 1,
-            ..Settings::default()
-        };
-        let engine = Engine::without_workers(settings).expect("valid settings");
-        let settings = FrameSettings {
-            caps,
-            ..FrameSettings::default()
-        };
-        let frame = engine.add_frame(settings, Seams::new(memory.clone()));
-        let placement = Placement::default();
-        let instance = frame.add_instance(Arc::new(small()), placement);
-        for stream in 0..STREAMS {
-            let binding = Binding {
-                instance,
-                placement,
-            };
-            frame
-                .bind(StreamId(stream), binding)
-                .expect("a free stream");
-        }
+        let Rig {
+            memory,
+            engine,
+            frame,
+            ..
+        } = Rig::new(RAM, caps, 1);
         let ring = frame.add_ring(DoorbellMode::Trap).expect("room for a ring");
         let mut world = Self {
             memory,
@@ -306,17 +285,6 @@ impl World {
         assert_eq!(self.published(), Some(0), "law 5: {:#?}", self.ring);
         self.reached |= Reached::CONSUMED;
     }
-}
-
-fn small() -> Software {
-    Software::with_settings(SoftwareSettings {
-        tlb: TlbSettings {
-            log2_entries: 7,
-            log2_asids: 4,
-        },
-        guards: 4,
-        ..SoftwareSettings::default()
-    })
 }
 
 /// Every command once, a ring that fills, and a PROD and a queue that are nowhere.

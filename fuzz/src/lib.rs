@@ -26,6 +26,7 @@ mod naive;
 pub mod pri;
 pub mod reached;
 pub mod registers;
+mod rig;
 pub mod ste;
 pub mod targets;
 

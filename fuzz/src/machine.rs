@@ -2,15 +2,11 @@
 
 use crate::input::{Input, Output};
 use crate::memory::Ram;
-use crate::naive::model::{self, Answer, Registers, Request};
+use crate::naive::asked;
+use crate::naive::model::{self, Registers, Request};
 use crate::reached::Reached;
-use smmu_core::access::{Access, Operation, Transaction};
 use smmu_core::caps::Capabilities;
-use smmu_core::config::StreamTable;
-use smmu_core::spec::register::{Idr0, Idr1, Idr3, Idr5, StrtabBase, StrtabBaseCfg};
-use smmu_core::translate::{Setup, Translated};
-use smmu_core::walk::Leaf;
-use smmu_core::{StreamId, SubstreamId};
+use smmu_core::translate::Setup;
 
 /// Where the STE lies: that of stream 0.
 pub(crate) const STE: u64 = 0;
@@ -82,27 +78,11 @@ pub(crate) fn write_request(to: Output, flags: u8, substream: u32, address: u64)
 
 impl Machine {
     pub(crate) fn caps(&self) -> Capabilities {
-        Capabilities {
-            idr0: Idr0::from_bits(self.registers.idr0),
-            idr1: Idr1::from_bits(self.registers.idr1),
-            idr3: Idr3::from_bits(self.registers.idr3),
-            idr5: Idr5::from_bits(self.registers.idr5),
-            ..Capabilities::default()
-        }
+        asked::caps(&self.registers)
     }
 
     pub(crate) fn setup(&self) -> Setup {
-        let (registers, caps) = (&self.registers, self.caps());
-        Setup {
-            streams: StreamTable::from_registers(
-                StrtabBase::from_bits(registers.strtab_base),
-                StrtabBaseCfg::from_bits(registers.strtab_base_cfg),
-                &caps,
-            ),
-            caps,
-            e2h: registers.e2h,
-            record_bad_stream_id: true,
-        }
+        asked::setup(&self.registers)
     }
 
     /// Has both translate, and compares: page, permission, fault, every bit of the event record, and what
@@ -112,7 +92,7 @@ impl Machine {
         let expected = model::translate(&self.ram, &self.registers, request);
         let naive = self.ram.take_log();
         self.ram.undo(&naive);
-        let found = self.answer(request);
+        let found = asked::answer(&self.setup(), &self.ram, request);
         let own = self.ram.take_log();
         self.ram.undo(&own);
         let mut most = MOST_ASKED;
@@ -148,41 +128,5 @@ impl Machine {
             }
         }
         reached
-    }
-
-    /// The crate's answer in the model's words.
-    fn answer(&self, request: &Request) -> Answer {
-        match self.setup().translate(&self.ram, &transaction(request)) {
-            Ok(Translated::Aborted) => Answer::SilentAbort,
-            Ok(Translated::Bypassed(address)) => Answer::Bypass(address),
-            Ok(Translated::Mapped(leaf)) => {
-                let kept = Leaf::unpack(leaf.pack());
-                assert_eq!(kept, Some(leaf), "as caches hold it");
-                Answer::Page {
-                    output: leaf.output(request.address),
-                    bytes: 1 << leaf.shift,
-                    global: leaf.global,
-                    mair: leaf.memory.mair,
-                    shareability: leaf.memory.shareability,
-                }
-            }
-            Err(failed) => Answer::Event(failed.record(None).0),
-        }
-    }
-}
-
-pub(crate) fn transaction(request: &Request) -> Transaction {
-    Transaction {
-        stream: StreamId(request.stream),
-        substream: request.substream.map(SubstreamId),
-        access: Access {
-            address: request.address,
-            operation: match (request.write, request.execute) {
-                (true, _) => Operation::Write,
-                (false, true) => Operation::Execute,
-                (false, false) => Operation::Read,
-            },
-            privileged: request.privileged,
-        },
     }
 }

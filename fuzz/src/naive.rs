@@ -3,6 +3,8 @@
 
 pub(crate) mod ats;
 
+#[path = "../../crates/smmu-core/tests/naive/asked.rs"]
+pub(crate) mod asked;
 #[path = "../../crates/smmu-core/tests/naive/configuration.rs"]
 pub(crate) mod configuration;
 #[path = "../../crates/smmu-core/tests/naive/model.rs"]

@@ -5,12 +5,11 @@
 
 use crate::input::{Input, Output};
 use crate::reached::Reached;
-use dispatch::backend::{Software, SoftwareSettings};
+use crate::rig::{Rig, STREAMS};
 use smmu_core::caps::Stages;
 use smmu_core::guest_memory::store_u64;
 use smmu_core::spec::register::offset as smmu;
 use smmu_core::spec::vcmdq::offset as queue;
-use smmu_core::tlb::TlbSettings;
 use smmu_core::{Capabilities, Gpa, StreamId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,11 +18,10 @@ use vcmdq::dma::{Device, Requester};
 use vcmdq::registers::RegisterFrame;
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
-use vcmdq::{Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings};
+use vcmdq::{Engine, Frame};
 
 pub(crate) const RAM: u64 = 0x1_0000;
 const MOST_STEPS: usize = 128;
-const STREAMS: u32 = 4;
 /// A queue can be no larger: each turn takes a command at least, or tells of a stream.
 const LOG2_QUEUE: u8 = 6;
 const MOST_TURNS: u32 = 3 * (2 << LOG2_QUEUE) * (STREAMS + 2);
@@ -128,36 +126,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(caps: Capabilities) -> Self {
-        let memory = Arc::new(HeapMemory::new(RAM));
-        let settings = Settings {
-            max_rings: 3,
-            ..Settings::default()
-        };
-        let engine = Engine::without_workers(settings).expect("valid settings");
-        let settings = FrameSettings {
-            caps,
-            ..FrameSettings::default()
-        };
-        let frame = Arc::new(engine.add_frame(settings, Seams::new(memory.clone())));
-        let core = Arc::new(Software::with_settings(SoftwareSettings {
-            tlb: TlbSettings {
-                log2_entries: 7,
-                log2_asids: 4,
-            },
-            guards: 4,
-            ..SoftwareSettings::default()
-        }));
-        let placement = Placement::default();
-        let instance = frame.add_instance(core.clone(), placement);
-        for stream in 0..STREAMS {
-            let binding = Binding {
-                instance,
-                placement,
-            };
-            frame
-                .bind(StreamId(stream), binding)
-                .expect("a free stream");
-        }
+        let rig = Rig::new(RAM, caps, 3);
+        let frame = Arc::new(rig.frame);
         let registers = RegisterFrame::new(frame.clone()).expect("legal capabilities");
         let settings = CmdqvSettings {
             log2_queues: 1,
@@ -170,10 +140,10 @@ impl World {
             privileged: false,
             device_id: 0,
         };
-        let device = frame.device(&core, who).expect("a bound stream");
+        let device = frame.device(&rig.core, who).expect("a bound stream");
         Self {
-            memory,
-            engine,
+            memory: rig.memory,
+            engine: rig.engine,
             frame,
             registers,
             cmdqv,

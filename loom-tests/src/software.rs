@@ -3,7 +3,8 @@
 
 use dispatch::backend::Software;
 use dispatch::backend::software::{Port, SoftwareSettings};
-use dispatch::{Backend, Batch, Invalidation, Scope, Stage, WaiterId};
+use dispatch::{Backend, Barrier, Batch, Invalidation, Scope, Stage, WaiterId};
+use loom::thread;
 use smmu_core::access::{Access, Operation};
 use smmu_core::caps::TableUpdates;
 use smmu_core::config::StreamTable;
@@ -14,7 +15,7 @@ use smmu_core::translate::Setup;
 use smmu_core::{Asid, Capabilities, Gpa, GuestMemory, StreamId, Vmid};
 use std::sync::Arc;
 use vcmdq::testing::HeapMemory;
-use vcmdq_sync::atomic::Ordering;
+use vcmdq_sync::atomic::{AtomicBool, Ordering};
 
 /// The stream.
 pub const STREAM: StreamId = StreamId(1);
@@ -249,6 +250,39 @@ impl Default for SmallSmmu {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A device accesses address 0x1000 through `port`, while the guest moves the block behind it from `old`
+/// to `new` and invalidates, by `move_block`. Nobody uses the old block after the SYNC. The port comes back.
+pub fn access_against_sync(
+    small: &SmallSmmu,
+    mut port: Port,
+    [old, new]: [u64; 2],
+    move_block: impl FnOnce(&SmallSmmu),
+) -> Port {
+    let synced = loom::sync::Arc::new(AtomicBool::new(false));
+    let device = {
+        let synced = synced.clone();
+        thread::spawn(move || {
+            {
+                let guard = port.translate(None, read(0x1000), 8, |_| ());
+                let address = guard.as_ref().map(|guard| guard.output().address);
+                if address == Ok(old + 0x1000) {
+                    let synced = synced.load(Ordering::Relaxed);
+                    assert!(!synced, "what was removed is used after its SYNC");
+                } else {
+                    assert_eq!(address, Ok(new + 0x1000));
+                }
+            }
+            port
+        })
+    };
+    move_block(small);
+    while small.core.barrier(WAITER) == Barrier::Pending {
+        thread::yield_now();
+    }
+    synced.store(true, Ordering::Relaxed);
+    device.join().expect("device")
 }
 
 /// A read of an address.

@@ -2,15 +2,14 @@
 //! cache, and through a port with a SYNC behind them (law 3).
 #![cfg(loom)]
 
-use dispatch::{Backend, Barrier};
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::software::{SmallSmmu, WAITER, read};
+use loom_tests::software::{SmallSmmu, access_against_sync, read};
 use loom_tests::{model, twin, wrong};
 use smmu_core::range::TlbiRange;
 use smmu_core::tlb::{Entry, PageClass, Signature, Space, Tlb, TlbSettings};
 use smmu_core::{Asid, Vmid};
-use vcmdq_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::weak::Site;
 
 const VMID: Vmid = Vmid(0);
@@ -112,36 +111,16 @@ const NEW: u64 = 0x60_0000;
 /// cached. The guest moves the block of stage 2: nobody uses the old one after the SYNC, and nothing of it
 /// is found later.
 fn a_nested_access_and_a_sync(invalidate: fn(&SmallSmmu)) {
-    let small = Arc::new(SmallSmmu::new());
+    let small = SmallSmmu::new();
     small.nest_to(OLD);
     let mut port = small.port();
     let first = port.translate(None, read(0x1000), 8, |_| ());
     assert_eq!(first.map(|guard| guard.output().address), Ok(OLD + 0x1000));
     small.invalidate_both_stages();
-    let synced = Arc::new(AtomicBool::new(false));
-    let device = {
-        let synced = synced.clone();
-        thread::spawn(move || {
-            {
-                let guard = port.translate(None, read(0x1000), 8, |_| ());
-                let address = guard.as_ref().map(|guard| guard.output().address);
-                if address == Ok(OLD + 0x1000) {
-                    let synced = synced.load(Ordering::Relaxed);
-                    assert!(!synced, "what was removed is used after its SYNC");
-                } else {
-                    assert_eq!(address, Ok(NEW + 0x1000));
-                }
-            }
-            port
-        })
-    };
-    small.map_stage2(NEW);
-    invalidate(&small);
-    while small.core.barrier(WAITER) == Barrier::Pending {
-        thread::yield_now();
-    }
-    synced.store(true, Ordering::Relaxed);
-    let mut port = device.join().expect("device");
+    let mut port = access_against_sync(&small, port, [OLD, NEW], |small| {
+        small.map_stage2(NEW);
+        invalidate(small);
+    });
     let later = port.translate(None, read(0x1000), 8, |_| ());
     let later = later.map(|guard| guard.output().address);
     assert_eq!(later, Ok(NEW + 0x1000), "what was removed is cached");

@@ -4,7 +4,7 @@
 use dispatch::{Backend, Barrier};
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::software::{STREAM, SmallSmmu, WAITER, read};
+use loom_tests::software::{STREAM, SmallSmmu, WAITER, access_against_sync, read};
 use loom_tests::{model, twin};
 use smmu_core::tlb::{Entry, PageClass, Space};
 use smmu_core::{Asid, Vmid};
@@ -26,7 +26,7 @@ fn a_global_block_behind_a_narrow_guard() {
 }
 
 fn moved(map: fn(&SmallSmmu, u64), named: Asid) {
-    let small = Arc::new(SmallSmmu::new());
+    let small = SmallSmmu::new();
     small.translate_to(OLD);
     map(&small, OLD);
     let mut port = small.port();
@@ -34,27 +34,10 @@ fn moved(map: fn(&SmallSmmu, u64), named: Asid) {
         .translate(None, read(0x1000), 8, |_| ())
         .map(|g| g.output());
     assert_eq!(first.map(|output| output.address), Ok(OLD + 0x1000));
-    let synced = Arc::new(AtomicBool::new(false));
-    let device = {
-        let synced = synced.clone();
-        thread::spawn(move || {
-            let guard = port.translate(None, read(0x1000), 8, |_| ());
-            let address = guard.as_ref().map(|guard| guard.output().address);
-            if address == Ok(OLD + 0x1000) {
-                let synced = synced.load(Ordering::Relaxed);
-                assert!(!synced, "what was removed is used after its SYNC");
-            } else {
-                assert_eq!(address, Ok(NEW + 0x1000));
-            }
-        })
-    };
-    map(&small, NEW);
-    small.invalidate_of(named, 0x5000);
-    while small.core.barrier(WAITER) == Barrier::Pending {
-        thread::yield_now();
-    }
-    synced.store(true, Ordering::Relaxed);
-    device.join().expect("device");
+    access_against_sync(&small, port, [OLD, NEW], |small| {
+        map(small, NEW);
+        small.invalidate_of(named, 0x5000);
+    });
 }
 
 /// The first guard that there ever was, against the invalidation of what somebody has put into the

@@ -5,7 +5,7 @@ use super::second::SecondStage;
 use super::tables::{Arena, Mapping, Tree};
 use crate::layout::{PAGES, RAM_END};
 use smmu_core::range::Granule;
-use smmu_core::spec::cd::{Cd, CdWord0, CdWord1, CdWord2};
+use smmu_core::spec::cd::{Cd, CdWord0, CdWord1};
 use smmu_core::spec::pte::{LeafDescriptor, TableDescriptor};
 use smmu_core::spec::ste::{Ste, SteWord0, SteWord1};
 
@@ -35,6 +35,20 @@ fn start_level(granule: Granule, input_bits: u32) -> u8 {
         .rev()
         .find(|&level| input_bits <= granule.leaf_shift(level) + granule.shift() - 3)
         .unwrap_or(0)
+}
+
+impl Half {
+    /// What the half says in word 0 of a CD and in the word of its table, as the lower half says it. The
+    /// upper one says it 16 bits further up in word 0, and in word 2 as the lower one in word 1 (5.4).
+    fn words(&self, granule: u8, no_hierarchy: bool) -> (u64, u64) {
+        let sizes = CdWord0::new()
+            .with_t0sz(64 - self.tree.input_bits as u8)
+            .with_tg0(granule);
+        let table = CdWord1::new()
+            .with_ttb0(self.tree.named_root() >> 4)
+            .with_had0(no_hierarchy);
+        (sizes.into_bits(), table.into_bits())
+    }
 }
 
 impl FirstStage {
@@ -71,7 +85,7 @@ impl FirstStage {
             .with_s1contextptr(named >> 6)
             .into_bits();
         ste.0[1] |= SteWord1::new().with_s1dss(dice.below(3) as u8).into_bits();
-        let mut word = CdWord0::new()
+        let word = CdWord0::new()
             .with_v(true)
             .with_aa64(true)
             .with_a(true)
@@ -84,43 +98,28 @@ impl FirstStage {
             .with_asid(dice.one_of(&[0, 1, 0xFF, 0x100, 0xFFFF]))
             .with_epd0(self.lower.is_none())
             .with_epd1(self.upper.is_none());
-        let (mut first, mut second) = (CdWord1::new(), CdWord2::new());
+        let mut word = word.into_bits();
+        let (mut first, mut second) = (0, 0);
         if let Some(half) = &self.lower {
-            let code = match half.tree.granule {
+            let tg0 = match half.tree.granule {
                 Granule::K4 => 0,
                 Granule::K64 => 1,
                 Granule::K16 => 2,
             };
-            word = word
-                .with_t0sz(64 - half.tree.input_bits as u8)
-                .with_tg0(code);
-            first = first
-                .with_ttb0(half.tree.named_root() >> 4)
-                .with_had0(dice.percent(10));
+            let (sizes, table) = half.words(tg0, dice.percent(10));
+            (word, first) = (word | sizes, table);
         }
         if let Some(half) = &self.upper {
-            let code = match half.tree.granule {
+            let tg1 = match half.tree.granule {
                 Granule::K16 => 1,
                 Granule::K4 => 2,
                 Granule::K64 => 3,
             };
-            word = word
-                .with_t1sz(64 - half.tree.input_bits as u8)
-                .with_tg1(code);
-            second = second
-                .with_ttb1(half.tree.named_root() >> 4)
-                .with_had1(dice.percent(10));
+            let (sizes, table) = half.words(tg1, dice.percent(10));
+            (word, second) = (word | sizes << 16, table);
         }
         let mair = 0xFF44_0C04_00BB_4400;
-        arena.write(
-            at,
-            &[
-                word.into_bits(),
-                first.into_bits(),
-                second.into_bits(),
-                mair,
-            ],
-        );
+        arena.write(at, &[word, first, second, mair]);
         at
     }
 

@@ -2,6 +2,7 @@
 //! obvious. The model shares no code with the crate but the event's fields, reads bits by
 //! number, and caches nothing.
 
+pub(crate) mod asked;
 mod configuration;
 pub(crate) mod model;
 mod second;

@@ -1,74 +1,10 @@
 //! The translation core against the naive model, over random worlds.
 
-use crate::naive::model::{self, Answer, Request};
+use crate::naive::asked::{answer, setup};
+use crate::naive::model::{self, Answer};
 use crate::naive::world::{Dice, World};
 use proptest::prelude::*;
-use smmu_core::access::{Access, Operation, Transaction};
-use smmu_core::caps::Capabilities;
-use smmu_core::config::StreamTable;
-use smmu_core::spec::register::{Idr0, Idr1, Idr3, Idr5, StrtabBase, StrtabBaseCfg};
-use smmu_core::translate::{Setup, Translated};
-use smmu_core::walk::Leaf;
-use smmu_core::{StreamId, SubstreamId};
 use std::collections::BTreeMap;
-
-fn setup(world: &World) -> Setup {
-    let registers = &world.registers;
-    let caps = Capabilities {
-        idr0: Idr0::from_bits(registers.idr0),
-        idr1: Idr1::from_bits(registers.idr1),
-        idr3: Idr3::from_bits(registers.idr3),
-        idr5: Idr5::from_bits(registers.idr5),
-        ..Capabilities::default()
-    };
-    Setup {
-        streams: StreamTable::from_registers(
-            StrtabBase::from_bits(registers.strtab_base),
-            StrtabBaseCfg::from_bits(registers.strtab_base_cfg),
-            &caps,
-        ),
-        caps,
-        e2h: registers.e2h,
-        record_bad_stream_id: true,
-    }
-}
-
-fn transaction(request: &Request) -> Transaction {
-    Transaction {
-        stream: StreamId(request.stream),
-        substream: request.substream.map(SubstreamId),
-        access: Access {
-            address: request.address,
-            operation: match (request.write, request.execute) {
-                (true, _) => Operation::Write,
-                (false, true) => Operation::Execute,
-                (false, false) => Operation::Read,
-            },
-            privileged: request.privileged,
-        },
-    }
-}
-
-/// The answer of the crate, in the model's words.
-fn answer(setup: &Setup, world: &World, request: &Request) -> Answer {
-    let transaction = transaction(request);
-    match setup.translate(&world.ram, &transaction) {
-        Ok(Translated::Aborted) => Answer::SilentAbort,
-        Ok(Translated::Bypassed(address)) => Answer::Bypass(address),
-        // Through the form in which caches hold it: nothing may be lost.
-        Ok(Translated::Mapped(leaf)) if Leaf::unpack(leaf.pack()) != Some(leaf) => {
-            panic!("{leaf:?} does not survive packing");
-        }
-        Ok(Translated::Mapped(leaf)) => Answer::Page {
-            output: leaf.output(request.address),
-            bytes: 1 << leaf.shift,
-            global: leaf.global,
-            mair: leaf.memory.mair,
-            shareability: leaf.memory.shareability,
-        },
-        Err(failed) => Answer::Event(failed.record(None).0),
-    }
-}
 
 /// A name for the kind of an answer.
 fn kind(answer: &Answer) -> String {
@@ -102,11 +38,11 @@ proptest! {
         // The same world twice, as each SMMU writes into its own.
         let naive = World::new(&mut dice.clone());
         let world = World::new(&mut dice);
-        let setup = setup(&world);
+        let setup = setup(&world.registers);
         for _ in 0..512 {
             let request = world.request(&mut dice);
             let expected = model::translate(&naive.ram, &naive.registers, &request);
-            prop_assert_eq!(answer(&setup, &world, &request), expected, "{:x?}", request);
+            prop_assert_eq!(answer(&setup, &world.ram, &request), expected, "{:x?}", request);
             let expected = naive.ram.take_written();
             prop_assert_eq!(world.ram.take_written(), expected, "{:x?}", request);
         }

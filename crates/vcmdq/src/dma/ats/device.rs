@@ -209,12 +209,7 @@ impl AtsDevice {
         &mut self,
         access: Access,
         bytes: usize,
-        mut touch: impl FnMut(
-            &Requester,
-            &dyn MmioSink,
-            Target<'_>,
-            usize,
-        ) -> (usize, Result<(), DmaError>),
+        mut touch: impl Touch,
     ) -> (usize, Result<(), AtsError>) {
         for _ in 0..TRIES {
             let hit = match self.find(&access) {
@@ -309,12 +304,7 @@ impl AtsDevice {
         &mut self,
         access: Access,
         bytes: usize,
-        mut touch: impl FnMut(
-            &Requester,
-            &dyn MmioSink,
-            Target<'_>,
-            usize,
-        ) -> (usize, Result<(), DmaError>),
+        mut touch: impl Touch,
     ) -> (usize, Result<(), AtsError>) {
         self.counts.untranslated += 1;
         let Self {
@@ -325,6 +315,17 @@ impl AtsDevice {
         });
         (moved, result.map_err(AtsError::Dma))
     }
+}
+
+/// Works on what a piece of an access reaches, of so many bytes; says how many it has done and why not all.
+trait Touch:
+    FnMut(&Requester, &dyn MmioSink, Target<'_>, usize) -> (usize, Result<(), DmaError>)
+{
+}
+
+impl<F> Touch for F where
+    F: FnMut(&Requester, &dyn MmioSink, Target<'_>, usize) -> (usize, Result<(), DmaError>)
+{
 }
 
 /// What there is for an access.
