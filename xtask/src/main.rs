@@ -120,8 +120,10 @@ fn perform(task: Task) -> Result<bool> {
             Ok(steps::run_all(&Workspace::find()?, &chosen).report())
         }
         Task::List => {
+            let width = STEPS.iter().map(|step| step.name.len()).max();
+            let width = width.unwrap_or(0);
             for step in STEPS {
-                println!("{:<8} {}", step.name, step.about);
+                println!("{:<width$} {}", step.name, step.about);
             }
             Ok(true)
         }

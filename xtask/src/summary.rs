@@ -43,6 +43,7 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.0.iter().map(|row| row.step.len()).max().unwrap_or(0);
         for Row {
             step,
             outcome,
@@ -55,7 +56,7 @@ impl fmt::Display for Summary {
                 Outcome::Failed(why) => ("FAILED", why.lines().next().unwrap_or_default()),
             };
             let row = format!(
-                "{step:<8} {word:<8} {:>7.1} s  {detail}",
+                "{step:<width$} {word:<8} {:>7.1} s  {detail}",
                 took.as_secs_f64()
             );
             writeln!(f, "{}", row.trim_end())?;
@@ -82,6 +83,18 @@ mod tests {
             took: Duration::from_millis(1500),
         };
         Summary(outcomes.iter().map(row).collect())
+    }
+
+    #[test]
+    fn the_longest_name_has_room() {
+        let mut summary = summary(&[Outcome::Passed, Outcome::Passed]);
+        summary.0[1].step = "differential";
+        let text = summary.to_string();
+        let words: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.find("passed "))
+            .collect();
+        assert_eq!(words, [13, 13]);
     }
 
     #[test]
