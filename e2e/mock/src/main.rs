@@ -9,6 +9,8 @@
 //! | `report.rs` | verdicts and notes for the host |
 //! | `call.rs` | calls of iommufd, and those of its mock |
 //! | `host.rs` | devices, tables, virtual IOMMUs; what of their caches is still there |
+//! | `nest.rs` | a virtual IOMMU with devices in it |
+//! | `rig/` | the engine in front of it, and a guest driver |
 //! | `nth.rs` | the kernel's fault injection |
 //! | `checks/` | what is checked |
 //! | `measure/` | what is measured |
@@ -19,8 +21,10 @@ mod checks;
 mod host;
 mod init;
 mod measure;
+mod nest;
 mod nth;
 mod report;
+mod rig;
 
 use std::process::ExitCode;
 use std::time::Instant;

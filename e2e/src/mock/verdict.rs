@@ -4,8 +4,21 @@ use crate::boot::Check;
 
 /// Every check that the program makes. One that is missing has failed, and so has one that is not here.
 pub const CHECKS: &[&str] = &[
-    "hw-info", "tables", "viommu", "nested", "exact", "partial", "refusals", "events", "faults",
+    "hw-info",
+    "tables",
+    "viommu",
+    "nested",
+    "exact",
+    "partial",
+    "refusals",
+    "events",
+    "faults",
     "fail-nth",
+    "engine-exact",
+    "engine-law4-gone",
+    "engine-law4-fail-nth",
+    "engine-calls",
+    "measured",
 ];
 
 /// What a run gave.

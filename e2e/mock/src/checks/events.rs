@@ -1,7 +1,7 @@
 //! Events of a virtual IOMMU.
 
-use super::setup::Nest;
 use crate::host::{Device, Host};
+use crate::nest::Nest;
 use anyhow::{Result, ensure};
 use std::fs::File;
 use std::io::Read;

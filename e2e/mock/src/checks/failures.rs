@@ -1,7 +1,7 @@
 //! What the kernel says, and has done, when it is out of memory.
 
-use super::setup::Nest;
 use crate::host::{DeviceEntry, SELFTEST, SLOTS};
+use crate::nest::Nest;
 use crate::nth::{Switch, set_up};
 use anyhow::{Result, ensure};
 

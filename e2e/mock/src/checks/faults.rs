@@ -1,7 +1,7 @@
 //! Page faults of devices, which wait for an answer.
 
-use super::setup::Nest;
 use crate::host::Host;
+use crate::nest::Nest;
 use anyhow::{Result, ensure};
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,7 +1,8 @@
 //! What one HWPT_INVALIDATE does, and what it says of that.
 
-use super::setup::{Nest, error_of};
+use super::setup::error_of;
 use crate::host::{ALL, DeviceEntry, SELFTEST, SLOTS, TableEntry};
+use crate::nest::Nest;
 use anyhow::{Result, ensure};
 use iommufd_bindings::iommufd::iommu_hwpt_invalidate_data_type_IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3 as ARM;
 use rustix::io::Errno;

@@ -1,5 +1,7 @@
 //! The checks, each by its name in `vcmdq mock`.
 
+mod engine;
+mod engine_failures;
 mod events;
 mod failures;
 mod faults;
@@ -13,7 +15,7 @@ use anyhow::Result;
 type Check = (&'static str, fn() -> Result<String>);
 
 /// In the order in which they are made.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 14] = [
     ("hw-info", objects::hw_info),
     ("tables", objects::tables),
     ("viommu", objects::viommu),
@@ -24,6 +26,10 @@ const CHECKS: [Check; 10] = [
     ("events", events::events),
     ("faults", faults::faults),
     ("fail-nth", failures::fail_nth),
+    ("engine-exact", engine::exact),
+    ("engine-law4-gone", engine::law4_gone),
+    ("engine-law4-fail-nth", engine_failures::law4_fail_nth),
+    ("engine-calls", engine::calls),
 ];
 
 /// Makes them all; `true` if they held.

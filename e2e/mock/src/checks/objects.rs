@@ -1,8 +1,9 @@
 //! What is made before anything can be invalidated.
 
-use super::setup::{Nest, error_of};
+use super::setup::error_of;
 use crate::call::{Argument, HwInfo, call};
 use crate::host::{Host, SELFTEST, SLOTS};
+use crate::nest::Nest;
 use anyhow::{Context, Result, ensure};
 use iommufd_bindings::iommufd::{
     iommu_hw_info_type_IOMMU_HW_INFO_TYPE_ARM_SMMUV3 as ARM_INFO, iommu_ioas_map, iommu_ioas_unmap,
