@@ -1,4 +1,5 @@
-//! Writes down what passes, and passes it on.
+//! Writes down what passes, with times, and passes it on. The example stands at
+//! [`faulty`](super::faulty).
 
 use super::{Backend, BackendCapabilities, Barrier, Rejected, Traffic, WaiterId, Wake};
 use crate::batch::Batch;
@@ -6,22 +7,61 @@ use crate::costs::Costs;
 use smmu_core::command::Cfgi;
 use smmu_core::{GuestMemory, StreamId};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A backend in front of another one.
-#[derive(Debug)]
+/// A call that has returned.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What it was for, as it was submitted.
+    pub batch: Batch,
+    /// When it was made, by the recorder's clock.
+    pub began: Duration,
+    /// When it returned.
+    pub ended: Duration,
+    /// What it said.
+    pub result: Result<(), Rejected>,
+}
+
+impl Call {
+    /// Whether both were under way at some moment.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.began < other.ended && other.began < self.ended
+    }
+}
+
+/// Time since some fixed moment; only differences count.
+type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
+
+/// A backend in front of another one. May be asked from any thread.
 pub struct Recorder<B> {
     inner: B,
-    batches: Mutex<Vec<Batch>>,
+    clock: Clock,
+    calls: Mutex<Vec<Call>>,
     closed: Mutex<Vec<Option<StreamId>>>,
 }
 
+impl<B: std::fmt::Debug> std::fmt::Debug for Recorder<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<B: Backend> Recorder<B> {
-    /// Wraps `inner`.
+    /// Wraps `inner`; times are since now.
     pub fn new(inner: B) -> Self {
+        let start = Instant::now();
+        Self::with_clock(inner, move || start.elapsed())
+    }
+
+    /// The same with a clock of the test's.
+    pub fn with_clock(inner: B, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self {
             inner,
-            batches: Mutex::default(),
+            clock: Box::new(clock),
+            calls: Mutex::default(),
             closed: Mutex::default(),
         }
     }
@@ -33,7 +73,16 @@ impl<B: Backend> Recorder<B> {
 
     /// Every batch so far, as it was submitted, and forgets them.
     pub fn take(&self) -> Vec<Batch> {
-        std::mem::take(&mut self.batches.lock().unwrap_or_else(PoisonError::into_inner))
+        let calls = self.take_calls().into_iter();
+        calls.map(|call| call.batch).collect()
+    }
+
+    /// Every call that has returned so far, in the order in which they began, and forgets them.
+    pub fn take_calls(&self) -> Vec<Call> {
+        let mut calls =
+            std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner));
+        calls.sort_by_key(|call| call.began);
+        calls
     }
 
     /// What was failed closed so far.
@@ -59,11 +108,19 @@ impl<B: Backend> Backend for Recorder<B> {
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
-        self.batches
+        let began = (self.clock)();
+        let result = self.inner.submit(batch);
+        let call = Call {
+            batch: batch.clone(),
+            began,
+            ended: (self.clock)(),
+            result,
+        };
+        self.calls
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(batch.clone());
-        self.inner.submit(batch)
+            .push(call);
+        result
     }
 
     fn barrier(&self, waiter: WaiterId) -> Barrier {
