@@ -25,6 +25,7 @@
 //! for a new translation at once, and must not get what a TLBI of this window removes.
 
 mod page;
+mod share;
 
 use crate::backend::BackendCapabilities;
 use crate::batch::{Batch, MAX_BATCH, Rings};

@@ -25,6 +25,8 @@ pub const TRIES: u32 = 3;
 /// A request that could not be carried out in any form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedClosed {
+    /// [Whose](Report::member) request it was.
+    pub member: u32,
     /// Who aborts from now on; `None` is "all of the instance".
     pub stream: Option<StreamId>,
     /// Why it could not.
@@ -45,6 +47,8 @@ pub struct Unanswered {
 /// What happened on the way, added up over the batches of a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Whose calls are made now, by the caller's own number: what fails from here on is that one's.
+    pub member: u32,
     /// Calls to the backend.
     pub calls: u64,
     /// Requests that it was given.
@@ -63,12 +67,24 @@ impl Report {
     /// Starts anew.
     #[inline]
     pub fn clear(&mut self) {
+        self.member = 0;
         self.calls = 0;
         self.requests = 0;
         self.retries = 0;
         self.widened = 0;
         self.failed_closed.clear();
         self.unanswered.clear();
+    }
+
+    /// Adds what happened on another thread for the same window; that report is empty then.
+    pub fn take_over(&mut self, other: &mut Self) {
+        self.calls += other.calls;
+        self.requests += other.requests;
+        self.retries += other.retries;
+        self.widened += other.widened;
+        self.failed_closed.append(&mut other.failed_closed);
+        self.unanswered.append(&mut other.unanswered);
+        other.clear();
     }
 
     /// Of the `nth` ring, which has the positions from `base` on, `len` of them: the place in its part
@@ -166,6 +182,7 @@ fn climb(backend: &dyn Backend, batch: &Batch, cause: Cause, report: &mut Report
         backend.fail_closed(stream);
     }
     report.failed_closed.push(FailedClosed {
+        member: report.member,
         stream,
         cause,
         rings,

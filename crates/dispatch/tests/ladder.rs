@@ -121,9 +121,13 @@ fn law4_what_cannot_be_done_at_all_fails_closed() {
     backend
         .inner()
         .script((0..1 + 2 * TRIES as usize).map(|_| refuse(0, 0, Cause::TimedOut)));
-    let mut report = Report::default();
+    let mut report = Report {
+        member: 7,
+        ..Report::default()
+    };
     dispatch(&backend, &mut batch([0]), &mut report);
     let closed = FailedClosed {
+        member: 7,
         stream: None,
         cause: Cause::TimedOut,
         rings: Rings::MAX,

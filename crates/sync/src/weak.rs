@@ -37,6 +37,10 @@ pub enum Site {
     CoverUnsynced,
     /// It says that it waits before it asks.
     CoverWaits,
+    /// Who has left calls to other threads waits for them.
+    FanOutJoin,
+    /// A thread that has made such calls wakes who sleeps until they are done.
+    FanOutDone,
     /// A call that rings share says whose each request is.
     SharedWaiters,
     /// The fences between a change of what is wanted of a ring and a look at what has come about,

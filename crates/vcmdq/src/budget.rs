@@ -160,6 +160,7 @@ mod tests {
                 placement,
                 backend.clone(),
                 wake,
+                None,
             ))
         };
         let instances: Vec<_> = backends.iter().map(instance).collect();

@@ -66,6 +66,8 @@ pub(crate) struct Consumer {
     pub(crate) capabilities: BackendCapabilities,
     /// Some backend's calls are made by whoever owns the frame's lane, for whole windows.
     pub(crate) calls_in_lane: bool,
+    /// Several have such calls, which are made at the same time.
+    pub(crate) fans_out: bool,
     /// What the backends' work costs.
     pub(crate) costs: AskedCosts,
     pub(crate) frame: Arc<FrameShared>,

@@ -6,6 +6,7 @@ use crate::doorbell::Bell;
 use crate::doorbell::NOWHERE;
 use crate::doorbell::flipper::Flipper;
 use crate::error::{RingError, StartError};
+use crate::fan_out::Patience;
 use crate::frame::Frame;
 use crate::lateness::Meter;
 use crate::metrics::EngineMetrics;
@@ -25,6 +26,7 @@ use vcmdq_sync::claim::ClaimCell;
 pub(crate) struct EngineShared {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) patience: Patience,
     pub(crate) bell: Arc<Bell>,
     pub(crate) flipper: Arc<Flipper>,
     pub(crate) staff: Staff,
@@ -215,6 +217,7 @@ impl Engine {
         let shared = EngineShared {
             flipper: Arc::new(Flipper::new(bell.clone(), clock.clone())),
             bell,
+            patience: Patience::new(clock.clone(), &settings),
             clock,
             staff: Staff::new(threads),
             rings: Rings::new(settings.max_rings, settings.workers),
@@ -263,6 +266,7 @@ impl Engine {
             idle_looks: self.shared.idle_looks.load(Ordering::Relaxed),
             hand_overs: self.shared.hand_overs.load(Ordering::Relaxed),
             spares: self.shared.staff.spares(),
+            callers: self.shared.staff.callers(),
             panics: self.shared.bell.panics(),
             broken_rings: self.shared.bell.broken(),
             flips: flips.flips.load(Ordering::Relaxed),

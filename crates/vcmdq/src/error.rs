@@ -83,7 +83,7 @@ pub enum RingError {
 #[non_exhaustive]
 pub enum InstanceError {
     /// The VMM's thread seam failed.
-    #[error("a spare worker, for calls that can block, could not be spawned: {0}")]
+    #[error("a thread for calls that can block could not be spawned: {0}")]
     Spare(std::io::ErrorKind),
 }
 

@@ -148,7 +148,8 @@ impl Frame {
 
     /// The same. If the backend may block or has [long calls](dispatch::Costs::is_long_call), or the
     /// frame's [`StreamHost`] may block, one spare thread is hired for the frame, so that such a call
-    /// delays no other frame (law 11); nothing is added if there is none to be had.
+    /// delays no other frame (law 11); and beside other instances with such backends one that makes
+    /// this one's calls while theirs are made. Nothing is added if there is none to be had.
     pub fn try_add_instance(
         &self,
         backend: Arc<dyn Backend>,
@@ -160,6 +161,9 @@ impl Frame {
             self.engine.hire()?;
             control.spare = true;
         }
+        let beside_others = in_lane && control.instances.iter().any(|other| other.in_lane);
+        let caller = beside_others.then(|| self.engine.hire_caller(&backend));
+        let caller = caller.transpose()?;
         if in_lane {
             self.shared.lane.always_blocks();
         }
@@ -170,9 +174,8 @@ impl Frame {
         ));
         backend.memory_changed(control.memory.clone());
         self.shared.traffic.add(backend.clone());
-        control
-            .instances
-            .push(Arc::new(Instance::new(id, placement, backend, wake)));
+        let instance = Instance::new(id, placement, backend, wake, caller);
+        control.instances.push(Arc::new(instance));
         for ring in &control.rings {
             ring.with_consumer(|consumer| set_instances(consumer, &control.instances));
         }
@@ -232,6 +235,7 @@ impl Frame {
             instances: Vec::new(),
             capabilities: NOTHING,
             calls_in_lane: false,
+            fans_out: false,
             costs: AskedCosts::default(),
             frame: self.shared.clone(),
             deaths: Deaths::default(),
@@ -463,6 +467,8 @@ impl Drop for Frame {
         if control.spare {
             self.engine.dismiss();
         }
+        let callers = control.instances.iter().filter_map(|i| i.caller.as_ref());
+        callers.for_each(|caller| caller.close());
         let nothing: Arc<dyn GuestMemory> = Arc::new(NoMemory);
         self.shared.events.queue().update_memory(nothing.clone());
         if let Some(pages) = &self.shared.pages {
@@ -488,5 +494,6 @@ fn set_instances(consumer: &mut Consumer, instances: &[Arc<Instance>]) {
         .map(|instance| instance.backend.capabilities());
     consumer.capabilities = all.fold(NOTHING, BackendCapabilities::and);
     consumer.calls_in_lane = instances.iter().any(|instance| instance.in_lane);
+    consumer.fans_out = instances.iter().any(|instance| instance.caller.is_some());
     consumer.costs = AskedCosts::default();
 }

@@ -1,5 +1,6 @@
 //! What stands behind a frame for one stage 2 and one host VMID (law 1).
 
+use crate::fan_out::Caller;
 use dispatch::{Backend, WaiterId, Wake};
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ pub struct Instance {
     pub(crate) backend: Arc<dyn Backend>,
     /// Its calls are made in the frame's lane: they can block, or are long.
     pub(crate) in_lane: bool,
+    /// The thread that makes them while another instance's are made: of every such instance of a
+    /// frame but the first.
+    pub(crate) caller: Option<Arc<Caller>>,
 }
 
 /// Whether a backend's calls are made by whoever owns the frame's lane.
@@ -38,6 +42,7 @@ impl Instance {
         placement: Placement,
         backend: Arc<dyn Backend>,
         wake: Arc<dyn Wake>,
+        caller: Option<Arc<Caller>>,
     ) -> Self {
         backend.attach(wake);
         Self {
@@ -45,6 +50,7 @@ impl Instance {
             placement,
             in_lane: calls_in_lane(&*backend),
             backend,
+            caller,
         }
     }
 

@@ -77,6 +77,7 @@ mod effect;
 mod engine;
 mod error;
 pub mod events;
+mod fan_out;
 mod fetch;
 mod first_pass;
 mod frame;

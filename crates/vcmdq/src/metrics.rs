@@ -229,6 +229,8 @@ pub struct EngineMetrics {
     pub hand_overs: u64,
     /// Threads beside the workers, for such calls.
     pub spares: usize,
+    /// Threads that make such calls of one instance while another one's are made.
+    pub callers: usize,
     /// Times a thread died by a panic of a backend or a callback, and went on. A build with
     /// `panic = "abort"` has none.
     pub panics: u64,

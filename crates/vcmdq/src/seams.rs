@@ -10,6 +10,7 @@
 //! | [`Passage`], [`CoalescedZone`] `open`, `close` | the engine's thread for gates | yes | no |
 //! | [`CoalescedZone::drain`] | that thread, worker 0, vCPUs in register accesses, control calls | for a lock of the VMM's | [`Ring::coalesced`](crate::Ring::coalesced) only |
 
+use crate::instance::InstanceId;
 use dispatch::{Cause, Traffic};
 use smmu_core::command::{Cfgi, Msi, PriResponse, ResumeAction};
 use smmu_core::{GuestMemory, Stag, StreamId, SubstreamId};
@@ -95,9 +96,10 @@ pub trait StreamHost: Send + Sync {
     }
 
     /// An invalidation could be carried out in no way: the stream, or with `None` every stream of
-    /// the instance, aborts from now on (law 4). The guest has not been told.
-    fn failed_closed(&self, stream: Option<StreamId>, cause: Cause) {
-        let _ = (stream, cause);
+    /// the instance, aborts from now on (law 4). Other instances have done it, or are told of by
+    /// themselves. The guest has not been told.
+    fn failed_closed(&self, instance: InstanceId, stream: Option<StreamId>, cause: Cause) {
+        let _ = (instance, stream, cause);
     }
 }
 

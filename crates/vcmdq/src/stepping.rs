@@ -5,6 +5,8 @@ use crate::commit::serve_together;
 use crate::doorbell::Bell;
 use crate::engine::Engine;
 use crate::error::StartError;
+use crate::fan_out::Caller;
+use crate::frame::Frame;
 use crate::ready::ReadySet;
 use crate::ring::Ring;
 use crate::ring_page::RingPage;
@@ -94,6 +96,34 @@ impl Stepper {
     pub fn look(&mut self, ring: &Ring) -> bool {
         let came_to = look(ring, &mut self.desk, self.slice, 1, News::Serve);
         came_to == Look::Served(Served::Done(true))
+    }
+}
+
+/// The thread that makes one instance's calls while another one's are made.
+#[derive(Debug)]
+pub struct ModelCaller(Arc<Caller>);
+
+impl ModelCaller {
+    /// Does what that thread does, until its frame is dropped or [`leave`](Self::leave) is called.
+    pub fn work_until_left(&self) {
+        self.0.run();
+    }
+
+    /// The thread is to leave.
+    pub fn leave(&self) {
+        self.0.close();
+    }
+}
+
+impl Frame {
+    /// The threads that make instances' calls, which nobody has started if the engine has no workers.
+    #[must_use]
+    pub fn model_callers(&self) -> Vec<ModelCaller> {
+        let instances = self.instances();
+        let callers = instances
+            .iter()
+            .filter_map(|instance| instance.caller.clone());
+        callers.map(ModelCaller).collect()
     }
 }
 

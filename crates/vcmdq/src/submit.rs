@@ -2,11 +2,12 @@
 //! instances of their frame, and what came of it is counted.
 
 use crate::consumer::Consumer;
-use crate::instance::waiter;
+use crate::fan_out::call;
+use crate::instance::{InstanceId, waiter};
 use crate::ring::Ring;
 use crate::window::Desk;
 use dispatch::batch::Rings;
-use dispatch::dispatch::dispatch;
+use std::panic::resume_unwind;
 use vcmdq_sync::weak::{Site, taken};
 
 /// Whom a request is charged to: the first of the rings that need it.
@@ -20,44 +21,41 @@ impl Consumer {
     /// parts in the window, in that order; `payer` is the one that the calls are counted at.
     #[inline]
     pub(crate) fn dispatch_window(&self, rings: &[&Ring], payer: &Ring, desk: &mut Desk) {
-        let Desk {
-            window,
-            batch,
-            report,
-            ..
-        } = desk;
-        report.clear();
+        desk.report.clear();
         let named = if taken(Site::SharedWaiters) {
             rings.len()
         } else {
             1
         };
-        batch.set_waiters(rings[..named].iter().map(|ring| waiter(ring.index)));
-        if window.coalescer.is_empty() {
+        desk.batch
+            .set_waiters(rings[..named].iter().map(|ring| waiter(ring.index)));
+        let coalescer = &mut desk.window.coalescer;
+        if coalescer.is_empty() {
             return;
         }
-        let coalescer = &mut window.coalescer;
         coalescer.finish();
         // Held until the last call has returned: `unbind` waits for it.
         let streams = coalescer.names_streams().then(|| self.frame.streams.read());
-        for instance in &self.instances {
-            coalescer.rewind();
-            while coalescer.next_batch(batch) {
-                dispatch(&*instance.backend, batch, report);
-            }
-            if let Some(streams) = &streams {
-                if coalescer.device_batch(batch, |stream| streams.belongs(stream, instance.id)) {
-                    dispatch(&*instance.backend, batch, report);
-                }
+        let mut died = None;
+        // A doorbell that consumes wakes no thread.
+        if self.fans_out && !desk.is_inline() {
+            died = self.fan_out(streams.as_deref(), desk);
+        } else {
+            for instance in &self.instances {
+                call(instance, streams.as_deref(), desk);
             }
         }
         if let Some(streams) = &streams {
-            let named = coalescer.named_streams();
+            let named = desk.window.coalescer.named_streams();
             for (_, whose) in named.filter(|(stream, _)| !streams.is_bound(*stream)) {
                 rings[first(whose)].counters.unbound.add(1);
             }
         }
         self.account(rings, payer, desk);
+        if let Some(payload) = died {
+            // As if the call had been made here.
+            resume_unwind(payload);
+        }
     }
 
     #[inline]
@@ -69,9 +67,10 @@ impl Consumer {
         payer.counters.widened.add(report.widened);
         for failed in &report.failed_closed {
             let (ring, stream, cause) = (rings[first(failed.rings)], failed.stream, failed.cause);
+            let instance = InstanceId(failed.member);
             ring.counters.failed_closed.add(1);
-            tracing::warn!(ring = ring.index, ?stream, %cause, "invalidation failed closed");
-            self.frame.host.failed_closed(stream, cause);
+            tracing::warn!(ring = ring.index, ?instance, ?stream, %cause, "invalidation failed closed");
+            self.frame.host.failed_closed(instance, stream, cause);
         }
     }
 }

@@ -16,8 +16,8 @@ use vcmdq::seams::NoTarget;
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{
-    Binding, DoorbellMode, Engine, Frame, FrameSettings, Interrupts, Line, Placement, Ring,
-    RingSettings, Seams, Settings, StreamHost,
+    Binding, DoorbellMode, Engine, Frame, FrameSettings, InstanceId, Interrupts, Line, Placement,
+    Ring, RingSettings, Seams, Settings, StreamHost,
 };
 use vcmdq_iommufd::testing::{Counting, FakeKernel, FakeStreams};
 use vcmdq_iommufd::{ArmSmmuv3, IommufdBackend, IommufdSettings};
@@ -43,7 +43,7 @@ impl Interrupts for Vmm {
 }
 
 impl StreamHost for Vmm {
-    fn failed_closed(&self, stream: Option<StreamId>, cause: Cause) {
+    fn failed_closed(&self, _instance: InstanceId, stream: Option<StreamId>, cause: Cause) {
         self.0.lock().unwrap().push((stream, cause));
     }
 }

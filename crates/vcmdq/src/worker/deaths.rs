@@ -107,11 +107,12 @@ impl Consumer {
             cons = self.cons.raw(),
             "given up: whoever serves it dies at this command"
         );
+        let host = &self.frame.host;
         // They may panic as well.
         for instance in &self.instances {
             let _ = catch_unwind(AssertUnwindSafe(|| instance.backend.fail_closed(None)));
+            let tell = || host.failed_closed(instance.id, None, Cause::Gone);
+            let _ = catch_unwind(AssertUnwindSafe(tell));
         }
-        let host = &self.frame.host;
-        let _ = catch_unwind(AssertUnwindSafe(|| host.failed_closed(None, Cause::Gone)));
     }
 }

@@ -195,21 +195,11 @@ impl Worker {
 
     /// Waits until there is a round to go through. False if the thread is to end.
     fn idle(&mut self, shared: &EngineShared) -> bool {
-        let start = shared.clock.now();
-        loop {
-            for _ in 0..round::TURNS {
-                vcmdq_sync::hint::spin_loop();
-                if shared.bell.needs_threads() != 0 || shared.stops() {
-                    return true;
-                }
-            }
-            let idle = shared.clock.now().saturating_sub(start);
-            if idle >= shared.settings.spin {
-                break;
-            }
-            if idle >= shared.settings.yield_after {
-                vcmdq_sync::thread::yield_now();
-            }
+        let is_needed = || shared.bell.needs_threads() != 0 || shared.stops();
+        // Who needs it may be about to go through the round itself.
+        vcmdq_sync::hint::spin_loop();
+        if shared.patience.until(is_needed) {
+            return true;
         }
         let leaves = || shared.stops() || shared.staff.is_leaving();
         shared.bell.spares().sleep(leaves);

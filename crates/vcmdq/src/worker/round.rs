@@ -33,7 +33,7 @@ const GATHERED: usize = 64;
 /// Rings that are served before anything else is thought of.
 const READY: u32 = 64;
 /// Idle turns between two looks at the clock, which costs more than a turn.
-pub(super) const TURNS: u32 = if cfg!(loom) { 1 } else { 32 };
+const TURNS: u32 = if cfg!(loom) { 1 } else { 32 };
 
 /// What belongs to a round, whoever goes through it.
 pub(crate) struct Round {

@@ -1,11 +1,14 @@
 //! Threads beyond the workers: one for each frame with calls that can block, so that as many as there
-//! are rounds are never inside such a call (law 11).
+//! are rounds are never inside such a call (law 11); and for each further instance of a frame with such
+//! calls one that [makes them](crate::fan_out) while the others' are made.
 
 use super::Worker;
 use crate::engine::EngineShared;
 use crate::error::InstanceError;
+use crate::fan_out::Caller;
 use crate::seams::Threads;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use dispatch::Backend;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 #[derive(Default)]
@@ -15,6 +18,7 @@ struct Control {
     spares: usize,
     leaving: usize,
     hired: usize,
+    callers: Vec<Weak<Caller>>,
     /// The engine stops: whoever comes now is waited for by who has hired him.
     closed: bool,
 }
@@ -47,6 +51,13 @@ impl Staff {
         self.control().spares
     }
 
+    /// Threads that make instances' calls, and instances that they are there for.
+    pub(crate) fn callers(&self) -> usize {
+        let control = self.control();
+        let there = |caller: &&Weak<Caller>| caller.strong_count() != 0;
+        control.callers.iter().filter(there).count()
+    }
+
     /// Whether the calling thread, which has nothing to do, is to end.
     pub(super) fn dismisses(&self) -> bool {
         let mut control = self.control();
@@ -67,6 +78,8 @@ impl Staff {
     pub(crate) fn close(&self) -> Vec<JoinHandle<()>> {
         let mut control = self.control();
         control.closed = true;
+        let callers = control.callers.iter().filter_map(Weak::upgrade);
+        callers.for_each(|caller| caller.close());
         std::mem::take(&mut control.handles)
     }
 }
@@ -74,41 +87,74 @@ impl Staff {
 impl EngineShared {
     /// One more spare.
     pub(crate) fn hire(self: &Arc<Self>) -> Result<(), InstanceError> {
-        let Some(threads) = &self.staff.threads else {
+        if self.staff.threads.is_none() {
             return Ok(());
-        };
+        }
         let mut control = self.staff.control();
         if control.leaving != 0 {
             control.leaving -= 1;
             return Ok(());
         }
-        control.handles.retain(|handle| !handle.is_finished());
-        let name = format!("vcmdq-spare-{}", control.hired);
-        control.hired += 1;
         control.spares += 1;
-        // The VMM may take its time, and a doorbell may have to wake who looks in here.
         drop(control);
         // law11c: there are no more threads than workers.
         if vcmdq_sync::broken!(break_law11c) {
             return Ok(());
         }
         let worker = Worker::spare(self.clone());
-        let spawned = threads.spawn(name, Box::new(move || worker.run()));
+        // It sees that the engine stops, or is woken to see it.
+        let leave = || self.bell.spares().wake_all();
+        let hired = self.employ("spare", move || worker.run(), leave);
+        if hired.is_err() {
+            self.staff.control().spares -= 1;
+        }
+        hired
+    }
+
+    /// One that makes the calls of one more instance of a frame. Where no threads come from, it is there
+    /// all the same, and its calls are made by whoever leaves them to it.
+    pub(crate) fn hire_caller(
+        self: &Arc<Self>,
+        backend: &Arc<dyn Backend>,
+    ) -> Result<Arc<Caller>, InstanceError> {
+        let caller = Arc::new(Caller::new(backend.clone(), self.patience.clone()));
+        let mut control = self.staff.control();
+        control.callers.retain(|caller| caller.strong_count() != 0);
+        control.callers.push(Arc::downgrade(&caller));
+        drop(control);
+        let thread = caller.clone();
+        self.employ("caller", move || thread.run(), || caller.close())?;
+        Ok(caller)
+    }
+
+    /// Starts a thread, if they come from anywhere; `leave` has it end.
+    fn employ(
+        &self,
+        what: &str,
+        body: impl FnOnce() + Send + 'static,
+        leave: impl FnOnce(),
+    ) -> Result<(), InstanceError> {
+        let Some(threads) = &self.staff.threads else {
+            return Ok(());
+        };
+        let mut control = self.staff.control();
+        control.handles.retain(|handle| !handle.is_finished());
+        let name = format!("vcmdq-{what}-{}", control.hired);
+        control.hired += 1;
+        // The VMM may take its time, and a doorbell may have to wake who looks in here.
+        drop(control);
+        let spawned = threads.spawn(name, Box::new(body));
         let mut control = self.staff.control();
         match spawned {
             Ok(handle) if control.closed => {
                 drop(control);
-                // It sees that the engine stops, or is woken to see it.
-                self.bell.spares().wake_all();
+                leave();
                 if handle.join().is_err() {
-                    tracing::error!("a worker had died by a panic");
+                    tracing::error!("a thread of the engine had died by a panic");
                 }
             }
             Ok(handle) => control.handles.push(handle),
-            Err(error) => {
-                control.spares -= 1;
-                return Err(InstanceError::Spare(error.kind()));
-            }
+            Err(error) => return Err(InstanceError::Spare(error.kind())),
         }
         Ok(())
     }

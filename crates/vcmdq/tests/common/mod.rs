@@ -93,7 +93,7 @@ impl StreamHost for Outside {
         self.push(Told::PageResponse(stream, group));
     }
 
-    fn failed_closed(&self, stream: Option<StreamId>, cause: Cause) {
+    fn failed_closed(&self, _instance: InstanceId, stream: Option<StreamId>, cause: Cause) {
         self.push(Told::FailedClosed(stream, cause));
     }
 }

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::testing::HeapMemory;
 use vcmdq::{
-    Binding, DoorbellMode, Engine, Frame, FrameSettings, HeapPage, Placement, Ring, RingPage,
-    RingSettings, Seams, Settings, StdThreads, StreamHost,
+    Binding, DoorbellMode, Engine, Frame, FrameSettings, HeapPage, InstanceId, Placement, Ring,
+    RingPage, RingSettings, Seams, Settings, StdThreads, StreamHost,
 };
 
 /// Which calls of a guest's may block.
@@ -197,7 +197,7 @@ impl StreamHost for Host {
         self.0.effects.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn failed_closed(&self, _stream: Option<StreamId>, _cause: Cause) {
+    fn failed_closed(&self, _instance: InstanceId, _stream: Option<StreamId>, _cause: Cause) {
         self.0.told.fetch_add(1, Ordering::SeqCst);
     }
 }
