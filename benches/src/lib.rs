@@ -13,6 +13,7 @@
 //! | [`engine_trip`] | the same through the engine, by a shared page or a doorbell |
 //! | [`vcmdq_trip`] | the same through a VCMDQ's mapped page |
 //! | [`trips`] | all of them side by side |
+//! | [`group`] | one frame in front of several instances |
 //! | [`drains`] | a full ring consumed, in every way that there is |
 //! | [`translate`] | tables, baselines and threads for what is translated |
 //! | [`quick`] | whether only to show that everything works |
@@ -23,6 +24,7 @@ pub mod backends;
 pub mod baseline;
 pub mod drains;
 pub mod engine_trip;
+pub mod group;
 pub mod one_by_one;
 pub mod ping_pong;
 pub mod plants;

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use vcmdq::{DoorbellMode, Engine, Settings, StdThreads, Threads};
+use vcmdq_benches::backends::InjectedCost;
+use vcmdq_benches::group::Group;
 use vcmdq_benches::plants;
 use vcmdq_benches::rig::{LOG2SIZE, Rig, STREAM, capabilities, frame_of, guest_memory, write};
 use vcmdq_benches::streams::{self, Numbers};
@@ -209,6 +211,19 @@ fn serving_a_recorded_ring_allocates_nothing() {
     let totals = recorder.finish().expect("a sink takes everything");
     assert_eq!(totals.commands + totals.dropped_commands, sent);
     assert!(totals.commands > 0);
+}
+
+/// Nor does a thread that makes one instance's calls, nor who leaves them to it.
+#[test]
+fn serving_a_group_allocates_nothing() {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let mut group = Group::new(3, InjectedCost::CALL, Some(&Counted(&COUNTER)));
+    let trips = |group: &mut Group| (0..500).for_each(|_| _ = group.trip());
+    trips(&mut group);
+    let before = COUNTER.load(Ordering::Relaxed);
+    assert_eq!(allocations(&COUNTER, || trips(&mut group)), 0);
+    assert_eq!(COUNTER.load(Ordering::Relaxed), before);
+    assert_eq!(group.calls(), [1000; 3], "each trip is a call of each");
 }
 
 /// Threads whose allocations are counted.
