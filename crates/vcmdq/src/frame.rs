@@ -26,7 +26,7 @@ use crate::worker::{Deaths, Lane};
 use dispatch::{Backend, BackendCapabilities, Traffic, WaiterId, Wake};
 use smmu_core::guest_memory::MemoryError;
 use smmu_core::queue_index::Geometry;
-use smmu_core::{Gpa, GuestMemory, StreamId};
+use smmu_core::{Capabilities, Gpa, GuestMemory, StreamId};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
@@ -289,6 +289,12 @@ impl Frame {
     #[must_use]
     pub fn traffic(&self) -> Option<Traffic> {
         self.shared.traffic.now()
+    }
+
+    /// What the frame advertises; fixed.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.shared.settings.caps
     }
 
     pub(crate) fn shared(&self) -> &Arc<FrameShared> {

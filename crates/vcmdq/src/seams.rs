@@ -3,7 +3,7 @@
 //! | seam | called from | may block | may call the engine |
 //! |---|---|---|---|
 //! | [`Interrupts`] | workers, threads whose DMA faults, and vCPUs in register writes | no | [`Ring::doorbell`](crate::Ring::doorbell) only |
-//! | [`StreamHost`] | workers; `failed_closed` also inline doorbells ([`Settings::inline`](crate::Settings::inline)) | if it says so ([`may_block`](StreamHost::may_block)); `failed_closed` briefly | as above |
+//! | [`StreamHost`] | workers; `failed_closed` also inline doorbells ([`Settings::inline`](crate::Settings::inline)) | if it says so ([`may_block`](StreamHost::may_block)); `failed_closed` briefly | as above, and [`EventReporter`](crate::events::EventReporter) |
 //! | [`Threads`] | the thread that starts the engine, or adds an instance | yes | no |
 //! | [`Clock`] | workers, and doorbells while lateness is measured | no | no |
 //! | [`GuestMemory`] | workers | no | no |

@@ -10,7 +10,9 @@ use crate::events::{EventQueueState, EventSinkState};
 use crate::fetch::Entries;
 use crate::gerror::CommandError;
 use crate::ring::Ring;
+use smmu_core::caps::CapabilitiesError;
 use smmu_core::queue_index::{Geometry, MAX_LOG2SIZE};
+use smmu_core::spec::register::{Aidr, Idr0, Idr1, Idr3, Idr5};
 use smmu_core::{Capabilities, Gpa};
 
 /// A frame. With the feature `serde`, in any of its formats.
@@ -44,6 +46,23 @@ impl From<Capabilities> for SavedCaps {
             caps.idr5.into_bits(),
             caps.aidr.into_bits(),
         ])
+    }
+}
+
+impl SavedCaps {
+    /// What a frame must be made with so that the state can be restored into it. Fails if no engine
+    /// advertises this.
+    pub fn capabilities(&self) -> Result<Capabilities, CapabilitiesError> {
+        let [idr0, idr1, idr3, idr5, aidr] = self.0;
+        let caps = Capabilities {
+            idr0: Idr0::from_bits(idr0),
+            idr1: Idr1::from_bits(idr1),
+            idr3: Idr3::from_bits(idr3),
+            idr5: Idr5::from_bits(idr5),
+            aidr: Aidr::from_bits(aidr),
+        };
+        caps.check()?;
+        Ok(caps)
     }
 }
 

@@ -114,8 +114,10 @@ impl FrameTraffic {
             let from = StreamId(0);
             *at = Telling { changes, from };
         }
-        // At least as new as `changes`; if it is newer, it is told once more.
-        if let Some(traffic) = self.present().traffic {
+        // At least as new as `changes`; if it is newer, it is told once more. The lock is given up before
+        // anybody is told: a VMM that takes long must not hold up the register write of a vCPU.
+        let traffic = self.now();
+        if let Some(traffic) = traffic {
             for stream in streams.within(at.from..=StreamId(u32::MAX)) {
                 if budget.is_spent() {
                     at.from = stream;

@@ -10,7 +10,7 @@ pub struct EventMetrics {
     pub written: u64,
     /// Events that merged with an equal record before them (STE.MEV).
     pub merged: u64,
-    /// Records dropped because the queue was full or paused; OVFLG says so.
+    /// Records dropped because the queue was full or paused, or lost before they got here; OVFLG says so.
     pub overflowed: u64,
     /// Records dropped while EVENTQEN was 0.
     pub disabled: u64,
@@ -44,6 +44,10 @@ impl Counters {
             Unwritable::Paused | Unwritable::Full => &self.overflowed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn lost(&self, count: u64) {
+        self.overflowed.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn read(&self) -> EventMetrics {

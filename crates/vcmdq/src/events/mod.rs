@@ -12,6 +12,7 @@
 //! | [`queue`] | the event queue in guest memory and its registers |
 //! | [`stalls`] | the table of stalled transactions |
 //! | [`pages`] | page requests of devices (PRI), and what the guest answers |
+//! | `reporter` | a way to them for whom the frame itself knows |
 //! | `registers`, `control` | what a guest does while the queue runs; what needs it to stand still |
 //! | `merge` | equal events of a stream that asks for it become one |
 //! | `word`, `written` | the word that decides; which slots are written |
@@ -30,7 +31,9 @@
 //! Faulting threads ([`EventSink::fault`], [`EventSink::record`]) and register accesses take no
 //! lock and wait for nobody, but for the registers that a guest may write only while the queue is
 //! disabled: those, [`EventQueue::update_memory`] and [`EventQueue::pause`] wait until the threads
-//! that are just writing a record have finished it. None of them may be called inside a callback.
+//! that are just writing a record have finished it. None of them may be called inside a callback, but
+//! through an [`EventReporter`] in one of [`StreamHost`](crate::StreamHost): faults, records and what has
+//! been lost.
 
 mod control;
 mod merge;
@@ -38,6 +41,7 @@ mod metrics;
 pub mod pages;
 pub mod queue;
 mod registers;
+mod reporter;
 pub mod sink;
 pub mod stalls;
 mod waiters;
@@ -47,6 +51,7 @@ mod written;
 pub use control::{EventQueueState, EventRestoreError, NotDisabled};
 pub use metrics::EventMetrics;
 pub use queue::{EventQueue, Mark, RecordQueue, Unwritable};
+pub use reporter::EventReporter;
 pub use sink::{Answer, EventSink, EventSinkState, SinkRestoreError};
 pub use stalls::{
     Full, MAX_STALLS, Resumption, StallState, StalledAccess, Stalls, StallsRestoreError,

@@ -191,6 +191,17 @@ impl EventQueue {
     pub fn try_push(&self, record: &EventRecord) -> Result<(), Unwritable> {
         self.append(&record.0, false)
     }
+
+    /// Records have been lost before they got here, such as in a host's queue: counted, and OVFLG
+    /// toggles as if they had found this queue full, unless it is active already or EVENTQEN is 0. From any
+    /// thread, never waits.
+    pub fn lost(&self, count: u64) {
+        self.counters.lost(count);
+        self.change(|word| match word.is_enabled() {
+            true => word.overflowed(),
+            false => word,
+        });
+    }
 }
 
 impl<const N: usize> RecordQueue<N> {
