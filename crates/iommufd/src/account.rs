@@ -37,7 +37,7 @@ pub(crate) struct Accounted {
 
 /// Where entries go.
 #[derive(Clone, Copy)]
-pub(crate) struct Target<'a> {
+pub(crate) struct Calls<'a> {
     pub(crate) kernel: &'a dyn Iommufd,
     pub(crate) id: u32,
     pub(crate) data_type: u32,
@@ -104,7 +104,7 @@ impl Suspicion {
     }
 }
 
-impl Target<'_> {
+impl Calls<'_> {
     /// Has entries executed: all, or up to one that cannot be. Blocks as long as the kernel does.
     pub(crate) fn send(&self, entries: &[u8]) -> Accounted {
         let total = entries.len() / self.entry_len;

@@ -1,10 +1,11 @@
 //! The backend: batches of the engine to HWPT_INVALIDATE of one vIOMMU.
 
-use crate::account::{Accounted, Target};
+use crate::account::{Accounted, Calls};
 use crate::counters::{Counters, IommufdMetrics};
 use crate::encode::{Encoder, Entries, MAX_ENTRIES, NotEncodable};
 use crate::join::Joined;
 use crate::learnt::Learnt;
+use crate::target::Target;
 use crate::uapi::Iommufd;
 use dispatch::{
     Backend, BackendCapabilities, Barrier, Batch, Cause, Costs, Invalidation, Rejected, Scope,
@@ -14,7 +15,7 @@ use smmu_core::StreamId;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
-use vcmdq_sync::atomic::{AtomicBool, Ordering};
+use vcmdq_sync::atomic::{AtomicU32, Ordering};
 use vcmdq_sync::queue::Queue;
 
 /// Of so many calls one is measured.
@@ -71,14 +72,15 @@ impl fmt::Debug for IommufdSettings {
 /// kernel, so a barrier is done at once. Nothing is allocated for a batch.
 pub struct IommufdBackend {
     kernel: Arc<dyn Iommufd>,
-    target: u32,
+    target: Target,
     encoder: Box<dyn Encoder>,
     settings: IommufdSettings,
     free: Queue<Box<Entries>>,
     learnt: Learnt,
     counters: Counters,
-    /// Every stream aborts, and nothing is sent.
-    closed: AtomicBool,
+    /// The vIOMMU of which every stream aborts and to which nothing is sent, or 0 for none: another one, with a
+    /// stage 2 that replaces the one before, has nothing cached.
+    closed: AtomicU32,
 }
 
 impl fmt::Debug for IommufdBackend {
@@ -92,11 +94,12 @@ impl fmt::Debug for IommufdBackend {
 }
 
 impl IommufdBackend {
-    /// For the vIOMMU `target` (its ID) of `kernel`, whose driver understands `encoder`'s entries.
+    /// For the vIOMMU `target` of `kernel`, whose driver understands `encoder`'s entries: an ID, or the
+    /// [target](crate::HostInstance::target) of an instance whose stage 2 may be replaced.
     #[must_use]
     pub fn new(
         kernel: Arc<dyn Iommufd>,
-        target: u32,
+        target: impl Into<Target>,
         encoder: impl Encoder + 'static,
         settings: IommufdSettings,
     ) -> Self {
@@ -107,13 +110,13 @@ impl IommufdBackend {
         }
         Self {
             kernel,
-            target,
+            target: target.into(),
             encoder: Box::new(encoder),
             settings,
             free,
             learnt: Learnt::default(),
             counters: Counters::default(),
-            closed: AtomicBool::new(false),
+            closed: AtomicU32::new(0),
         }
     }
 
@@ -127,7 +130,12 @@ impl IommufdBackend {
     /// Any thread; never blocks.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.is_closed_to(self.target.id())
+    }
+
+    fn is_closed_to(&self, target: u32) -> bool {
+        // Acquire: pairs with the Release in `fail_closed`, behind which every stream aborts.
+        target != 0 && self.closed.load(Ordering::Acquire) == target
     }
 
     /// After such a failure: has everything that the guest's streams have cached removed, and takes batches
@@ -136,18 +144,22 @@ impl IommufdBackend {
     pub fn reopen(&self) -> Result<(), Cause> {
         let mut all = Batch::new();
         all.push(Invalidation::everything(), 0);
-        self.execute(&all).map_err(|rejected| rejected.cause)?;
+        let target = self.target.read();
+        if let Some(target) = *target {
+            self.execute(&all, target)
+                .map_err(|rejected| rejected.cause)?;
+        }
         // Release: who reads this and submits is ordered behind the call.
-        self.closed.store(false, Ordering::Release);
+        self.closed.store(0, Ordering::Release);
         Ok(())
     }
 
-    fn execute(&self, batch: &Batch) -> Result<(), Rejected> {
+    fn execute(&self, batch: &Batch, target: u32) -> Result<(), Rejected> {
         let mut entries = self.free.pop().unwrap_or_else(|| {
             self.counters.buffers.add(1);
             Box::new(Entries::new(self.encoder.entry_len()))
         });
-        let result = self.execute_in(batch, &mut entries);
+        let result = self.execute_in(batch, target, &mut entries);
         // One that was allocated beside the others goes.
         let _ = self.free.push(entries);
         if let Err(rejected) = &result {
@@ -157,7 +169,12 @@ impl IommufdBackend {
     }
 
     /// Encode, send, account, as often as the buffer must be filled for it.
-    fn execute_in(&self, batch: &Batch, entries: &mut Entries) -> Result<(), Rejected> {
+    fn execute_in(
+        &self,
+        batch: &Batch,
+        target: u32,
+        entries: &mut Entries,
+    ) -> Result<(), Rejected> {
         let joined = match self.encoder.joins() {
             true => Joined::of(batch),
             false => Joined::default(),
@@ -166,7 +183,7 @@ impl IommufdBackend {
         loop {
             entries.clear();
             let (end, encoded) = self.fill(batch, &joined, next, entries);
-            let Accounted { certain, stopped } = self.send(entries);
+            let Accounted { certain, stopped } = self.send(entries, target);
             if let Some(cause) = stopped {
                 let accepted = entries.request_of(certain);
                 let cause = match cause {
@@ -233,10 +250,10 @@ impl IommufdBackend {
         reads
     }
 
-    fn send(&self, entries: &Entries) -> Accounted {
-        let target = Target {
+    fn send(&self, entries: &Entries, id: u32) -> Accounted {
+        let target = Calls {
             kernel: &*self.kernel,
-            id: self.target,
+            id,
             data_type: self.encoder.data_type(),
             entry_len: self.encoder.entry_len(),
             limit: self.settings.entries_per_call.clamp(1, MAX_ENTRIES),
@@ -278,12 +295,17 @@ impl Backend for IommufdBackend {
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
-        // Acquire: pairs with the Release in `fail_closed`, behind which every stream aborts.
-        if self.closed.load(Ordering::Acquire) {
+        // Held until the call has returned: whoever replaces the vIOMMU waits for it.
+        let target = self.target.read();
+        let Some(target) = *target else {
+            // Every stream aborts, and the next vIOMMU has nothing cached.
+            return Ok(());
+        };
+        if self.is_closed_to(target) {
             self.counters.closed.add(batch.len() as u64);
             return Ok(());
         }
-        self.execute(batch)
+        self.execute(batch, target)
     }
 
     fn barrier(&self, _waiter: WaiterId) -> Barrier {
@@ -296,10 +318,12 @@ impl Backend for IommufdBackend {
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {
+        // Asked before: one that comes meanwhile has nothing cached.
+        let target = self.target.id();
         self.settings.streams.fail_closed(stream);
         if stream.is_none() {
             // Release, and not before every stream aborts: who sees it lets a SYNC complete.
-            self.closed.store(true, Ordering::Release);
+            self.closed.store(target, Ordering::Release);
         }
     }
 }

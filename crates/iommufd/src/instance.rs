@@ -1,0 +1,169 @@
+//! What stands for a frame's instance in the host: a vIOMMU on one physical SMMU with one stage 2 (law 1),
+//! and the files by which the host tells of events and faults.
+
+use crate::faults::FaultQueue;
+use crate::flavour::Flavour;
+use crate::hw_info::{HostFeatures, HwInfoError};
+use crate::offer::{Lack, admits};
+use crate::target::Target;
+use crate::uapi::{Errno, Iommufd};
+use crate::viommu::{Viommu, ViommuError};
+use rustix::event::epoll;
+use smmu_core::Capabilities;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// An instance could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostInstanceError {
+    /// The SMMU could not be asked what it is.
+    #[error(transparent)]
+    HwInfo(#[from] HwInfoError),
+    /// The SMMU has less than the frame advertises.
+    #[error(transparent)]
+    Lacks(#[from] Lack),
+    /// The kernel did not make the objects.
+    #[error(transparent)]
+    Viommu(#[from] ViommuError),
+    /// The kernel did not make a queue for page faults.
+    #[error("no queue for page faults, which a frame with IDR0.STALL_MODEL=0 needs ({0})")]
+    Faults(#[source] Errno),
+    /// The files could not be watched.
+    #[error("the host's events cannot be watched ({0})")]
+    Watch(#[source] Errno),
+}
+
+/// See the [module](self). Control calls from any thread; they block.
+///
+/// Its file descriptor becomes readable when the host has events or page faults
+/// ([`NestedStreams::drain`](crate::NestedStreams::drain)); it stays the same when the stage 2 is replaced.
+pub struct HostInstance {
+    pub(crate) iommufd: Arc<dyn Iommufd>,
+    pub(crate) flavour: Arc<dyn Flavour>,
+    pub(crate) features: HostFeatures,
+    target: Target,
+    ready: OwnedFd,
+    /// Exchanged with the locks of all streams of the instance held.
+    viommu: Mutex<Arc<Viommu>>,
+    faults: Option<FaultQueue>,
+    /// Held by who reads what the host tells, so that nothing is read from a vIOMMU that is being replaced.
+    pub(crate) reading: Mutex<()>,
+}
+
+impl HostInstance {
+    /// On the physical SMMU of `device` (its ID in the iommufd), with what the IOAS maps as stage 2. `frame` is
+    /// what the frame advertises. Nothing is left behind if it fails.
+    pub fn new(
+        iommufd: Arc<dyn Iommufd>,
+        flavour: Arc<dyn Flavour>,
+        device: u32,
+        ioas: u32,
+        frame: &Capabilities,
+    ) -> Result<Arc<Self>, HostInstanceError> {
+        let features = flavour.features(&*iommufd, device)?;
+        admits(&features, frame)?;
+        let faults = frame.stalls().then(|| FaultQueue::new(&iommufd));
+        let faults = faults.transpose().map_err(HostInstanceError::Faults)?;
+        let queue = faults.as_ref().map(FaultQueue::id);
+        let viommu = Viommu::new(&iommufd, &flavour, device, ioas, queue)?;
+        let ready = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(HostInstanceError::Watch)?;
+        let instance = Self {
+            iommufd,
+            flavour,
+            features,
+            target: Target::from(viommu.id()),
+            ready,
+            viommu: Mutex::new(Arc::new(viommu)),
+            faults,
+            reading: Mutex::default(),
+        };
+        instance
+            .watch(&instance.viommu())
+            .map_err(HostInstanceError::Watch)?;
+        if let Some(faults) = &instance.faults {
+            instance
+                .add(faults.file().as_fd())
+                .map_err(HostInstanceError::Watch)?;
+        }
+        Ok(Arc::new(instance))
+    }
+
+    /// Where invalidations go: what the instance's backend is made with.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.target.clone()
+    }
+
+    /// What its SMMU can do for a guest.
+    #[must_use]
+    pub fn features(&self) -> &HostFeatures {
+        &self.features
+    }
+
+    pub(crate) fn faults(&self) -> Option<&FaultQueue> {
+        self.faults.as_ref()
+    }
+
+    pub(crate) fn viommu(&self) -> Arc<Viommu> {
+        self.present().clone()
+    }
+
+    /// What its TLB holds is not to be used any more.
+    pub(crate) fn distrust(&self) {
+        self.present().distrust();
+    }
+
+    /// Its TLB is empty.
+    pub(crate) fn trust(&self) {
+        self.present().trust();
+    }
+
+    fn present(&self) -> MutexGuard<'_, Arc<Viommu>> {
+        self.viommu.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A vIOMMU with another stage 2 that nothing uses yet.
+    pub(crate) fn prepare(&self, device: u32, ioas: u32) -> Result<Arc<Viommu>, ViommuError> {
+        let queue = self.faults().map(FaultQueue::id);
+        Viommu::new(&self.iommufd, &self.flavour, device, ioas, queue).map(Arc::new)
+    }
+
+    /// Streams that are plugged in from now on are on this one. The old one stays alive as long as somebody
+    /// holds it.
+    pub(crate) fn exchange(&self, viommu: &Arc<Viommu>) -> Arc<Viommu> {
+        if let Err(error) = self.watch(viommu) {
+            tracing::error!(%error, "the host's events cannot be watched any more");
+        }
+        std::mem::replace(&mut *self.present(), viommu.clone())
+    }
+
+    fn watch(&self, viommu: &Viommu) -> Result<(), Errno> {
+        match viommu.events() {
+            Some(events) => self.add(events.file().as_fd()),
+            None => Ok(()),
+        }
+    }
+
+    /// A file that is closed leaves by itself.
+    fn add(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&self.ready, file, data, epoll::EventFlags::IN)
+    }
+}
+
+impl AsFd for HostInstance {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+}
+
+impl fmt::Debug for HostInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostInstance")
+            .field("viommu", &*self.present())
+            .field("features", &self.features)
+            .finish_non_exhaustive()
+    }
+}

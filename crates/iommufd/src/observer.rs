@@ -1,0 +1,32 @@
+//! Who is told of what the guest is not.
+
+use crate::uapi::Errno;
+use dispatch::Cause;
+use smmu_core::StreamId;
+use vcmdq::InstanceId;
+
+/// What the VMM is told of the streams of a host. Called from workers and control threads, with a stream locked:
+/// must not block, nor call the streams or the engine.
+pub trait StreamObserver: Send + Sync {
+    /// An invalidation could be carried out in no way: the stream, or with `None` every stream of the
+    /// instance, aborts (law 4).
+    fn failed_closed(&self, instance: InstanceId, stream: Option<StreamId>, cause: Cause) {
+        tracing::error!(?instance, ?stream, %cause, "streams abort: an invalidation was not carried out");
+    }
+
+    /// A device has gone without having been unplugged.
+    fn gone(&self, stream: StreamId) {
+        tracing::warn!(%stream, "the device has gone");
+    }
+
+    /// A device could neither be made to abort nor be detached: it may use translations that the guest has
+    /// removed. It must be reset, or its DMA stopped in another way.
+    fn stuck(&self, stream: StreamId, error: Errno) {
+        tracing::error!(%stream, %error, "the device can neither be made to abort nor be detached");
+    }
+}
+
+/// What happens is only logged.
+pub(crate) struct NobodyWatches;
+
+impl StreamObserver for NobodyWatches {}

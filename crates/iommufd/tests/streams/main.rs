@@ -1,0 +1,9 @@
+//! Streams in front of a host: what devices are attached to, who comes and goes, what the host tells.
+
+mod attach;
+mod backend;
+mod capabilities;
+mod host;
+mod law9_stage2;
+mod random;
+mod told;

@@ -1,0 +1,256 @@
+//! What the host tells of the streams: events of vEVENTQs, and page faults that become stalled transactions.
+
+use crate::host::world::*;
+use crate::host::*;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use smmu_core::command::ResumeAction;
+use smmu_core::spec::event::{EventId, EventRecord, EventWord0};
+use smmu_core::{Stag, StreamId};
+use vcmdq::StreamHost;
+use vcmdq_iommufd::{HostInstanceError, Offer};
+
+const OVFLG: u32 = 1 << 31;
+const LOST: u32 = 1;
+/// What the kernel answers: the access is made again, or ends in an abort.
+const RETRIED: u32 = 0;
+const ENDED: u32 = 1;
+
+fn event(stream: u32, address: u64) -> [u64; 4] {
+    let first = EventWord0::new().with_id(0x10).with_stream(stream);
+    [first.into_bits(), 0, address, 0]
+}
+
+fn is_readable(world: &World) -> bool {
+    let mut file = [PollFd::new(&*world.instance, PollFlags::IN)];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut file, Some(&now)).unwrap() != 0
+}
+
+fn drained(world: &World) -> Vec<u64> {
+    assert!(!world.streams.drain(&world.instance).unwrap(), "all of it");
+    world.events().iter().map(EventRecord::input_addr).collect()
+}
+
+#[test]
+fn events_of_the_host_reach_the_guest_in_order() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    assert!(!is_readable(&world));
+    for n in 0..3 {
+        world.host.tell(0, n, Some(event(1, n.into())));
+    }
+    assert!(is_readable(&world));
+    assert_eq!(drained(&world), [0, 1, 2]);
+    assert_eq!(world.events()[2].dw0().stream(), 1, "the vSID");
+    assert!(!is_readable(&world));
+    assert_eq!(world.streams.metrics().events, 3);
+}
+
+/// An empty queue says so in one of several ways, and none of them is an event or an error.
+#[test]
+fn row26_a_read_that_brings_nothing_is_nothing() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    for _ in 0..3 {
+        // EAGAIN.
+        assert!(drained(&world).is_empty());
+    }
+    world.host.tell(0, 0, Some(event(1, 7)));
+    assert_eq!(drained(&world), [7]);
+    assert_eq!(drained(&world), [7], "told once");
+    let metrics = world.streams.metrics();
+    assert_eq!((metrics.events, metrics.stray, metrics.lost), (1, 0, 0));
+}
+
+#[test]
+fn lost_events_become_an_overflow() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    world.host.tell(0, 0, Some(event(1, 0)));
+    // One and two are missing.
+    world.host.tell(0, 3, Some(event(1, 3)));
+    assert_eq!(drained(&world), [0, 3]);
+    assert_eq!(world.streams.metrics().lost, 2);
+    let queue = world.frame.events().queue();
+    assert_eq!(queue.prod() & OVFLG, OVFLG);
+    world.frame.events().write_cons(OVFLG | 2);
+    // Four and five, and nothing behind them.
+    world.host.tell(LOST, 5, None);
+    drained(&world);
+    assert_eq!((world.streams.metrics().lost, queue.prod() & OVFLG), (4, 0));
+    world.host.tell(0, 6, Some(event(1, 6)));
+    drained(&world);
+    assert_eq!(world.streams.metrics().lost, 4, "six follows five");
+}
+
+#[test]
+fn the_numbers_of_events_wrap() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    world.host.tell(0, 0x7FFF_FFFF, Some(event(1, 1)));
+    world.host.tell(0, 0, Some(event(1, 2)));
+    assert_eq!(drained(&world), [1, 2]);
+    assert_eq!(
+        world.streams.metrics().lost,
+        0x7FFF_FFFF,
+        "before the first"
+    );
+}
+
+#[test]
+fn events_that_are_nobodys_are_dropped_and_counted() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    world.host.tell(0, 0, Some(event(9, 1)));
+    let mut unknown = event(1, 2);
+    unknown[0] |= 0xFF;
+    world.host.tell(0, 1, Some(unknown));
+    let mut stalled = event(1, 3);
+    stalled[1] = 1 << 31;
+    world.host.tell(0, 2, Some(stalled));
+    assert!(drained(&world).is_empty());
+    assert_eq!(world.streams.metrics().stray, 3);
+    world.streams.unplug(&world.frame, StreamId(1)).unwrap();
+    world.host.tell(0, 3, Some(event(1, 4)));
+    assert!(drained(&world).is_empty());
+}
+
+#[test]
+fn one_drain_reads_a_bounded_number() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    let mut told = 0;
+    // The socket that stands for the queue takes some hundreds at a time.
+    for n in 0..6 * 200 {
+        world.host.tell(0, n, Some(event(1, n.into())));
+        if n % 200 == 199 {
+            while world.streams.drain(&world.instance).unwrap() {}
+            told = world.streams.metrics().events;
+        }
+    }
+    assert_eq!(
+        told, 1200,
+        "the guest's queue has counted what it had no room for"
+    );
+    let dropped = world.frame.events().queue().metrics().overflowed;
+    assert_eq!(dropped, 1200 - 128);
+}
+
+fn stalling() -> World {
+    let world = World::with(offer(2));
+    world.plug(1, 101).unwrap();
+    world.plug(2, 102).unwrap();
+    world.traffic(&[1, 2], &world.enabled());
+    world
+}
+
+/// The guest's RESUME, as the engine tells it.
+fn resume(world: &World, stream: u32, stag: u16, action: ResumeAction) {
+    let (stream, stag) = (StreamId(stream), Stag(stag));
+    world.frame.events().resume_access(stream, stag, action);
+    world.streams.resume(stream, stag, action);
+}
+
+#[test]
+fn a_page_fault_is_a_stalled_transaction_and_resume_its_answer() {
+    let world = stalling();
+    world.host.page_fault(101, Some(5), 2 | 8, 0x7000, 77);
+    world.host.page_fault(102, None, 1, 0x8000, 78);
+    assert!(is_readable(&world));
+    assert_eq!(drained(&world), [0x7000, 0x8000]);
+    let [write, read] = world.events()[..] else {
+        panic!("two events");
+    };
+    assert_eq!(
+        (write.id(), write.dw1().stall()),
+        (Some(EventId::Translation), true)
+    );
+    assert_eq!((write.dw0().ssv(), write.dw0().substream()), (true, 5));
+    assert_eq!(
+        (write.dw1().rnw(), write.dw1().pnu(), read.dw1().rnw()),
+        (false, true, true)
+    );
+    assert!(world.host.answers().is_empty());
+    assert_eq!(world.streams.pending_faults(&world.instance), 2);
+    resume(&world, 2, write.dw1().stag(), ResumeAction::Retry);
+    assert!(world.host.answers().is_empty(), "another stream's tag");
+    resume(&world, 2, read.dw1().stag(), ResumeAction::Abort);
+    resume(&world, 1, write.dw1().stag(), ResumeAction::Retry);
+    assert_eq!(world.host.answers(), [(78, ENDED), (77, RETRIED)]);
+    resume(&world, 1, write.dw1().stag(), ResumeAction::Retry);
+    assert!(world.host.answers().is_empty(), "answered once");
+    assert_eq!(
+        world.frame.events().stalls().unwrap().in_use(),
+        0,
+        "tags are free again"
+    );
+}
+
+#[test]
+fn a_fault_that_finds_no_room_is_answered_at_once() {
+    let world = stalling();
+    for cookie in 0..3 {
+        world
+            .host
+            .page_fault(101, None, 1, 0x1000 * u64::from(cookie), cookie);
+    }
+    drained(&world);
+    assert_eq!(world.host.answers(), [(2, ENDED)]);
+    let stalls: Vec<bool> = world.events().iter().map(|e| e.dw1().stall()).collect();
+    assert_eq!(stalls, [true, true, false], "the guest is told of each");
+    let metrics = world.streams.metrics();
+    assert_eq!((metrics.stalled, metrics.unstalled), (2, 1));
+}
+
+#[test]
+fn faults_end_with_stall_term_with_the_smmu_and_with_the_stream() {
+    let world = stalling();
+    let stall_term = |stream| {
+        world.frame.events().terminate_stalls(StreamId(stream));
+        world.streams.terminate_stalls(StreamId(stream));
+    };
+    world.host.page_fault(101, None, 1, 0, 1);
+    world.host.page_fault(102, None, 1, 0, 2);
+    drained(&world);
+    stall_term(1);
+    assert_eq!(world.host.answers(), [(1, ENDED)]);
+    world.traffic(&[1, 2], &world.disabled(false));
+    assert_eq!(world.host.answers(), [(2, ENDED)]);
+    world.host.page_fault(102, None, 1, 0, 3);
+    drained(&world);
+    assert_eq!(
+        world.host.answers(),
+        [(3, ENDED)],
+        "nothing stalls while SMMUEN is 0"
+    );
+    world.traffic(&[1, 2], &world.enabled());
+    world.host.page_fault(102, None, 1, 0, 4);
+    drained(&world);
+    world.streams.unplug(&world.frame, StreamId(2)).unwrap();
+    assert_eq!(world.host.answers(), [(4, ENDED)]);
+    world.host.page_fault(102, None, 1, 0, 5);
+    drained(&world);
+    assert_eq!(world.host.answers(), [(5, ENDED)], "nobody's device");
+    assert_eq!(world.streams.pending_faults(&world.instance), 0);
+}
+
+#[test]
+fn only_a_frame_with_stalls_has_a_fault_queue() {
+    let world = World::new();
+    assert!(world.frame.events().stalls().is_none());
+    let host = FakeHost::new();
+    host.state().fail_all = Some((Call::FaultQueue, Errno::NOTTY));
+    let flavour = || std::sync::Arc::new(vcmdq_iommufd::ArmSmmuv3::new(true));
+    let features = vcmdq_iommufd::HostFeatures::of_device(&*host, 101).unwrap();
+    let made = |offer: Offer| {
+        let caps = offer.capabilities(&features).unwrap();
+        vcmdq_iommufd::HostInstance::new(host.clone(), flavour(), 101, IOAS, &caps).map(drop)
+    };
+    assert_eq!(made(offer(0)), Ok(()));
+    assert_eq!(made(offer(4)), Err(HostInstanceError::Faults(Errno::NOTTY)));
+    assert_eq!(host.objects(), 0, "nothing is left behind");
+}
