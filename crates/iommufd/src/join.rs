@@ -11,7 +11,7 @@ use smmu_core::range::TlbiRange;
 
 /// How many requests may be too many for the last block.
 const MOST: usize = 4;
-/// How many requests behind it one is compared with.
+/// How many of the newest requests one is compared with, at most.
 const REACH: usize = 4;
 /// How many granules may lie between two ranges that become one: what the guest has to translate anew for
 /// it costs less than a block.
@@ -31,6 +31,48 @@ struct Pair {
     both: Invalidation,
 }
 
+/// A request of addresses, as far as it matters who is close to it.
+#[derive(Clone, Copy)]
+struct Near {
+    at: usize,
+    /// Stage, ASID and granule.
+    alike: u64,
+    first: u64,
+    last: u64,
+}
+
+impl Near {
+    const NOBODY: Self = Self {
+        at: usize::MAX,
+        alike: u64::MAX,
+        first: 0,
+        last: 0,
+    };
+
+    #[inline]
+    fn of(at: usize, request: &Invalidation) -> Option<Self> {
+        let Scope::Addresses { asid, ref range } = request.scope else {
+            return None;
+        };
+        let granule = range.granule? as u64;
+        let asid = asid.map_or(1 << 16, |asid| u64::from(asid.0));
+        Some(Self {
+            at,
+            alike: asid | granule << 20 | (request.stage as u64) << 24,
+            first: range.addr,
+            last: range.last(),
+        })
+    }
+
+    /// Not more than [`GAP`] granules lie between them.
+    #[inline]
+    fn is_close(&self, other: &Self, gap: u64) -> bool {
+        self.alike == other.alike
+            && self.first <= other.last.saturating_add(gap)
+            && other.first <= self.last.saturating_add(gap)
+    }
+}
+
 impl Joined {
     /// Looks for as many as a batch has too many, and joins none if there are not so many.
     pub(crate) fn of(batch: &Batch) -> Self {
@@ -38,31 +80,36 @@ impl Joined {
         if batch.len() < BLOCK || over == 0 || over > MOST {
             return Self::default();
         }
+        Self::search(batch, over).unwrap_or_default()
+    }
+
+    fn search(batch: &Batch, over: usize) -> Option<Self> {
         let mut joined = Self::default();
-        let mut newest: ArrayVec<(usize, Invalidation), REACH> = ArrayVec::new();
-        for (late, request) in batch.requests().enumerate() {
-            let fits = |&(at, (early, kept)): &(usize, &(usize, Invalidation))| {
-                let same_rings = batch.rings_of(*early) == batch.rings_of(late);
-                let ours = request.stream().is_none() || same_rings;
-                let both = ours.then(|| both(kept, &request)).flatten()?;
-                Some((at, *early, both))
-            };
-            let found = newest.iter().enumerate().rev().find_map(|kept| fits(&kept));
-            if let Some((at, early, both)) = found {
-                joined.pairs.push(Pair { early, late, both });
-                if joined.pairs.len() == over {
-                    return joined;
-                }
-                // Neither is joined again.
-                newest.remove(at);
+        let mut newest = [Near::NOBODY; REACH];
+        for (at, request) in batch.requests().enumerate() {
+            let Some(late) = Near::of(at, &request) else {
                 continue;
+            };
+            let gap = request
+                .granule()
+                .map_or(0, |granule| GAP << granule.shift());
+            let close = newest.iter_mut().find(|early| early.is_close(&late, gap));
+            let Some(early) = close else {
+                newest[at % REACH] = late;
+                continue;
+            };
+            joined.pairs.push(Pair {
+                early: early.at,
+                late: at,
+                both: both(&batch.request(early.at), &request)?,
+            });
+            // Neither is joined again.
+            *early = Near::NOBODY;
+            if joined.pairs.len() == over {
+                return Some(joined);
             }
-            if newest.is_full() {
-                newest.remove(0);
-            }
-            newest.push((late, request));
         }
-        Self::default()
+        None
     }
 
     /// How many requests go with others.
@@ -85,35 +132,19 @@ impl Joined {
     }
 }
 
-/// One request that removes what both remove, if it removes little more.
+/// One request that removes what both remove, which are alike but for their addresses.
 fn both(early: &Invalidation, late: &Invalidation) -> Option<Invalidation> {
-    if early == late {
-        return Some(*early);
-    }
-    let (
-        Scope::Addresses { asid, range: a },
-        Scope::Addresses {
-            asid: other,
-            range: b,
-        },
-    ) = (early.scope, late.scope)
+    let (Scope::Addresses { asid, range: a }, Scope::Addresses { range: b, .. }) =
+        (early.scope, late.scope)
     else {
         return None;
     };
-    let granule = a.granule?;
-    let alike = early.vmid == late.vmid && early.stage == late.stage && asid == other;
-    if !alike || b.granule != Some(granule) {
-        return None;
-    }
-    let (low, high) = if a.addr <= b.addr { (a, b) } else { (b, a) };
-    if high.addr.saturating_sub(low.last()) > GAP << granule.shift() {
-        return None;
-    }
-    let last = low.last().max(high.last());
+    let addr = a.addr.min(b.addr);
+    let last = a.last().max(b.last());
     let range = TlbiRange {
-        addr: low.addr,
-        bytes: (last - low.addr).saturating_add(1),
-        granule: Some(granule),
+        addr,
+        bytes: (last - addr).saturating_add(1),
+        granule: a.granule,
         ttl: if a.ttl == b.ttl { a.ttl } else { 0 },
         leaf: a.leaf && b.leaf,
     };

@@ -174,7 +174,13 @@ fn encode_range(low: TlbiWord0, range: &TlbiRange) -> Option<RawCommand> {
 fn granules(range: &TlbiRange, granule: Granule) -> (u64, u64) {
     let start = range.addr & !(granule.bytes() - 1);
     let span = (range.addr - start).saturating_add(range.bytes);
-    (start, span.div_ceil(granule.bytes()).max(1))
+    (start, units(span, granule.shift()).max(1))
+}
+
+/// How many units of `2^shift` `count` needs; a division by a number that is not known is slow.
+#[inline]
+fn units(count: u64, shift: u32) -> u64 {
+    (count >> shift) + u64::from(count & ((1 << shift) - 1) != 0)
 }
 
 /// The smallest (NUM, SCALE) whose (NUM+1)·2^SCALE is at least `granules`. SCALE keeps to the
@@ -182,7 +188,7 @@ fn granules(range: &TlbiRange, granule: Granule) -> (u64, u64) {
 /// addresses would remove far too little.
 fn num_scale(granules: u64) -> Option<(u8, u8)> {
     let scale = (64 - granules.leading_zeros()).saturating_sub(5);
-    let scale = if granules.div_ceil(1 << scale) > 32 {
+    let scale = if units(granules, scale) > 32 {
         scale + 1
     } else {
         scale
@@ -193,7 +199,7 @@ fn num_scale(granules: u64) -> Option<(u8, u8)> {
     } else {
         scale
     };
-    (scale <= MAX_SCALE).then(|| ((granules.div_ceil(1 << scale) - 1) as u8, scale as u8))
+    (scale <= MAX_SCALE).then(|| ((units(granules, scale) - 1) as u8, scale as u8))
 }
 
 /// The largest SCALE of five bits.

@@ -52,9 +52,10 @@ pub trait Encoder: Send + Sync {
 /// The entries of a call, and which request each is for. Allocated once.
 #[derive(Debug)]
 pub struct Entries {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     /// Which request an entry is for.
-    of: Vec<u16>,
+    of: Box<[u16]>,
+    len: usize,
     entry_len: usize,
     /// The request whose entries come.
     request: u16,
@@ -67,8 +68,9 @@ impl Entries {
     pub fn new(entry_len: usize) -> Self {
         let entry_len = entry_len.max(1);
         Self {
-            bytes: Vec::with_capacity(MAX_ENTRIES * entry_len),
-            of: Vec::with_capacity(MAX_ENTRIES),
+            bytes: vec![0; MAX_ENTRIES * entry_len].into(),
+            of: vec![0; MAX_ENTRIES].into(),
+            len: 0,
             entry_len,
             request: 0,
             overflowed: false,
@@ -78,37 +80,38 @@ impl Entries {
     /// Adds an entry of [`Encoder::entry_len`] bytes; what has another length is not sent, and its request
     /// counts as [`NotEncodable`].
     #[inline]
-    pub fn push(&mut self, entry: &[u8]) {
-        if self.of.len() == MAX_ENTRIES || entry.len() != self.entry_len {
-            self.overflowed = true;
-        } else {
-            self.bytes.extend_from_slice(entry);
-            self.of.push(self.request);
+    pub fn push<const LEN: usize>(&mut self, entry: &[u8; LEN]) {
+        let at = self.len * LEN;
+        match (self.bytes.get_mut(at..at + LEN), self.of.get_mut(self.len)) {
+            (Some(bytes), Some(of)) if LEN == self.entry_len => {
+                bytes.copy_from_slice(entry);
+                *of = self.request;
+                self.len += 1;
+            }
+            _ => self.overflowed = true,
         }
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.of.len()
+        self.len
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.of.is_empty()
+        self.len == 0
     }
 
     /// All of them, one behind the other.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len * self.entry_len]
     }
 
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.of.clear();
-        self.overflowed = false;
+        self.len = 0;
     }
 
     /// The request that an entry is for.
@@ -123,13 +126,12 @@ impl Entries {
         request: u16,
         encode: impl FnOnce(&mut Self) -> Result<(), NotEncodable>,
     ) -> Result<bool, NotEncodable> {
-        let before = self.of.len();
+        let before = self.len;
         self.request = request;
         self.overflowed = false;
         let encoded = encode(self);
         if self.overflowed || encoded.is_err() {
-            self.of.truncate(before);
-            self.bytes.truncate(before * self.entry_len);
+            self.len = before;
         }
         // More than a whole call has room for.
         if self.overflowed && before == 0 {
