@@ -3,6 +3,7 @@
 use crate::input::{Input, Output};
 use crate::memory::Ram;
 use crate::naive::asked;
+use crate::naive::attributes::{INCOMING, STREAMING};
 use crate::naive::model::{self, Registers, Request};
 use crate::reached::Reached;
 use smmu_core::caps::Capabilities;
@@ -68,6 +69,7 @@ pub(crate) fn request(input: &mut Input<'_>) -> Request {
         write,
         execute: !write && flags & 4 != 0,
         privileged: flags & 8 != 0,
+        incoming: if flags & 16 == 0 { INCOMING } else { STREAMING },
     }
 }
 
@@ -88,11 +90,12 @@ impl Machine {
     /// Has both translate, and compares: page, permission, fault, every bit of the event record, and what
     /// was written.
     pub(crate) fn compare(&self, request: &Request) -> Reached {
+        let input = asked::input(&self.setup(), &self.ram, request);
         self.ram.take_log();
         let expected = model::translate(&self.ram, &self.registers, request);
         let naive = self.ram.take_log();
         self.ram.undo(&naive);
-        let found = asked::answer(&self.setup(), &self.ram, request);
+        let found = asked::answer(&self.setup(), &self.ram, request, input);
         let own = self.ram.take_log();
         self.ram.undo(&own);
         let mut most = MOST_ASKED;

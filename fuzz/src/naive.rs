@@ -5,6 +5,8 @@ pub(crate) mod ats;
 
 #[path = "../../crates/smmu-core/tests/naive/asked.rs"]
 pub(crate) mod asked;
+#[path = "../../crates/smmu-core/tests/naive/attributes.rs"]
+pub(crate) mod attributes;
 #[path = "../../crates/smmu-core/tests/naive/configuration.rs"]
 pub(crate) mod configuration;
 #[path = "../../crates/smmu-core/tests/naive/model.rs"]

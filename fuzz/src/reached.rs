@@ -73,7 +73,7 @@ impl From<&Answer> for Reached {
     fn from(answer: &Answer) -> Self {
         match answer {
             Answer::SilentAbort => Self::ABORT,
-            Answer::Bypass(_) => Self::BYPASS,
+            Answer::Bypass(..) => Self::BYPASS,
             Answer::Page { .. } => Self::PAGE,
             Answer::Event([first, how, ..]) => {
                 let event = Self::event(*first as u8);

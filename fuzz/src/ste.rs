@@ -9,6 +9,7 @@ use crate::memory::Ram;
 use crate::naive::configuration::check_ste;
 use crate::naive::model::{Registers, bit, bits};
 use crate::reached::Reached;
+use smmu_core::attributes::{InputOverride, MemoryType, Shareability};
 use smmu_core::config::{
     Ats, ContextTableFormat, DefaultSubstream, Stage1Config, Stage2Config, StreamAttributes,
     StreamConfig, interpret,
@@ -80,7 +81,7 @@ fn encode(stream: &StreamConfig) -> Ste {
 
 fn of_attributes(attributes: &StreamAttributes) -> SteWord1 {
     let forced = |value: Option<bool>| value.map_or(0, |on| 2 + u8::from(on));
-    SteWord1::new()
+    of_override(&attributes.memory)
         .with_privcfg(forced(attributes.privileged))
         .with_instcfg(forced(attributes.instruction))
         .with_ppar(attributes.pasid_in_responses)
@@ -89,6 +90,26 @@ fn of_attributes(attributes: &StreamAttributes) -> SteWord1 {
             Ats::Refused => 0,
             Ats::Full => 1,
             Ats::Split => 2,
+        })
+}
+
+fn of_override(replaced: &InputOverride) -> SteWord1 {
+    let code = |memory: &MemoryType| (0..16).find(|&it| MemoryType::from_mem_attr(it) == *memory);
+    SteWord1::new()
+        .with_mtcfg(replaced.memory.is_some())
+        .with_mem_attr(replaced.memory.map_or(0, |memory| {
+            code(&memory).expect("it was read from such a field")
+        }))
+        .with_alloccfg(replaced.hints.map_or(0, |hints| {
+            let allocates =
+                u8::from(hints.read_allocate) << 2 | u8::from(hints.write_allocate) << 1;
+            8 | allocates | u8::from(hints.transient)
+        }))
+        .with_shcfg(match replaced.shareability {
+            None => 1,
+            Some(Shareability::Non) => 0,
+            Some(Shareability::Outer) => 2,
+            Some(Shareability::Inner) => 3,
         })
 }
 
@@ -127,6 +148,7 @@ fn of_stage2(stage2: &Stage2Config, dw2: SteWord2) -> (SteWord2, SteWord3) {
         .with_s2ps(size_code(stage2.output_bits))
         .with_s2aa64(true)
         .with_s2endi(stage2.big_endian)
+        .with_s2sh0(stage2.shareability)
         .with_s2affd(!stage2.access_flag_faults)
         .with_s2ha(stage2.updates.access_flag)
         .with_s2hd(stage2.updates.dirty)

@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod access;
 pub mod ats;
+pub mod attributes;
 pub mod caps;
 pub mod command;
 pub mod config;

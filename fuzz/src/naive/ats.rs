@@ -160,7 +160,7 @@ impl Naive<'_> {
                 global,
                 ..
             }) => (output, bytes, global),
-            Ok(Answer::Bypass(address)) => (address, 0x1000, false),
+            Ok(Answer::Bypass(address, _)) => (address, 0x1000, false),
             Ok(other) => unreachable!("{other:?} was looked at"),
             Err(0x10..=0x13) => return Err(Reply::Nothing),
             Err(event) => return Err(Reply::Abort(event)),

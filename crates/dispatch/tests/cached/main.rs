@@ -19,6 +19,7 @@
 //! | `under_way.rs` | by hand: commands in the middle of an access |
 //! | `peers.rs` | by hand: bugs that other emulations had |
 
+mod attributes;
 mod commands;
 mod el2;
 mod exact;

@@ -1,5 +1,7 @@
 //! The naive walker of `smmu-core`'s tests, over our memory. It shares no code with the crates.
 
+#[path = "../../../smmu-core/tests/naive/attributes.rs"]
+pub(crate) mod attributes;
 #[path = "../../../smmu-core/tests/naive/configuration.rs"]
 pub(crate) mod configuration;
 #[path = "../../../smmu-core/tests/naive/model.rs"]

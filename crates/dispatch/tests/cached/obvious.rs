@@ -7,6 +7,7 @@
 //! on the way.
 
 use crate::memory::{Choices, Configuration, Kept, Memory, Reading, View};
+use crate::naive::attributes::{INCOMING, Memory as Attributes, overridden, through_stage1};
 use crate::naive::configuration::{
     Stage1, check_cd, check_ste, choose_cd, find_cd, find_ste, granule_of, stage1_of,
 };
@@ -23,6 +24,7 @@ pub(crate) enum Outcome {
         address: u64,
         /// How many bytes from there on belong to it.
         bytes: u64,
+        memory: Attributes,
     },
     Event([u64; 4]),
 }
@@ -48,13 +50,15 @@ struct Translation {
     /// KiB.
     granule: u64,
     output: u64,
+    /// As stage 1 has them.
+    memory: Attributes,
     /// As [`kinds`] has them.
     allowed: [bool; 6],
 }
 
 /// Where an intermediate address may lie and how many bytes from there on belong to it, or how the access
 /// ends; and the page of stage 2.
-type Onward = (Result<(u64, u64), Outcome>, Option<Page>);
+type Onward = (Result<(u64, u64, Page), Outcome>, Option<Page>);
 
 /// Which stages a translation has been through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +128,8 @@ fn kinds(request: &Request) -> [Request; 6] {
         write: kind / 2 == 1,
         execute: kind / 2 == 2,
         privileged: kind % 2 == 1,
+        // Which changes nothing of what stage 1 says.
+        incoming: INCOMING,
         ..*request
     })
 }
@@ -212,7 +218,12 @@ impl Obvious {
             self.walks(words, *words == present, flight, here);
             if let Some(context) = self.context(&self.view(words), &request) {
                 flight.translations = united(&flight.translations, &self.translations);
-                self.use_kept(&context, words, flight);
+                // Behind a page of stage 1 that is kept, stage 2 may be walked.
+                let found = self.use_kept(&context, words, flight);
+                flight.second = united(&flight.second, &found);
+                if here {
+                    self.second = united(&self.second, &found);
+                }
                 // What a command has named since may still be used, but leaves nothing behind.
                 if here {
                     self.keep(&context, words, flight);
@@ -282,14 +293,24 @@ impl Obvious {
     fn outcome(&self, answer: &Answer, request: &Request) -> Outcome {
         match *answer {
             Answer::SilentAbort => Outcome::Abort,
-            Answer::Bypass(address) => {
+            Answer::Bypass(address, memory) => {
                 let width = size_of_code(bits(self.registers.idr5.into(), 2, 0));
                 let bytes = (1 << width) - address;
-                Outcome::At { address, bytes }
+                Outcome::At {
+                    address,
+                    bytes,
+                    memory,
+                }
             }
-            Answer::Page { output, bytes, .. } => Outcome::At {
+            Answer::Page {
+                output,
+                bytes,
+                memory,
+                ..
+            } => Outcome::At {
                 address: output,
                 bytes: bytes - request.address % bytes,
+                memory,
             },
             Answer::Event(words) => Outcome::Event(words),
         }
@@ -337,13 +358,16 @@ impl Obvious {
         }
     }
 
-    /// How an access under a context may end by what is kept.
-    fn use_kept(&self, context: &Context, words: &Reading, flight: &mut Flight) {
+    /// How an access under a context may end by what is kept; and pages of stage 2 that it finds so.
+    fn use_kept(&self, context: &Context, words: &Reading, flight: &mut Flight) -> Vec<Kept> {
         let request = &flight.request;
+        let mut found = Vec::new();
         if !context.admits(request.address) {
-            return;
+            return found;
         }
         let address = canonical(request.address);
+        let input = overridden(&context.ste, &self.registers, request.incoming);
+        let second = context.second(&self.registers);
         for kept in &flight.translations {
             let offset = address.wrapping_sub(kept.base);
             let mine = kept.vmid == context.vmid && kept.asid.is_none_or(|own| own == context.asid);
@@ -352,15 +376,23 @@ impl Obvious {
                 continue;
             }
             let (to, bytes) = (kept.output + offset, kept.bytes - offset);
+            let memory = through_stage1(kept.memory, input);
             match kept.how {
                 _ if !kept.allowed[kind(request)] => flight.kept.push(permission_fault(request)),
-                How::Alone => flight.kept.push(Outcome::At { address: to, bytes }),
+                How::Alone => flight.kept.push(Outcome::At {
+                    address: to,
+                    bytes,
+                    memory,
+                }),
                 How::First => {
-                    for (second, _) in self.on(context, words, &flight.second, to, request) {
-                        flight.kept.push(match second {
-                            Ok((address, more)) => Outcome::At {
+                    let (onwards, pages) = self.on(context, words, &flight.second, to, request);
+                    found.extend(pages);
+                    for (onward, _) in onwards {
+                        flight.kept.push(match onward {
+                            Ok((address, more, page)) => Outcome::At {
                                 address,
                                 bytes: bytes.min(more),
+                                memory: second.attributes(&page, memory),
                             },
                             Err(fault) => fault,
                         });
@@ -368,16 +400,20 @@ impl Obvious {
                 }
                 How::Both(page) => {
                     // If stage 2 refuses, the access is walked.
-                    if context.second(&self.registers).allows(&page, request) {
-                        let address = page.base + to % page.bytes;
-                        flight.kept.push(Outcome::At { address, bytes });
+                    if second.allows(&page, request) {
+                        flight.kept.push(Outcome::At {
+                            address: page.base + to % page.bytes,
+                            bytes,
+                            memory: second.attributes(&page, memory),
+                        });
                     }
                 }
             }
         }
+        found
     }
 
-    /// On from an intermediate address, in all ways.
+    /// On from an intermediate address, in all ways; and the pages that the tables have of it.
     fn on(
         &self,
         context: &Context,
@@ -385,23 +421,26 @@ impl Obvious {
         kept: &[Kept],
         ipa: u64,
         request: &Request,
-    ) -> Vec<Onward> {
+    ) -> (Vec<Onward>, Vec<Kept>) {
         let second = context.second(&self.registers);
         let (mut choices, mut all) = (Choices::default(), Vec::new());
+        let mut found = Vec::new();
         loop {
             let view = self.view(words).with_kept(kept, choices);
             let result = second.of_input(&view, ipa, request);
             let result = result
-                .map(|(address, bytes)| (address, bytes - ipa % bytes))
+                .map(|(address, page)| (address, page.bytes - ipa % page.bytes, page))
                 .map_err(|wrong| Outcome::Event(event(&wrong, request)));
             choices = view.made().0;
             choices.again();
             let view = self.view(words).with_kept(kept, choices);
             let page = second.page(&view, ipa, 2).ok();
-            choices = view.made().0;
+            let some;
+            (choices, some) = view.made();
+            found.extend(some);
             all.push((result, page));
             if !choices.advance() {
-                return all;
+                return (all, found);
             }
         }
     }
@@ -428,7 +467,7 @@ impl Obvious {
         if context.is_nested() {
             let both = new.iter().flat_map(|first| {
                 let to = first.output + (canonical(request.address) - first.base);
-                let pages = self.on(context, words, &flight.second, to, request);
+                let (pages, _) = self.on(context, words, &flight.second, to, request);
                 let pages = pages.into_iter().filter_map(|(_, page)| page);
                 let whole = pages.filter(|page| page.bytes >= first.bytes);
                 whole.map(|page| Translation {
@@ -515,11 +554,11 @@ impl Context {
                 output,
                 bytes,
                 global,
-                ..
-            }) => Some((output, bytes, global)),
+                memory,
+            }) => Some((output, bytes, global, memory)),
             _ => None,
         });
-        let (output, bytes, global) = page?;
+        let (output, bytes, global, memory) = page?;
         Some(Translation {
             vmid: self.vmid,
             how: if self.is_nested() {
@@ -532,6 +571,7 @@ impl Context {
             bytes,
             granule: granule_of(&self.cd, bit(request.address, 55)).expect("it was walked"),
             output: output / bytes * bytes,
+            memory,
             allowed: std::array::from_fn(|kind| answers[kind].is_some()),
         })
     }

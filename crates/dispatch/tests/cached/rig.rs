@@ -2,14 +2,16 @@
 
 use crate::commands::{command, command_of, intermediate_near, intermediate_of};
 use crate::memory::Memory;
+use crate::naive::attributes::of_raw;
 use crate::naive::model::Request;
 use crate::obvious::{Flight, Obvious, Outcome};
-use crate::world::{Change, Dice, World};
+use crate::world::{Change, Dice, World, incoming_of};
 use dispatch::backend::software::{Denied, Port};
 use dispatch::backend::{Software, SoftwareSettings};
 use dispatch::coalesce::Coalescer;
 use dispatch::{Backend, Barrier, Batch, Invalidation, WaiterId};
 use smmu_core::access::{Access, Operation};
+use smmu_core::attributes::{MemoryAttributes, MemoryType, Shareability};
 use smmu_core::caps::Capabilities;
 use smmu_core::command::Command;
 use smmu_core::decode::decode;
@@ -198,6 +200,7 @@ impl Rig {
             _ => Request {
                 stream: new.stream,
                 substream: new.substream,
+                incoming: incoming_of(new.stream),
                 ..old
             },
         }
@@ -322,7 +325,14 @@ impl Rig {
     fn translate(&mut self, request: &Request, port: bool) -> (Outcome, bool) {
         let core = &self.core;
         let stream = StreamId(request.stream);
-        let new = || core.port(stream).expect("a guard for each port");
+        let new = || {
+            let mut port = core.port(stream).expect("a guard for each port");
+            let (mair, shared) = request.incoming.raw();
+            let shareability = [Shareability::Non, Shareability::Inner, Shareability::Outer];
+            let memory = MemoryType::from_mair(mair);
+            port.set_incoming(MemoryAttributes::new(memory, shareability[shared as usize]));
+            port
+        };
         let port = self.ports.entry((request.stream, port)).or_insert_with(new);
         let substream = request.substream.map(SubstreamId);
         let mut pending = false;
@@ -332,8 +342,12 @@ impl Rig {
             Ok(guard) => {
                 pending = look();
                 let output = guard.output();
-                let (address, bytes) = (output.address, output.bytes);
-                Outcome::At { address, bytes }
+                let attributes = output.attributes();
+                Outcome::At {
+                    address: output.address,
+                    bytes: output.bytes,
+                    memory: of_raw((attributes.mair(), attributes.shareability() as u64)),
+                }
             }
             Err(Denied::Aborted) => Outcome::Abort,
             Err(Denied::Fault(failed)) => Outcome::Event(failed.record(None).0),

@@ -171,8 +171,9 @@ impl Second {
             CONFIGURATION_END + dice.below(chunks.max(1)) * chunk
         };
         let kind = if entry.span <= 16 { 3 } else { 1 };
-        let rights = dice.flag(6, 93) | dice.flag(7, 75) | dice.flag(10, 97) | 3 << 8;
-        let memory = dice.pick(&[15, 15, 15, 15, 15, 15, 15, 1]) << 2;
+        let rights =
+            dice.flag(6, 93) | dice.flag(7, 75) | dice.flag(10, 97) | dice.pick(&[3, 3, 2, 0]) << 8;
+        let memory = dice.pick(&[15, 15, 15, 15, 6, 7, 5, 10, 1]) << 2;
         output | kind | rights | memory | dice.flag(54, 12) | dice.flag(53, 5)
     }
 }

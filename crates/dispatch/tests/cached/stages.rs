@@ -16,6 +16,8 @@ use smmu_core::{Gpa, StreamId, SubstreamId};
 use std::sync::Arc;
 
 pub(crate) const CDS: u64 = 0x1000;
+/// T0SZ=25, SL0=1 (level 1), 4 KiB, S2PS=48 bits, AA64, S2R.
+pub(crate) const DW2: u64 = 25 << 32 | 1 << 38 | 5 << 48 | 1 << 51 | 1 << 58;
 /// Stage 1: levels 1 to 3, of 4 KiB.
 pub(crate) const TABLES: u64 = 0x1_0000;
 /// Stage 2: level 1, level 2, level 3 of the first 2 MiB, level 3 of [`PIECES`].
@@ -49,7 +51,7 @@ const OTHER_ALONE: Who = (3, None);
 const OTHER: Who = (4, Some(1));
 pub(crate) const FIRST_ONLY: Who = (5, Some(1));
 
-const VMID: u64 = 9;
+pub(crate) const VMID: u64 = 9;
 const OTHER_VMID: u64 = 5;
 
 pub(crate) struct Stages {
@@ -60,10 +62,16 @@ pub(crate) struct Stages {
 
 impl Stages {
     pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// With more or fewer capabilities.
+    pub(crate) fn with(change: impl FnOnce(&mut Capabilities)) -> Self {
         let memory = Arc::new(Memory::new(0x4_0000));
         let mut caps = Capabilities::default();
         caps.idr0.set_s2p(true);
         caps.idr0.set_httu(2);
+        change(&mut caps);
         let setup = Setup {
             streams: StreamTable {
                 base: Gpa(0),
@@ -85,8 +93,6 @@ impl Stages {
     }
 
     fn configure(&self) {
-        // T0SZ=25, SL0=1 (level 1), 4 KiB, S2PS=48 bits, AA64, S2R.
-        let second = 25 << 32 | 1 << 38 | 5 << 48 | 1 << 51 | 1 << 58;
         for (stream, config, vmid) in [
             (1, 6, VMID),
             (2, 7, VMID),
@@ -97,7 +103,7 @@ impl Stages {
             // V, Config, two bits of SubstreamID if there is a stage 1.
             let first = 1 | config << 1 | if config == 6 { 0 } else { CDS | 2 << 59 };
             self.memory
-                .set_all(64 * stream, &[first, 0, vmid | second, SECOND]);
+                .set_all(64 * stream, &[first, 0, vmid | DW2, SECOND]);
         }
         for substream in 1..3u64 {
             // T0SZ=T1SZ=25, TG1=4K, EPD1, V, IPS=48 bits, AA64, R, A.

@@ -1,6 +1,7 @@
 //! Access flags and dirty state, which walks write and a cache must not lose.
 
 use crate::memory::{Configuration, View};
+use crate::naive::attributes::INCOMING;
 use crate::naive::model::{Answer, Registers, Request, translate};
 use crate::stages::{
     ALONE, BLOCK, CDS, FIRST_ONLY, NEIGHBOUR, ONE, PAGE, PIECES, SECOND, Stages, TABLES, VA,
@@ -118,6 +119,7 @@ fn request(who: Who, address: u64, operation: Operation) -> Request {
         write: operation == Operation::Write,
         execute: operation == Operation::Execute,
         privileged: true,
+        incoming: INCOMING,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tables, contexts and streams that share ASIDs, and random changes of them.
 
 use crate::memory::{Configuration, Memory};
+use crate::naive::attributes::{INCOMING, Memory as Attributes, STREAMING};
 use crate::naive::model::{Registers, Request};
 use crate::second::Second;
 use smmu_core::caps::Capabilities;
@@ -30,6 +31,10 @@ pub(crate) const PAGES: [u64; 8] = [0, 1, 3, 4, 7, 8, 15, 16];
 /// Outputs of stage 1, in pages of each size: the first, and how many. They lie beyond the memory.
 pub(crate) const FIRST_OUTPUT: u64 = 384;
 pub(crate) const OUTPUTS: u64 = 6;
+
+/// MemAttr, MTCFG, ALLOCCFG and SHCFG of an STE, from its bit 32 on: nothing, Device-nGnRE, write-through
+/// and outer shareable, no allocation.
+const OVERRIDES: [u64; 4] = [1 << 12, 0x11 | 1 << 12, 0x1a | 2 << 12, 8 << 5 | 1 << 12];
 
 /// The address bits that choose table entries.
 const LOW: u64 = (1 << 39) - 1;
@@ -110,6 +115,8 @@ impl World {
         caps.idr0.set_vmid16(caps.idr0.s2p());
         caps.idr5.set_gran16k(true);
         caps.idr5.set_gran64k(true);
+        caps.idr1.set_attr_types_ovr(true);
+        caps.idr3.set_fwb(dice.percent(50));
         let base = StrtabBase::from_bits(STES[0]);
         let cfg = StrtabBaseCfg::from_bits(4 | 6 << 6 | u32::from(two_level) << 16);
         let mut world = Self {
@@ -305,7 +312,8 @@ impl World {
         let first = dice.flag(0, 97) | config << 1 | format << 4 | table | log2size << 59;
         [
             first,
-            dice.pick(&[0, 1, 2, 2, 2, 2, 2, 2]),
+            // S1DSS; S2FWB, which all streams of a VMID have to agree about; overrides.
+            dice.pick(&[0, 1, 2, 2, 2, 2, 2, 2]) | 1 << 25 | dice.pick(&OVERRIDES) << 32,
             dice.pick(&VMIDS) | stage2[0],
             stage2[1],
         ]
@@ -341,12 +349,13 @@ impl World {
             address ^= 1 << dice.below(64);
         }
         let write = dice.percent(35);
+        let stream = if dice.percent(99) {
+            dice.pick(&STREAMS)
+        } else {
+            dice.pick(&[20, 0x10_0000])
+        };
         Request {
-            stream: if dice.percent(99) {
-                dice.pick(&STREAMS)
-            } else {
-                dice.pick(&[20, 0x10_0000])
-            },
+            stream,
             substream: dice.percent(60).then(|| {
                 if dice.percent(96) {
                     dice.pick(&[1, 1, 1, 2, 2, 2, 0])
@@ -358,8 +367,14 @@ impl World {
             write,
             execute: !write && dice.percent(30),
             privileged: dice.percent(50),
+            incoming: incoming_of(stream),
         }
     }
+}
+
+/// What a device's accesses come with.
+pub(crate) fn incoming_of(stream: u32) -> Attributes {
+    if stream % 2 == 0 { INCOMING } else { STREAMING }
 }
 
 /// A page of interest.

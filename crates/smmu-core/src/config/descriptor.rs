@@ -43,7 +43,9 @@ pub(super) fn interpret(
     })
 }
 
-/// Everything that does not belong to one half.
+/// Everything that does not belong to one half. HA without IDR0.HTTU, and HD without HTTU=2, are ILLEGAL,
+/// not ignored (5.4, HA); HD without HA is legal and means nothing. HAFT is RES0 unless IDR0.HTTU is 3
+/// (5.4, HAFT), which is not offered, and ILLEGAL without HA then.
 fn modes_valid(
     cd: &Cd,
     world: World,
@@ -61,7 +63,7 @@ fn modes_valid(
         && (word.a() || !caps.idr0.term_model())
         && (httu >= 1 || !word.ha())
         && (httu >= 2 || !word.hd())
-        && (word.ha() || !cd.dw1().haft())
+        && (httu < 3 || word.ha() || !cd.dw1().haft())
         && (caps.idr0.asid16() || world == World::El2 || word.asid() >> 8 == 0)
 }
 

@@ -32,6 +32,8 @@ pub struct Stage2Config {
     pub protected_walks: bool,
     /// Stage 2 attributes replace stage 1's (S2FWB).
     pub forced_write_back: bool,
+    /// S2SH0: SH of every page where [`wide`](Self::wide) descriptors have no room for it.
+    pub shareability: u8,
     /// Execute-never tells privileges apart (IDR3.XNX).
     pub execute_by_privilege: bool,
     /// Big-endian descriptors.
@@ -74,6 +76,7 @@ pub(super) fn interpret(ste: &Ste, caps: &Capabilities) -> Result<Stage2Config, 
         access_flag_faults: !word.s2affd(),
         updates: Updates::of(word.s2ha(), word.s2hd()),
         protected_walks: word.s2ptw(),
+        shareability: word.s2sh0(),
         forced_write_back: caps.idr3.fwb() && ste.dw1().s2fwb(),
         execute_by_privilege: caps.idr3.xnx(),
         big_endian: word.s2endi(),
@@ -85,6 +88,7 @@ pub(super) fn interpret(ste: &Ste, caps: &Capabilities) -> Result<Stage2Config, 
     })
 }
 
+/// S2HA and S2HD are ILLEGAL without IDR0.HTTU as HA and HD are in a CD (5.2, S2HA).
 fn check_modes(word: SteWord2, caps: &Capabilities) -> Result<(), Fault> {
     let httu = caps.idr0.httu();
     let stalls = match caps.idr0.stall_model() {
@@ -103,7 +107,9 @@ fn check_modes(word: SteWord2, caps: &Capabilities) -> Result<(), Fault> {
     if valid { Ok(()) } else { Err(Fault::BadSte) }
 }
 
-/// 64-S2T0SZ, within what IAS and the granule allow.
+/// 64-S2T0SZ, within what IAS and the granule allow. S2PS is not asked: the specification compares it with
+/// S2TTB and with output addresses, and S2T0SZ with IAS, S2SL0 and S2TG (5.2, S2T0SZ, S2SL0, S2PS, and
+/// `SteIllegal()` in 5.2.2). So a stage 2 may have more input than output bits.
 fn input_bits(
     word: SteWord2,
     granule: Granule,

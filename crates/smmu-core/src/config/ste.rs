@@ -2,6 +2,7 @@
 
 use super::stage2::{self, Stage2Config};
 use crate::access::{Access, Operation};
+use crate::attributes::InputOverride;
 use crate::caps::Capabilities;
 use crate::fault::Fault;
 use crate::ids::{Gpa, SubstreamId, Vmid};
@@ -29,6 +30,8 @@ pub struct StreamAttributes {
     pub privileged: Option<bool>,
     /// INSTCFG: whether reads are instruction fetches, instead of what the transaction says.
     pub instruction: Option<bool>,
+    /// MTCFG, ALLOCCFG, SHCFG: what the device's memory attributes are replaced with.
+    pub memory: InputOverride,
     /// EATS.
     pub ats: Ats,
     /// PPAR: what the SMMU answers to page requests by itself carries their PASID.
@@ -193,6 +196,7 @@ fn attributes(ste: &Ste, el2: bool, caps: &Capabilities) -> Result<StreamAttribu
     Ok(StreamAttributes {
         privileged: overridden(word.privcfg()),
         instruction: overridden(word.instcfg()),
+        memory: InputOverride::of_ste(word, caps),
         ats: ats(ste, caps)?,
         pasid_in_responses: word.ppar(),
         merge_events: word.mev(),

@@ -2,6 +2,7 @@
 
 use super::permissions::Permissions;
 use crate::access::{Access, Operation};
+use crate::attributes::StageAttributes;
 use crate::range::Granule;
 
 /// A translation of one page or block.
@@ -19,25 +20,13 @@ pub struct Leaf {
     pub permissions: Permissions,
     /// What stage 1 alone allows: the same, unless stage 2 is combined with it.
     pub stage1: Permissions,
-    /// Of a leaf of stage 2: it makes the page Device memory.
-    pub device: bool,
     /// Valid for every ASID (nG clear).
     pub global: bool,
     /// A write may be allowed although [`permissions`](Self::permissions) has none: it makes the page
     /// dirty, for which the tables have to be walked again.
     pub clean: bool,
-    /// Memory type and shareability as stage 1 gives them; stage 2's are not combined with them,
-    /// because nothing behind a software SMMU tells memory types apart.
-    pub memory: MemoryAttributes,
-}
-
-/// Attributes of memory as stage 1 gives them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct MemoryAttributes {
-    /// The byte of MAIR that AttrIndx selects.
-    pub mair: u8,
-    /// SH: 0 none, 2 outer, 3 inner.
-    pub shareability: u8,
+    /// What the descriptors say about the memory, of each stage that is in it.
+    pub memory: StageAttributes,
 }
 
 impl Leaf {
@@ -61,6 +50,7 @@ impl Leaf {
             },
             permissions: self.permissions.and(stage2.permissions),
             clean: self.clean || stage2.clean,
+            memory: self.memory.with_stage2(stage2.memory),
             ..*self
         }
     }
@@ -105,11 +95,9 @@ const PERMISSIONS_AT: u32 = 6;
 const LEVEL_AT: u32 = 12;
 const GRANULE_AT: u32 = 14;
 const GLOBAL_AT: u32 = 16;
-const SHAREABILITY_AT: u32 = 17;
-const MAIR_AT: u32 = 19;
-const STAGE1_AT: u32 = 27;
-const DEVICE_AT: u32 = 33;
-const CLEAN_AT: u32 = 34;
+const CLEAN_AT: u32 = 17;
+const STAGE1_AT: u32 = 18;
+const MEMORY_AT: u32 = 24;
 
 impl Leaf {
     /// Two words that hold everything, for a cache: the output address, and the rest.
@@ -119,11 +107,9 @@ impl Leaf {
             | u64::from(self.level & 3) << LEVEL_AT
             | u64::from(self.granule as u8) << GRANULE_AT
             | u64::from(self.global) << GLOBAL_AT
-            | u64::from(self.memory.shareability & 3) << SHAREABILITY_AT
-            | u64::from(self.memory.mair) << MAIR_AT
-            | u64::from(self.stage1.bits()) << STAGE1_AT
-            | u64::from(self.device) << DEVICE_AT
             | u64::from(self.clean) << CLEAN_AT
+            | u64::from(self.stage1.bits()) << STAGE1_AT
+            | u64::from(self.memory.bits()) << MEMORY_AT
             | u64::from(self.shift & 63) << SHIFT_AT;
         [self.base, rest]
     }
@@ -139,13 +125,9 @@ impl Leaf {
             granule: Granule::from_tg((rest >> GRANULE_AT) as u8 & 3)?,
             permissions: Permissions::from_bits((rest >> PERMISSIONS_AT) as u8),
             stage1: Permissions::from_bits((rest >> STAGE1_AT) as u8),
-            device: rest >> DEVICE_AT & 1 != 0,
             global: rest >> GLOBAL_AT & 1 != 0,
             clean: rest >> CLEAN_AT & 1 != 0,
-            memory: MemoryAttributes {
-                mair: (rest >> MAIR_AT) as u8,
-                shareability: (rest >> SHAREABILITY_AT) as u8 & 3,
-            },
+            memory: StageAttributes::from_bits((rest >> MEMORY_AT) as u32),
         })
     }
 }

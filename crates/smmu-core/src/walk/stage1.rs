@@ -3,10 +3,11 @@
 use super::IpaSpace;
 use super::descend::{Bottom, Descent};
 use super::geometry::start_level;
-use super::leaf::{Leaf, MemoryAttributes};
+use super::leaf::Leaf;
 use super::permissions::{Inherited, Permissions};
 use super::update::{Outcome, kept, settled};
 use crate::access::{Access, Operation};
+use crate::attributes::StageAttributes;
 use crate::config::{Context, Half, World};
 use crate::fault::{Fault, Place};
 use crate::guest_memory::GuestMemory;
@@ -148,6 +149,12 @@ impl Found {
     fn leaf(&self, bottom: &Bottom, context: &Context, half: &Half) -> Leaf {
         let Self { new, rights, clean } = *self;
         let mair = context.mair >> (8 * u32::from(new.attr_index()));
+        // 52-bit descriptors have address bits there.
+        let sh = if half.wide {
+            half.shareability
+        } else {
+            new.sh()
+        };
         let permissions = kept(rights, clean);
         Leaf {
             base: bottom.base,
@@ -156,18 +163,10 @@ impl Found {
             granule: half.granule,
             permissions,
             stage1: permissions,
-            device: false,
             // EL2 without E2H has no ASIDs that an entry could belong to.
             global: !new.ng() || context.world == World::El2,
             clean,
-            memory: MemoryAttributes {
-                mair: mair as u8,
-                shareability: if half.wide {
-                    half.shareability
-                } else {
-                    new.sh()
-                },
-            },
+            memory: StageAttributes::of_stage1(mair as u8, sh),
         }
     }
 }

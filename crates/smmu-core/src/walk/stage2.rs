@@ -2,10 +2,11 @@
 
 use super::IpaSpace;
 use super::descend::Descent;
-use super::leaf::{Leaf, MemoryAttributes};
+use super::leaf::Leaf;
 use super::permissions::Permissions;
 use super::update::{Outcome, kept, settled};
 use crate::access::{Access, Operation};
+use crate::attributes::StageAttributes;
 use crate::config::Stage2Config;
 use crate::fault::{Fault, Place};
 use crate::guest_memory::GuestMemory;
@@ -69,10 +70,9 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
             granule: config.granule,
             permissions: rights,
             stage1: Permissions::default(),
-            device: config.makes_device(bits),
             global: true,
             clean: clean && access.operation != Operation::Write,
-            memory: MemoryAttributes::default(),
+            memory: config.memory(bits),
         };
         config.pass(&found, ipa, class, access)?;
         let changed = if found.clean { bits } else { effective };
@@ -107,7 +107,8 @@ impl Stage2Config {
     /// reads itself must not lie in Device memory with S2PTW.
     #[inline]
     pub fn pass(&self, leaf: &Leaf, ipa: u64, class: Class, access: &Access) -> Result<(), Fault> {
-        let protected = class != Class::Input && self.protected_walks && leaf.device;
+        let protected =
+            class != Class::Input && self.protected_walks && leaf.memory.is_device_at_stage2();
         if leaf.permissions.allow(access) && !protected {
             Ok(())
         } else {
@@ -115,12 +116,14 @@ impl Stage2Config {
         }
     }
 
-    fn makes_device(&self, leaf: Stage2LeafDescriptor) -> bool {
-        if self.forced_write_back {
-            leaf.mem_attr() & 0b0100 == 0
+    /// 52-bit descriptors have address bits in the place of SH.
+    fn memory(&self, leaf: Stage2LeafDescriptor) -> StageAttributes {
+        let sh = if self.wide {
+            self.shareability
         } else {
-            leaf.mem_attr() & 0b1100 == 0
-        }
+            leaf.sh()
+        };
+        StageAttributes::of_stage2(leaf.mem_attr(), sh, self.forced_write_back)
     }
 }
 

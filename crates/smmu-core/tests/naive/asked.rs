@@ -1,7 +1,9 @@
 //! The crate asked as the model is: its registers, requests and answers in the model's words.
 
+use super::attributes::{Memory, of_raw};
 use super::model::{Answer, Registers, Request};
 use smmu_core::access::{Access, Operation, Transaction};
+use smmu_core::attributes::{MemoryAttributes, MemoryType, Shareability};
 use smmu_core::caps::Capabilities;
 use smmu_core::config::StreamTable;
 use smmu_core::spec::register::{Idr0, Idr1, Idr3, Idr5, StrtabBase, StrtabBaseCfg};
@@ -49,12 +51,42 @@ pub(crate) fn transaction(request: &Request) -> Transaction {
     }
 }
 
-/// What the crate answers. A page passes through the form in which caches hold it, of which nothing may be
+/// Memory attributes of the crate, in the model's words.
+pub(crate) fn of_crate(attributes: MemoryAttributes) -> Memory {
+    of_raw((attributes.mair(), attributes.shareability() as u64))
+}
+
+/// And the other way round.
+pub(crate) fn for_crate(memory: Memory) -> MemoryAttributes {
+    let (mair, shared) = memory.raw();
+    let shareability = [Shareability::Non, Shareability::Inner, Shareability::Outer];
+    MemoryAttributes::new(MemoryType::from_mair(mair), shareability[shared as usize])
+}
+
+/// What a request comes with, after the overrides of its STE.
+pub(crate) fn input(
+    setup: &Setup,
+    memory: &impl GuestMemory,
+    request: &Request,
+) -> MemoryAttributes {
+    let incoming = for_crate(request.incoming);
+    let stream = StreamId(request.stream);
+    let ste = setup.streams.ste(memory, stream, &setup.caps);
+    let attributes = ste.as_ref().ok().and_then(|config| config.attributes());
+    attributes.map_or(incoming, |attributes| attributes.memory.apply(incoming))
+}
+
+/// What the crate answers; `input` is what the request comes with after the [overrides](input). A page passes through the form in which caches hold it, of which nothing may be
 /// lost.
-pub(crate) fn answer(setup: &Setup, memory: &impl GuestMemory, request: &Request) -> Answer {
+pub(crate) fn answer(
+    setup: &Setup,
+    memory: &impl GuestMemory,
+    request: &Request,
+    input: MemoryAttributes,
+) -> Answer {
     match setup.translate(memory, &transaction(request)) {
         Ok(Translated::Aborted) => Answer::SilentAbort,
-        Ok(Translated::Bypassed(address)) => Answer::Bypass(address),
+        Ok(Translated::Bypassed(address)) => Answer::Bypass(address, of_crate(input)),
         Ok(Translated::Mapped(leaf)) => {
             let kept = Leaf::unpack(leaf.pack());
             assert_eq!(kept, Some(leaf), "as caches hold it");
@@ -62,8 +94,7 @@ pub(crate) fn answer(setup: &Setup, memory: &impl GuestMemory, request: &Request
                 output: leaf.output(request.address),
                 bytes: 1 << leaf.shift,
                 global: leaf.global,
-                mair: leaf.memory.mair,
-                shareability: leaf.memory.shareability,
+                memory: of_crate(leaf.memory.output(input)),
             }
         }
         Err(failed) => Answer::Event(failed.record(None).0),

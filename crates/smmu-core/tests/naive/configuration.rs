@@ -224,7 +224,7 @@ pub(crate) fn check_cd(cd: &[u64; 8], regs: &Registers, stage1: &Stage1) -> Resu
     wrong |= !bit(cd[0], 46) && bit(idr0, 26);
     wrong |= bit(cd[0], 43) && httu < 1;
     wrong |= bit(cd[0], 42) && httu < 2;
-    wrong |= bit(cd[1], 3) && !bit(cd[0], 43);
+    wrong |= httu == 3 && bit(cd[1], 3) && !bit(cd[0], 43);
     wrong |= bits(cd[0], 63, 56) != 0 && !bit(idr0, 12) && regime != Regime::El2;
     for (enabled, is_upper) in [(lower, false), (upper, true)] {
         wrong |= enabled && half_is_wrong(cd, regs, is_upper);

@@ -3,6 +3,7 @@
 //! number, and caches nothing.
 
 pub(crate) mod asked;
+pub(crate) mod attributes;
 mod configuration;
 pub(crate) mod model;
 mod second;

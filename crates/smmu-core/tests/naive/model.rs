@@ -1,6 +1,7 @@
 //! The obvious SMMU: one function for each table of the architecture, in its order.
 
 use super::Ram;
+use super::attributes::{self, Memory};
 use super::configuration::{check_cd, check_ste, choose_cd, find_cd, find_ste, stage1_of};
 use super::second::Second;
 use super::tables::walk;
@@ -26,18 +27,19 @@ pub(crate) struct Request {
     pub(crate) write: bool,
     pub(crate) execute: bool,
     pub(crate) privileged: bool,
+    /// The memory attributes that it comes with.
+    pub(crate) incoming: Memory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     SilentAbort,
-    Bypass(u64),
+    Bypass(u64, Memory),
     Page {
         output: u64,
         bytes: u64,
         global: bool,
-        mair: u8,
-        shareability: u8,
+        memory: Memory,
     },
     /// The four words of the event record of a transaction that does not stall.
     Event([u64; 4]),
@@ -135,13 +137,14 @@ fn attempt(ram: &Ram, regs: &Registers, request: &mut Request) -> Result<Answer,
         ste,
         regs,
     };
+    request.incoming = attributes::overridden(&ste, regs, request.incoming);
     let oas = size_of_code(bits(regs.idr5.into(), 2, 0));
     if config & 1 == 0 && request.substream.is_some() {
         return Err(Wrong::Config(0x08, 0));
     }
     let first = match config {
-        4 => return bypass(request.address, oas),
-        6 => bypass(request.address, intermediate_width(regs))?,
+        4 => return bypass(request, oas),
+        6 => bypass(request, intermediate_width(regs))?,
         _ => through_stage1(ram, &stage2, request)?,
     };
     if !stage2.on {
@@ -152,26 +155,23 @@ fn attempt(ram: &Ram, regs: &Registers, request: &mut Request) -> Result<Answer,
             output,
             bytes,
             global,
-            mair,
-            shareability,
+            memory,
         } => {
-            let (output, second_bytes) = stage2.of_input(ram, output, request)?;
+            let (output, page) = stage2.of_input(ram, output, request)?;
             Ok(Answer::Page {
                 output,
-                bytes: bytes.min(second_bytes),
+                bytes: bytes.min(page.bytes),
                 global,
-                mair,
-                shareability,
+                memory: stage2.attributes(&page, memory),
             })
         }
         _ => {
-            let (output, bytes) = stage2.of_input(ram, request.address, request)?;
+            let (output, page) = stage2.of_input(ram, request.address, request)?;
             Ok(Answer::Page {
                 output,
-                bytes,
+                bytes: page.bytes,
                 global: true,
-                mair: 0,
-                shareability: 0,
+                memory: stage2.attributes(&page, request.incoming),
             })
         }
     }
@@ -185,7 +185,7 @@ pub(crate) fn through_stage1(
     let regs = stage2.regs;
     let stage1 = stage1_of(&stage2.ste, regs)?;
     let Some(index) = choose_cd(&stage1, request.substream)? else {
-        return bypass(request.address, intermediate_width(regs));
+        return bypass(request, intermediate_width(regs));
     };
     let at = stage2.of_cd(ram, find_cd(ram, &stage1, index, stage2)?)?;
     let cd = fetch_structure(ram, at, 0x09)?;
@@ -219,9 +219,9 @@ fn intermediate_width(regs: &Registers) -> u32 {
     if aarch32 { oas.max(40) } else { oas }
 }
 
-fn bypass(address: u64, width: u32) -> Result<Answer, Wrong> {
-    if address < 1 << width {
-        Ok(Answer::Bypass(address))
+fn bypass(request: &Request, width: u32) -> Result<Answer, Wrong> {
+    if request.address < 1 << width {
+        Ok(Answer::Bypass(request.address, request.incoming))
     } else {
         Err(Wrong::Translation(0x11))
     }

@@ -1,6 +1,7 @@
 //! The obvious SMMU's stage 2.
 
 use super::Ram;
+use super::attributes::{self, Memory};
 use super::model::{Registers, Request, Wrong, bit, bits, size_of_code};
 use super::tables::{address_in, is_block, spans};
 
@@ -130,12 +131,7 @@ impl Second<'_> {
             bytes,
             ..
         } = page;
-        let forced = bit(self.regs.idr3.into(), 8) && bit(self.ste[1], 25);
-        let device = if forced {
-            !bit(descriptor, 4)
-        } else {
-            bits(descriptor, 5, 4) == 0
-        };
+        let device = attributes::is_device(descriptor, self.forces());
         if !bit(descriptor, 6) || (bit(self.ste[2], 54) && device) {
             return Err(Wrong::Second(0x13, class, ipa));
         }
@@ -176,17 +172,32 @@ impl Second<'_> {
         }
     }
 
-    /// Where the transaction itself goes, and the size of its page.
+    /// FWB.
+    fn forces(&self) -> bool {
+        bit(self.regs.idr3.into(), 8) && bit(self.ste[1], 25)
+    }
+
+    /// What a page makes of the attributes that come in.
+    pub(crate) fn attributes(&self, page: &Page, first: Memory) -> Memory {
+        let sh = if is_wide(&self.ste, self.regs, page.granule) {
+            bits(self.ste[2], 45, 44)
+        } else {
+            bits(page.descriptor, 9, 8)
+        };
+        attributes::through_stage2(first, page.descriptor, sh, self.forces())
+    }
+
+    /// Where the transaction itself goes, and its page.
     pub(crate) fn of_input(
         &self,
         ram: &Ram,
         ipa: u64,
         request: &Request,
-    ) -> Result<(u64, u64), Wrong> {
+    ) -> Result<(u64, Page), Wrong> {
         let page = self.page(ram, ipa, IN)?;
         if self.allows(&page, request) {
             self.update(ram, &page, request.write);
-            Ok((page.base + ipa % page.bytes, page.bytes))
+            Ok((page.base + ipa % page.bytes, page))
         } else {
             Err(Wrong::Second(0x13, IN, ipa))
         }

@@ -1,6 +1,7 @@
 //! The table walk of the obvious SMMU.
 
 use super::Ram;
+use super::attributes;
 use super::configuration::{Regime, Stage1, granule_of, is_wide, output_width, regime};
 use super::model::{Answer, Registers, Request, Wrong, bit, bits, size_of_code};
 use super::second::Second;
@@ -195,12 +196,17 @@ fn leaf(
         output,
         bytes,
         global: !bit(descriptor, 11) || regime == Regime::El2,
-        mair: bits(cd[3], 8 * attr + 7, 8 * attr) as u8,
-        shareability: if wide {
-            of_half
-        } else {
-            bits(descriptor, 9, 8)
-        } as u8,
+        memory: attributes::through_stage1(
+            attributes::of_stage1(
+                bits(cd[3], 8 * attr + 7, 8 * attr),
+                if wide {
+                    of_half
+                } else {
+                    bits(descriptor, 9, 8)
+                },
+            ),
+            request.incoming,
+        ),
     })
 }
 

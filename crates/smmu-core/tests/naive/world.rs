@@ -2,6 +2,7 @@
 //! point at each other so that walks go deep.
 
 use super::Ram;
+use super::attributes;
 use super::model::{Registers, Request};
 
 /// Memory of a world: small enough to fill, large enough for tables of 64 KiB.
@@ -126,6 +127,11 @@ impl World {
             write,
             execute: !write && dice.percent(30),
             privileged: dice.percent(50),
+            incoming: dice.pick(&[
+                attributes::INCOMING,
+                attributes::INCOMING,
+                attributes::STREAMING,
+            ]),
         }
     }
 }
@@ -138,7 +144,10 @@ fn registers(dice: &mut Dice) -> Registers {
     idr0 |=
         dice.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 2]) << 24 | dice.pick(&[0, 2, 2, 2, 2, 2, 2, 3]) << 21;
     idr0 |= dice.pick(&[0, 1, 1, 1]) << 27 | dice.pick(&[0, 1, 2, 2, 2, 2, 2, 2]) << 6;
-    let idr1 = dice.pick(&[16, 16, 4, 32]) | dice.pick(&[0, 8, 20, 20]) << 6 | dice.flag(26, 40);
+    let idr1 = dice.pick(&[16, 16, 4, 32])
+        | dice.pick(&[0, 8, 20, 20]) << 6
+        | dice.flag(26, 40)
+        | dice.flag(27, 60);
     let idr3 = dice.flag(4, 50)
         | dice.flag(8, 50)
         | dice.flag(2, 70)
@@ -174,7 +183,7 @@ fn ste(dice: &mut Dice, stage2: bool) -> [u64; 8] {
         dice.pick(&[0, 1, 2, 2, 3]) | dice.word() & 0x0000_3fff_00ff_f0fc & !(3 << 28 | 3 << 30);
     dw1 |=
         dice.pick(&[0, 0, 0, 0, 1, 1, 1, 2]) << 28 | dice.pick(&[0, 0, 0, 0, 0, 2, 2, 2, 1]) << 30;
-    dw1 |= dice.below(4) << 48 | dice.below(4) << 50 | dice.flag(27, 4);
+    dw1 |= dice.below(4) << 48 | dice.below(4) << 50 | dice.flag(27, 4) | dice.flag(25, 40);
     let (dw2, dw3) = stage2_words(dice);
     let words = [dw0, dw1, dw2, dw3, 0, 0, 0, 0];
     spoil(dice, words)
@@ -200,7 +209,7 @@ fn stage2_words(dice: &mut Dice) -> (u64, u64) {
     let mut dw2 = dice.below(256) | (64 - width) << 32 | sl0 << 38 | tg << 46;
     dw2 |= dice.pick(&[5, 5, 5, 4, 2, 6, 0]) << 48 | dice.flag(51, 97) | dice.flag(52, 4);
     dw2 |= dice.flag(53, 10) | dice.flag(54, 8) | dice.flag(55, 20) | dice.flag(56, 30);
-    dw2 |= dice.flag(57, 3) | dice.flag(58, 50) | dice.flag(8, 3);
+    dw2 |= dice.flag(57, 3) | dice.flag(58, 50) | dice.flag(8, 3) | dice.below(4) << 44;
     (dw2, table | dice.flag(3, 20))
 }
 
@@ -209,7 +218,10 @@ fn stage2_tables(dice: &mut Dice, ram: &Ram) {
     let leaf = |dice: &mut Dice| {
         let rights = dice.flag(6, 97) | dice.flag(7, 55) | dice.flag(10, 92);
         let rights = rights | dice.flag(51, 40);
-        rights | dice.pick(&[0, 0, 0, 0, 1, 2, 3]) << 53 | dice.pick(&[15, 15, 15, 6, 1]) << 2
+        rights
+            | dice.pick(&[0, 0, 0, 0, 1, 2, 3]) << 53
+            | dice.below(4) << 8
+            | dice.pick(&[15, 15, 15, 6, 5, 7, 10, 1]) << 2
     };
     let next = |dice: &mut Dice, table: u64| {
         if dice.percent(70) {

@@ -4,6 +4,7 @@
 #[path = "../naive/mod.rs"]
 mod naive;
 
+mod attributes;
 mod bench;
 mod context;
 mod nested;

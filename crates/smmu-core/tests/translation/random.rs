@@ -1,6 +1,6 @@
 //! The translation core against the naive model, over random worlds.
 
-use crate::naive::asked::{answer, setup};
+use crate::naive::asked::{answer, input, setup};
 use crate::naive::model::{self, Answer};
 use crate::naive::world::{Dice, World};
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 fn kind(answer: &Answer) -> String {
     match answer {
         Answer::SilentAbort => "abort".into(),
-        Answer::Bypass(_) => "bypass".into(),
+        Answer::Bypass(..) => "bypass".into(),
         Answer::Page { bytes, .. } => format!("page of 2^{}", bytes.trailing_zeros()),
         // CLASS=TT without TTRnW.
         Answer::Event([id, how, ..])
@@ -42,7 +42,9 @@ proptest! {
         for _ in 0..512 {
             let request = world.request(&mut dice);
             let expected = model::translate(&naive.ram, &naive.registers, &request);
-            prop_assert_eq!(answer(&setup, &world.ram, &request), expected, "{:x?}", request);
+            let input = input(&setup, &world.ram, &request);
+            let found = answer(&setup, &world.ram, &request, input);
+            prop_assert_eq!(found, expected, "{:x?}", request);
             let expected = naive.ram.take_written();
             prop_assert_eq!(world.ram.take_written(), expected, "{:x?}", request);
         }
@@ -59,6 +61,11 @@ fn the_random_worlds_reach_every_outcome() {
         for _ in 0..1024 {
             let request = world.request(&mut dice);
             let found = model::translate(&world.ram, &world.registers, &request);
+            if let Answer::Page { memory, .. } | Answer::Bypass(_, memory) = found {
+                let (mair, shared) = memory.raw();
+                *seen.entry(format!("memory {mair:#04x}")).or_default() += 1;
+                *seen.entry(format!("shared {shared}")).or_default() += 1;
+            }
             *seen.entry(kind(&found)).or_default() += 1;
             for (_, new) in world.ram.take_written() {
                 // Of which stage is not to be seen: bit 7 has opposite meanings.
@@ -79,6 +86,9 @@ fn the_random_worlds_reach_every_outcome() {
         }))
         .chain(["event 0x13 by an update of stage 1".into()])
         .chain([0, 1].map(|bit| format!("update, bit 7 is {bit}")))
+        .chain((0..4).map(|device| format!("memory {:#04x}", device << 2)))
+        .chain([0x44, 0xff, 0xf4, 0xfb, 0xf2].map(|mair| format!("memory {mair:#04x}")))
+        .chain((0..3).map(|shared| format!("shared {shared}")))
         .chain([12, 21, 30, 14, 25, 16, 29].map(|log2| format!("page of 2^{log2}")));
     for kind in expected {
         assert!(

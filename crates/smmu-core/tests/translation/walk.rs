@@ -3,6 +3,7 @@
 use crate::bench::{Bench, CD, DW0_CD, LEAF, OUTPUT, PAGE, STE, TTB0, UPPER_PAGE};
 use smmu_core::Gpa;
 use smmu_core::access::Operation::{Execute, Read, Write};
+use smmu_core::attributes::StageAttributes;
 use smmu_core::fault::{Fault, Place};
 use smmu_core::range::Granule;
 use smmu_core::spec::event::{Class, EventId};
@@ -67,7 +68,7 @@ fn blocks_of_every_size() {
     };
     assert_eq!((leaf.level, leaf.shift, leaf.base), (1, 30, 0x4000_0000));
     assert_eq!((leaf.granule, leaf.global), (Granule::K4, false));
-    assert_eq!((leaf.memory.mair, leaf.memory.shareability), (0xff, 3));
+    assert_eq!(leaf.memory, StageAttributes::of_stage1(0xff, 3));
     assert_eq!(leaf.output(PAGE), 0x6345_6000);
     // A block in the last level is reserved; level 0 has none.
     bench.ram.set(Bench::FIRST_AT, 0x4003);

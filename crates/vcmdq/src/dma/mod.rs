@@ -12,6 +12,7 @@
 //! | `piece.rs` | one translation and the bytes behind it |
 //! | `bytes.rs` | bytes of guest memory as parts of atomic words |
 //! | `held.rs` | [`Held`]: an access that outlives a call, for asynchronous I/O |
+//! | `memory_type.rs` | memory attributes of an access, for models that tell memory types apart |
 //! | `msi.rs` | [`MsiRoute`]: what a VMM puts into an irqfd route |
 //! | [`ats`] | a device that keeps translations of its own |
 //! | `sinks.rs` | [`FaultSink`] and [`MmioSink`], which the VMM gives |
@@ -48,6 +49,7 @@ mod error;
 #[cfg(all(feature = "vm-memory", not(loom)))]
 mod guest;
 mod held;
+mod memory_type;
 mod msi;
 mod piece;
 mod sinks;

@@ -2,6 +2,7 @@
 
 use super::Software;
 use crate::backend::Traffic;
+use smmu_core::attributes::{InputOverride, MemoryAttributes};
 use smmu_core::config::context::{ContextLookup, lookup};
 use smmu_core::config::{
     Context, Stage1Config, Stage2Config, StreamAttributes, StreamConfig, World,
@@ -44,6 +45,8 @@ pub(super) struct Kept {
     stage2: Option<Stage2Config>,
     memory: Arc<dyn GuestMemory>,
     attributes: Option<StreamAttributes>,
+    /// The device's memory attributes, after the overrides.
+    input: MemoryAttributes,
     route: Route,
 }
 
@@ -63,6 +66,7 @@ impl Kept {
         core: &Software,
         stream: StreamId,
         substream: Option<SubstreamId>,
+        incoming: MemoryAttributes,
     ) -> Result<Option<Self>, Fault> {
         let version = core.version();
         let world = core.world.read();
@@ -84,6 +88,7 @@ impl Kept {
             stage2: None,
             memory,
             attributes,
+            input: incoming,
             route,
         };
         if !core.is_closed(stream) {
@@ -111,7 +116,8 @@ impl Kept {
         let setup = match traffic {
             Traffic::Enabled(setup) => setup,
             Traffic::Disabled(gbpa, _) if gbpa.abort() => return Ok(()),
-            Traffic::Disabled(_, caps) => {
+            Traffic::Disabled(gbpa, caps) => {
+                self.input = InputOverride::of_gbpa(*gbpa, caps).apply(self.input);
                 self.route = Route::Disabled(caps.oas_bits());
                 return Ok(());
             }
@@ -119,6 +125,9 @@ impl Kept {
         let config = setup.streams.ste(&*self.memory, stream, &setup.caps)?;
         config.check_substream(self.substream)?;
         self.attributes = config.attributes().copied();
+        if let Some(attributes) = &self.attributes {
+            self.input = attributes.memory.apply(self.input);
+        }
         self.stage2 = config.stage2().copied();
         self.route = match &config {
             StreamConfig::Abort => Route::Abort,
@@ -191,6 +200,12 @@ impl Kept {
     #[inline]
     pub(super) fn attributes(&self) -> Option<&StreamAttributes> {
         self.attributes.as_ref()
+    }
+
+    /// The device's memory attributes, after the overrides.
+    #[inline]
+    pub(super) fn input(&self) -> MemoryAttributes {
+        self.input
     }
 
     /// The guest's own stage 2, where there is one.

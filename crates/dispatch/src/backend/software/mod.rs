@@ -24,6 +24,7 @@ mod context;
 mod costs;
 mod execute;
 mod nested;
+mod output;
 mod outstanding;
 mod overdue;
 mod owned;
@@ -34,10 +35,11 @@ mod resolve;
 mod watch;
 
 pub use atc::{AtcAnswer, AtcMetrics, AtcTarget};
+pub use output::Output;
 pub use overdue::Overdue;
 pub use owned::OwnedGuard;
 pub use port::ats::{AtsGrant, TranslatedAccess};
-pub use port::{Denied, Guarded, Output, Port};
+pub use port::{Denied, Guarded, Port};
 pub use remote::{
     IovaRange, Loan, NotLent, Notice, Notifier, Remote, RemoteHandle, RemoteMetrics,
     RemoteSettings, Wanted,

@@ -13,8 +13,8 @@
 
 use super::Software;
 use super::context::{Kept, Route};
-use super::port::Output;
-use super::resolve::{entry, output};
+use super::output::Output;
+use super::resolve::entry;
 use smmu_core::access::{Access, Operation, Transaction};
 use smmu_core::config::{Context, Stage2Config};
 use smmu_core::fault::{Fault, Place};
@@ -181,7 +181,7 @@ impl Kept {
         let leaf = Leaf::unpack(hit.payload)?;
         leaf.permissions
             .allow(&access)
-            .then(|| output(&leaf, ipa, bytes))
+            .then(|| self.output(&leaf, ipa, bytes))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A guard that owns its port: for asynchronous I/O, and for whoever hands it to another thread.
 
-use super::port::{Denied, Output, Port};
+use super::output::Output;
+use super::port::{Denied, Port};
 use smmu_core::access::Access;
 use smmu_core::translate::Failed;
 use smmu_core::{GuestMemory, SubstreamId};

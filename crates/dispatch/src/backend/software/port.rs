@@ -17,8 +17,10 @@ pub(super) mod ats;
 
 use super::Software;
 use super::context::{Kept, Nowhere, Route};
+use super::output::Output;
 use super::overdue::{Complaint, Overdue};
 use smmu_core::access::{Access, Transaction};
+use smmu_core::attributes::MemoryAttributes;
 use smmu_core::fault::{Fault, FaultPolicy};
 use smmu_core::guard::{NoSlot, Slot, Use};
 use smmu_core::translate::Failed;
@@ -36,15 +38,6 @@ pub enum Denied {
     Fault(Failed),
 }
 
-/// Where an access goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// The output address of the access's first byte.
-    pub address: u64,
-    /// Bytes from there on that the same translation covers.
-    pub bytes: u64,
-}
-
 /// How often a translation is begun anew because what it uses has changed.
 const MAX_TRIES: u32 = 16;
 /// How often a guard tries to say exactly what it uses, before it says "anything".
@@ -58,6 +51,7 @@ pub struct Port {
     slot: Option<Slot>,
     kept: Option<Kept>,
     complaint: Option<Complaint>,
+    incoming: MemoryAttributes,
     /// What accesses by translations of the device's own go by.
     direct: Option<ats::Direct>,
 }
@@ -88,6 +82,7 @@ impl Software {
             slot,
             kept: None,
             complaint: None,
+            incoming: MemoryAttributes::CACHED,
             direct: None,
         })
     }
@@ -110,6 +105,14 @@ impl Port {
     /// the place of whoever was registered through this port before. Control path.
     pub fn on_overdue(&mut self, tell: Arc<dyn Overdue>) {
         self.complaint = Some(Complaint::new(&self.core, self.stream, tell));
+    }
+
+    /// What the device's accesses from here on come in with, before any override:
+    /// [`MemoryAttributes::CACHED`] unless this has been called. Changes nothing but
+    /// [`Output::attributes`]. Control path.
+    pub fn set_incoming(&mut self, incoming: MemoryAttributes) {
+        self.incoming = incoming;
+        self.kept = None;
     }
 
     /// Translates an access of up to `bytes` from its address on, and holds the translation until
@@ -200,7 +203,7 @@ impl Port {
                 .as_ref()
                 .is_some_and(|kept| kept.is_true(core, self.stream, substream))
             {
-                self.kept = Kept::read(core, self.stream, substream)
+                self.kept = Kept::read(core, self.stream, substream, self.incoming)
                     .map_err(|fault| unreadable(self.stream, substream, access, fault))?;
                 tries += 1;
                 let known = expected(self.stream, self.kept.as_ref(), substream, &access);

@@ -2,8 +2,10 @@
 
 use super::Software;
 use super::context::{Kept, Route};
-use super::port::{Denied, Output};
+use super::output::Output;
+use super::port::Denied;
 use smmu_core::access::{Access, Transaction};
+use smmu_core::attributes::StageAttributes;
 use smmu_core::config::{Context, World};
 use smmu_core::fault::{Fault, FaultPolicy, FaultRules, Place};
 use smmu_core::guard::Use;
@@ -39,12 +41,18 @@ impl Kept {
                 let address = bypass_stage1(access.address, *bits)
                     .map_err(|fault| self.denied(fault, transaction, FaultPolicy::ABORT))?;
                 let bytes = bytes.min(room(address, *bits));
-                Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
+                Ok((
+                    self.straight(address, bytes),
+                    Use::untranslated(stream, vmid),
+                ))
             }
             Route::Disabled(bits) => {
                 let address = bypass_stage1(access.address, *bits).map_err(|_| Denied::Aborted)?;
                 let bytes = bytes.min(room(address, *bits));
-                Ok((Output { address, bytes }, Use::untranslated(stream, vmid)))
+                Ok((
+                    self.straight(address, bytes),
+                    Use::untranslated(stream, vmid),
+                ))
             }
             Route::Stage1(context, view) | Route::El2(context, view) => {
                 let (leaf, shift) = match self.stage2() {
@@ -62,14 +70,14 @@ impl Kept {
                     first: access.address & !((1u64 << shift) - 1),
                     last: access.address | ((1u64 << shift) - 1),
                 };
-                Ok((output(&leaf, access.address, bytes), used))
+                Ok((self.output(&leaf, access.address, bytes), used))
             }
             Route::Stage2(bits) => {
                 let leaf = self
                     .second(core, *bits, &transaction)
                     .map_err(|fault| self.denied(fault, transaction, FaultPolicy::ABORT))?;
                 let used = Use::untranslated(stream, vmid);
-                Ok((output(&leaf, access.address, bytes), used))
+                Ok((self.output(&leaf, access.address, bytes), used))
             }
         }
     }
@@ -98,7 +106,30 @@ impl Kept {
         let is_said = said.first <= access.address & !within
             && access.address | within <= said.last
             && (said.global || !leaf.global);
-        (is_said && leaf.permissions.allow(&access)).then(|| output(&leaf, access.address, bytes))
+        (is_said && leaf.permissions.allow(&access))
+            .then(|| self.output(&leaf, access.address, bytes))
+    }
+
+    /// Where an access to a page goes.
+    #[inline]
+    pub(super) fn output(&self, leaf: &Leaf, address: u64, bytes: u64) -> Output {
+        let offset = address & ((1u64 << leaf.shift) - 1);
+        Output {
+            address: leaf.output(address),
+            bytes: bytes.min((1u64 << leaf.shift) - offset),
+            memory: leaf.memory,
+            input: self.input(),
+        }
+    }
+
+    /// Where an access goes that no stage translates.
+    fn straight(&self, address: u64, bytes: u64) -> Output {
+        Output {
+            address,
+            bytes,
+            memory: StageAttributes::default(),
+            input: self.input(),
+        }
     }
 
     #[cold]
@@ -178,13 +209,4 @@ pub(super) fn entry(vmid: Vmid, asid: Asid, va: u64, leaf: &Leaf) -> Option<Entr
 fn room(address: u64, bits: u32) -> u64 {
     1u64.checked_shl(bits)
         .map_or(u64::MAX, |end| end.saturating_sub(address).max(1))
-}
-
-#[inline]
-pub(super) fn output(leaf: &Leaf, address: u64, bytes: u64) -> Output {
-    let offset = address & ((1u64 << leaf.shift) - 1);
-    Output {
-        address: leaf.output(address),
-        bytes: bytes.min((1u64 << leaf.shift) - offset),
-    }
 }

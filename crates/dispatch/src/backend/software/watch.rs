@@ -7,7 +7,8 @@
 //! told before the invalidation is reported as done, so no SYNC behind it completes earlier.
 
 use super::Software;
-use super::port::{Denied, Output, Port};
+use super::output::Output;
+use super::port::{Denied, Port};
 use smmu_core::SubstreamId;
 use smmu_core::access::Access;
 use smmu_core::guard::Use;
