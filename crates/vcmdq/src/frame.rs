@@ -14,6 +14,7 @@ use crate::events::EventSink;
 use crate::events::pages::PageRequests;
 use crate::fetch::Entries;
 use crate::instance::{Instance, InstanceId, Placement, calls_in_lane};
+use crate::no_memory::NoMemory;
 use crate::registers::gate::IrqGate;
 use crate::ring::{DoorbellMode, Ring};
 use crate::rings::Home;
@@ -24,12 +25,10 @@ use crate::streams::{Binding, Streams};
 use crate::traffic::{FrameTraffic, Telling};
 use crate::worker::{Deaths, Lane};
 use dispatch::{Backend, BackendCapabilities, Traffic, WaiterId, Wake};
-use smmu_core::guest_memory::MemoryError;
 use smmu_core::queue_index::Geometry;
 use smmu_core::{Capabilities, Gpa, GuestMemory, StreamId};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::snapshot::Snapshot;
 
 /// What the rings of a frame share.
@@ -436,21 +435,6 @@ impl Frame {
         }
         Ok(())
     }
-}
-
-/// A guest without memory.
-struct NoMemory;
-
-impl GuestMemory for NoMemory {
-    fn words(&self, at: Gpa, _count: usize) -> Result<&[AtomicU64], MemoryError> {
-        Err(MemoryError::NotBacked(at))
-    }
-
-    fn store_u32(&self, at: Gpa, _value: u32, _order: Ordering) -> Result<(), MemoryError> {
-        Err(MemoryError::NotBacked(at))
-    }
-
-    fn mark_dirty(&self, _at: Gpa, _len: usize) {}
 }
 
 impl Consumer {

@@ -86,6 +86,7 @@ mod instance;
 mod lateness;
 mod looks;
 pub mod metrics;
+mod no_memory;
 mod observed;
 #[cfg(all(feature = "pinning", not(loom)))]
 mod pinning;
