@@ -45,7 +45,7 @@ pub(crate) fn covers(wide: &Invalidation, narrow: &Invalidation) -> bool {
             let stage = both || narrow.stage == wide.stage;
             stage && wide.vmid == narrow.vmid && narrow.scope != Scope::All
         }
-        // law7a: an ASID is taken to cover its addresses.
+        // law7a: an ASID alone, which leaves the globals that addresses would take.
         Scope::Context(asid) if vcmdq_sync::broken!(break_law7a) => {
             let of = |scope| match scope {
                 Scope::Addresses { asid, .. } => asid,

@@ -71,8 +71,8 @@ fn class(errno: Errno) -> Class {
 /// How many entries have certainly been executed of `len`, of which the kernel calls `handled` handled.
 fn certain(handled: usize, len: usize) -> usize {
     match handled < len {
-        // law4i: what was converted is taken for executed.
-        true if vcmdq_sync::broken!(break_law4i) => handled,
+        // law4j: what was converted is taken for executed.
+        true if vcmdq_sync::broken!(break_law4j) => handled,
         true => handled / BLOCK * BLOCK,
         false => 0,
     }

@@ -19,6 +19,8 @@ pub(crate) struct Switch {
     pub(crate) law: u32,
     /// What it does, from the comment `// law4a: …` beside it; empty without.
     pub(crate) about: String,
+    /// What another comment says of it, if that is not the same: then one name is two switches.
+    pub(crate) otherwise: Option<String>,
     /// The file in which it stands first.
     pub(crate) path: String,
 }
@@ -58,10 +60,13 @@ fn name_at_start(text: &str) -> Option<Name> {
 pub(crate) fn scan(sources: &[Source]) -> Vec<Switch> {
     let product = |path: &str| path.starts_with("crates/") && path.contains("/src/");
     let mut found = BTreeMap::new();
-    let mut comments = BTreeMap::new();
+    let mut comments = BTreeMap::<String, Vec<String>>::new();
     for source in sources.iter().filter(|source| product(&source.path)) {
         for (name, about) in comments_in(&source.text) {
-            comments.entry(name).or_insert(about);
+            let said = comments.entry(name).or_default();
+            if !said.contains(&about) {
+                said.push(about);
+            }
         }
         for name in source.text.lines().flat_map(used_in) {
             found
@@ -70,11 +75,12 @@ pub(crate) fn scan(sources: &[Source]) -> Vec<Switch> {
         }
     }
     let describe = |((law, name), path): ((u32, String), String)| {
-        let about = comments.remove(&name).unwrap_or_default();
+        let mut said = comments.remove(&name).unwrap_or_default().into_iter();
         Switch {
             name,
             law,
-            about,
+            about: said.next().unwrap_or_default(),
+            otherwise: said.next(),
             path,
         }
     };
@@ -134,6 +140,17 @@ pub(super) fn demand(found: &[Switch], laws: &[u32], each: usize) -> Result<()> 
     });
     let all: Vec<String> = lacking.chain(unexplained).collect();
     ensure!(all.is_empty(), "missing in the product: {}", all.join(", "));
+    let two = found.iter().filter_map(|switch| {
+        let (name, first, second) = (&switch.name, &switch.about, switch.otherwise.as_ref()?);
+        Some(format!("{name} (\"{first}\", \"{second}\")"))
+    });
+    let two: Vec<String> = two.collect();
+    let advice = "give one of them another letter, or both the same comment";
+    ensure!(
+        two.is_empty(),
+        "one name for two switches: {}: {advice}",
+        two.join(", ")
+    );
     Ok(())
 }
 
@@ -156,6 +173,7 @@ pub(super) fn example(name: &str) -> Switch {
         name: name.into(),
         law,
         about: "does wrong".into(),
+        otherwise: None,
         path: "crates/x/src/a.rs".into(),
     }
 }
@@ -198,6 +216,17 @@ mod tests {
         assert_eq!(switches.len(), 1);
         assert_eq!(switches[0].name, "break_law4a");
         assert_eq!(switches[0].about, "CONS passes the SYNC.");
+    }
+
+    #[test]
+    fn a_name_for_two_switches_is_an_error_that_says_both() {
+        let once = "// law1a: one\nif broken!(break_law1a) {}\n";
+        let same = scan(&[file(&format!("{once}{once}"))]);
+        assert!(demand(&same, &[], 2).is_ok());
+        let other = "// law1a: two\nif broken!(break_law1a) {}\n";
+        let error = demand(&scan(&[file(&format!("{once}{other}"))]), &[], 2).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("break_law1a (\"one\", \"two\")"), "{error}");
     }
 
     #[test]
