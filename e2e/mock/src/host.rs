@@ -5,11 +5,12 @@
 
 use crate::call::{Argument, Test, call, made};
 use iommufd_bindings::iommufd::{
-    iommu_fault_alloc, iommu_hwpt_alloc, iommu_hwpt_invalidate, iommu_ioas_alloc,
+    iommu_destroy, iommu_fault_alloc, iommu_hwpt_alloc, iommu_hwpt_invalidate, iommu_ioas_alloc,
     iommu_vdevice_alloc, iommu_veventq_alloc, iommu_viommu_alloc,
     iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_NEST_PARENT as NEST_PARENT,
     iommufd_hwpt_alloc_flags_IOMMU_HWPT_FAULT_ID_VALID as FAULT_ID_VALID,
 };
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::mem::size_of;
@@ -24,14 +25,16 @@ const TABLE_CACHE: u32 = 0x0BAD_BEEF;
 /// Type of the mock's virtual IOMMUs and of what they and nested tables are invalidated with.
 pub(crate) const SELFTEST: u32 = 0xDEAD_BEEF;
 /// Type of a nested table's data.
-const TABLE_DATA: u32 = 0xDEAD;
+pub(crate) const TABLE_DATA: u32 = 0xDEAD;
 /// Type of the mock's events.
-const EVENTS: u32 = 0xBEEF_BEEF;
+pub(crate) const EVENTS: u32 = 0xBEEF_BEEF;
 
 const MOCK_DOMAIN_REPLACE: u32 = 10;
 const MOCK_DOMAIN_FLAGS: u32 = 12;
 const CHECK_TABLE_CACHE: u32 = 14;
+const TRIGGER_FAULT: u32 = 15;
 const CHECK_DEVICE_CACHE: u32 = 16;
+const TRIGGER_EVENT: u32 = 17;
 
 /// One opened iommufd with an address space. When it is dropped all that was made of it is gone.
 #[derive(Debug)]
@@ -87,13 +90,40 @@ impl Host {
     pub(crate) fn new() -> io::Result<Self> {
         let mut both = File::options();
         let file = both.read(true).write(true).open("/dev/iommu")?;
-        let mut space = iommu_ioas_alloc {
-            size: iommu_ioas_alloc::LENGTH,
-            ..Default::default()
-        };
-        call(&file, &mut space)?;
-        let space = space.out_ioas_id;
+        let space = new_space(&file)?;
         Ok(Self { file, space })
+    }
+
+    /// An address space with nothing in it.
+    pub(crate) fn another_space(&self) -> io::Result<u32> {
+        new_space(&self.file)
+    }
+
+    /// Destroys an object that nothing uses.
+    pub(crate) fn destroy(&self, id: u32) -> io::Result<()> {
+        let mut destroy = iommu_destroy {
+            size: iommu_destroy::LENGTH,
+            id,
+        };
+        call(&self.file, &mut destroy)
+    }
+
+    /// The device disappears, with what the kernel has of it.
+    pub(crate) fn take_away(&self, device: Device) -> io::Result<()> {
+        self.destroy(device.standard)
+    }
+
+    /// The device raises an event; it must be attached to a table of a virtual IOMMU.
+    pub(crate) fn raise_event(&self, device: Device) -> io::Result<()> {
+        self.test(TRIGGER_EVENT, 0, &[device.id.into()])?;
+        Ok(())
+    }
+
+    /// The device reads without a PASID and faults, as the only one of its group.
+    pub(crate) fn raise_fault(&self, device: Device, group: u32, address: u64) -> io::Result<()> {
+        let group = u64::from(group) | 1 << 32;
+        self.test(TRIGGER_FAULT, 0, &[device.id.into(), group, address])?;
+        Ok(())
     }
 
     /// Asks the mock for `operation` on object `id`, with up to six words.
@@ -233,29 +263,41 @@ impl Host {
         self.slots(CHECK_TABLE_CACHE, table, TABLE_CACHE)
     }
 
-    /// The mock says whether a slot holds a value. It must hold what it held at first, or 0.
+    /// Whether a nested table's slots hold this value.
+    pub(crate) fn table_holds(&self, table: u32, value: u32) -> io::Result<bool> {
+        self.holds(CHECK_TABLE_CACHE, table, 0, value)
+    }
+
+    fn holds(&self, operation: u32, object: u32, slot: u32, value: u32) -> io::Result<bool> {
+        let word = u64::from(slot) | u64::from(value) << 32;
+        let differs = Some(Errno::INVAL.raw_os_error());
+        match self.test(operation, object, &[word]) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == differs => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A slot must hold what it held at first, or 0.
     fn slots(&self, operation: u32, object: u32, at_first: u32) -> io::Result<u32> {
-        let holds = |slot: u32, value: u32| {
-            let word = u64::from(slot) | u64::from(value) << 32;
-            match self.test(operation, object, &[word]) {
-                Ok(_) => Ok(true),
-                Err(error)
-                    if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) =>
-                {
-                    Ok(false)
-                }
-                Err(error) => Err(error),
-            }
-        };
         let mut there = 0;
         for slot in 0..SLOTS {
-            if holds(slot, at_first)? {
+            if self.holds(operation, object, slot, at_first)? {
                 there |= 1 << slot;
-            } else if !holds(slot, 0)? {
+            } else if !self.holds(operation, object, slot, 0)? {
                 let text = format!("slot {slot} of object {object} is neither full nor empty");
                 return Err(io::Error::other(text));
             }
         }
         Ok(there)
     }
+}
+
+fn new_space(file: &File) -> io::Result<u32> {
+    let mut space = iommu_ioas_alloc {
+        size: iommu_ioas_alloc::LENGTH,
+        ..Default::default()
+    };
+    call(file, &mut space)?;
+    Ok(space.out_ioas_id)
 }

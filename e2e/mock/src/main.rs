@@ -11,6 +11,7 @@
 //! | `host.rs` | devices, tables, virtual IOMMUs; what of their caches is still there |
 //! | `nest.rs` | a virtual IOMMU with devices in it |
 //! | `rig/` | the engine in front of it, and a guest driver |
+//! | `world/` | a frame whose streams are devices of the mock |
 //! | `nth.rs` | the kernel's fault injection |
 //! | `checks/` | what is checked |
 //! | `measure/` | what is measured |
@@ -25,6 +26,7 @@ mod nest;
 mod nth;
 mod report;
 mod rig;
+mod world;
 
 use std::process::ExitCode;
 use std::time::Instant;

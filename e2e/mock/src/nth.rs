@@ -47,17 +47,37 @@ impl Switch {
         Ok(Self(file.context("no fault injection for threads")?))
     }
 
-    /// Runs something in which the n-th thing that can fail does; `true` if it had that many.
-    pub(crate) fn during<T>(&self, nth: u32, something: impl FnOnce() -> T) -> Result<(T, bool)> {
-        self.0.write_all_at(nth.to_string().as_bytes(), 0)?;
-        let result = something();
-        // What is left. Reading can fail, too: then that was the n-th.
-        let mut left = [0; 16];
-        let fired = match self.0.read_at(&mut left, 0) {
-            Ok(_) => left[0] == b'0',
-            Err(_) => false,
+    /// Makes a call in which the n-th thing that can fail does; how many more it would have needed, 0 if it
+    /// did. A call and nothing else: a page of the program that cannot be had ends the program.
+    pub(crate) fn during<T>(&self, nth: u32, call: impl FnOnce() -> T) -> (T, u32) {
+        if self.0.write_all_at(nth.to_string().as_bytes(), 0).is_err() {
+            return (call(), nth);
+        }
+        let result = call();
+        let mut text = [0; 16];
+        // Reading can fail, too: then that was the n-th.
+        let left = match self.0.read_at(&mut text, 0) {
+            Ok(length) => number(&text[..length]).unwrap_or(nth),
+            Err(_) => 1,
         };
-        self.0.write_all_at(b"0", 0)?;
-        Ok((result, fired))
+        // What is left must not fail anything else; if this cannot be written, nothing is left.
+        let _nothing_left = self.0.write_all_at(b"0", 0);
+        (result, left)
+    }
+}
+
+fn number(text: &[u8]) -> Option<u32> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn a_number_ends_with_its_line() {
+        assert_eq!(number(b"12\n"), Some(12));
+        assert_eq!(number(b"0"), Some(0));
+        assert_eq!(number(b""), None);
     }
 }

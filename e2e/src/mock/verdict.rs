@@ -18,6 +18,13 @@ pub const CHECKS: &[&str] = &[
     "engine-law4-gone",
     "engine-law4-fail-nth",
     "engine-calls",
+    "streams-attach",
+    "streams-plug",
+    "streams-law4-gone",
+    "streams-law9-stage2",
+    "streams-events",
+    "streams-faults",
+    "streams-fail-nth",
     "measured",
 ];
 

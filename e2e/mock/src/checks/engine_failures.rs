@@ -32,7 +32,7 @@ fn one(length: u64, nth: u32) -> Result<bool> {
     let commands: Vec<_> = (0..length).map(|at| page(at, (at % 3) as u32)).collect();
     rig.kernel.arm(nth);
     rig.run(&commands)?;
-    let fired = rig.kernel.fired().context("the switch was not used")?;
+    let fired = rig.kernel.has_fired();
     let removed = (1 << length.min(3)) - 1;
     let (left, closed) = (rig.slots(0)?, rig.closed());
     let all = (1 << SLOTS) - 1;

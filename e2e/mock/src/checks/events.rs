@@ -1,13 +1,10 @@
 //! Events of a virtual IOMMU.
 
-use crate::host::{Device, Host};
 use crate::nest::Nest;
 use anyhow::{Result, ensure};
 use std::fs::File;
 use std::io::Read;
 
-/// Have a device raise an event.
-const TRIGGER_EVENT: u32 = 17;
 /// Bytes of an event: flags, number, and whose it is.
 const EVENT: usize = 12;
 /// Bytes of the record of lost events, which is a header alone.
@@ -23,17 +20,17 @@ pub(super) fn events() -> Result<String> {
     let (host, device) = (&nest.host, nest.devices[0]);
     let mut queue = host.events(nest.viommu, DEPTH)?;
     ensure!(
-        raise(host, device).is_err(),
+        host.raise_event(device).is_err(),
         "an event of a device that is not nested"
     );
     let table = host.nested(device, nest.viommu, None)?;
     host.attach(device, table)?;
     ensure!(read(&mut queue)?.is_empty(), "an event before the first");
-    raise(host, device)?;
+    host.raise_event(device)?;
     let one = read(&mut queue)?;
     ensure!(one == [0, 0, VSID], "{one:x?}");
     for _ in 0..DEPTH + 2 {
-        raise(host, device)?;
+        host.raise_event(device)?;
     }
     let rest = read(&mut queue)?;
     let kept: Vec<_> = rest.chunks_exact(EVENT / 4).take(DEPTH as usize).collect();
@@ -44,7 +41,7 @@ pub(super) fn events() -> Result<String> {
         "{lost:x?}"
     );
     ensure!(read(&mut queue)?.is_empty(), "more than there was");
-    raise(host, device)?;
+    host.raise_event(device)?;
     let after = read(&mut queue)?;
     ensure!(after == [0, 5, VSID], "{after:x?}");
     Ok(format!(
@@ -52,11 +49,6 @@ pub(super) fn events() -> Result<String> {
         DEPTH + 2,
         DEPTH + 4
     ))
-}
-
-fn raise(host: &Host, device: Device) -> Result<()> {
-    host.test(TRIGGER_EVENT, 0, &[device.id.into()])?;
-    Ok(())
 }
 
 /// What is there, as words of 32 bits.

@@ -1,14 +1,11 @@
 //! Page faults of devices, which wait for an answer.
 
-use crate::host::Host;
 use crate::nest::Nest;
 use anyhow::{Result, ensure};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::mem::size_of;
 
-/// Have a device raise a page fault.
-const TRIGGER_FAULT: u32 = 15;
 /// Words of a fault (`struct iommu_hwpt_pgfault`).
 const WORDS: usize = 10;
 const DEVICE: usize = 1;
@@ -25,7 +22,7 @@ pub(super) fn faults() -> Result<String> {
     let table = host.nested(device, nest.viommu, Some(number))?;
     host.attach(device, table)?;
     for group in [5, 6] {
-        raise(host, device.id, group)?;
+        host.raise_fault(device, group, 0xDEAD_B000)?;
     }
     let faults = read(&mut queue)?;
     ensure!(faults.len() == 2, "{faults:x?}");
@@ -44,20 +41,13 @@ pub(super) fn faults() -> Result<String> {
     answer(&mut queue, cookies[0], 1)?;
     ensure!(answer(&mut queue, cookies[0], 0).is_err(), "answered twice");
     ensure!(read(&mut queue)?.is_empty(), "a fault more than there was");
-    raise(host, device.id, 9)?;
+    host.raise_fault(device, 9, 0xDEAD_B000)?;
     let third = read(&mut queue)?;
     ensure!(
         answer(&mut queue, third[0][COOKIE], 2).is_err(),
         "an answer that there is not"
     );
     Ok("3 faults, answers out of order".into())
-}
-
-/// Without a PASID, a read, the only one of its group.
-fn raise(host: &Host, device: u32, group: u32) -> Result<()> {
-    let words = [u64::from(device), u64::from(group) | 1 << 32, 0xDEAD_B000];
-    host.test(TRIGGER_FAULT, 0, &words)?;
-    Ok(())
 }
 
 fn read(queue: &mut File) -> Result<Vec<[u32; WORDS]>> {

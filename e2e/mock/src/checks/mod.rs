@@ -1,5 +1,6 @@
 //! The checks, each by its name in `vcmdq mock`.
 
+mod control_failures;
 mod engine;
 mod engine_failures;
 mod events;
@@ -8,6 +9,8 @@ mod faults;
 mod invalidate;
 mod objects;
 mod setup;
+mod streams;
+mod told;
 
 use crate::report::verdict;
 use anyhow::Result;
@@ -15,7 +18,7 @@ use anyhow::Result;
 type Check = (&'static str, fn() -> Result<String>);
 
 /// In the order in which they are made.
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 21] = [
     ("hw-info", objects::hw_info),
     ("tables", objects::tables),
     ("viommu", objects::viommu),
@@ -30,6 +33,13 @@ const CHECKS: [Check; 14] = [
     ("engine-law4-gone", engine::law4_gone),
     ("engine-law4-fail-nth", engine_failures::law4_fail_nth),
     ("engine-calls", engine::calls),
+    ("streams-attach", streams::attach),
+    ("streams-plug", streams::plug),
+    ("streams-law4-gone", streams::law4_gone),
+    ("streams-law9-stage2", streams::law9_stage2),
+    ("streams-events", told::events),
+    ("streams-faults", told::faults),
+    ("streams-fail-nth", control_failures::fail_nth),
 ];
 
 /// Makes them all; `true` if they held.

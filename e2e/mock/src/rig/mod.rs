@@ -11,4 +11,5 @@ mod counted;
 mod frame;
 
 pub(crate) use commands::{atc, page, request};
+pub(crate) use counted::Counted;
 pub(crate) use frame::{Rig, Work};
