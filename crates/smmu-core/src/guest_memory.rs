@@ -18,8 +18,8 @@ pub enum MemoryError {
     /// The access is not naturally aligned.
     #[error("guest-physical address {0} is not aligned to {1} bytes")]
     Misaligned(Gpa, u64),
-    /// It can be read, but not written, or not by a read-modify-write. A walk that has to update a
-    /// descriptor there sees an external abort.
+    /// It can be read, but not written, or not by a read-modify-write. A write of the SMMU's own there
+    /// (an event, a message, an update of a descriptor) ends in an external abort.
     #[error("guest-physical address {0} cannot be written")]
     ReadOnly(Gpa),
 }
@@ -34,6 +34,13 @@ pub trait GuestMemory: Send + Sync {
     /// backed, the error says so. Who needs more asks again behind the run.
     fn words(&self, at: Gpa, count: usize) -> Result<&[AtomicU64], MemoryError>;
 
+    /// The run of [`words`](Self::words) for who is going to store there, and report that with
+    /// [`mark_dirty`](Self::mark_dirty): it ends before memory that can only be read, where the answer is
+    /// [`MemoryError::ReadOnly`]. What wraps another memory passes this on, too.
+    fn words_to_write(&self, at: Gpa, count: usize) -> Result<&[AtomicU64], MemoryError> {
+        self.words(at, count)
+    }
+
     /// Stores one aligned 32-bit word, little-endian, as one single-copy-atomic access with
     /// `order`, and marks it dirty.
     fn store_u32(&self, at: Gpa, value: u32, order: Ordering) -> Result<(), MemoryError>;
@@ -43,7 +50,7 @@ pub trait GuestMemory: Send + Sync {
     /// did. Returns what was there: `current` says that it is `new` now. This is how a walk sets access
     /// flags and dirty state. Memory that cannot be written so says [`MemoryError::ReadOnly`].
     fn compare_exchange(&self, at: Gpa, current: u64, new: u64) -> Result<u64, MemoryError> {
-        let word = &self.words(at, 1)?[0];
+        let word = &self.words_to_write(at, 1)?[0];
         let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
         match word.compare_exchange(current.to_le(), new.to_le(), success, failure) {
             Ok(_) => {
@@ -54,8 +61,8 @@ pub trait GuestMemory: Send + Sync {
         }
     }
 
-    /// The run of [`words`](Self::words) as little-endian 32-bit words, where the implementation can
-    /// show memory so. Whoever stores there reports it with [`mark_dirty`](Self::mark_dirty).
+    /// The run of [`words_to_write`](Self::words_to_write) as little-endian 32-bit words, where the
+    /// implementation can show memory so; nothing where it can only be read. Whoever stores there reports it with [`mark_dirty`](Self::mark_dirty).
     fn words32(&self, at: Gpa, count: usize) -> Option<&[AtomicU32]> {
         let _ = (at, count);
         None
@@ -107,7 +114,7 @@ pub fn store_u64<M: GuestMemory + ?Sized>(
     value: u64,
     order: Ordering,
 ) -> Result<(), MemoryError> {
-    memory.words(at, 1)?[0].store(value.to_le(), order);
+    memory.words_to_write(at, 1)?[0].store(value.to_le(), order);
     memory.mark_dirty(at, 8);
     Ok(())
 }

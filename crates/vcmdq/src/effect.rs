@@ -103,6 +103,7 @@ impl Consumer {
             {
                 // With SMMUEN=0 the command is ignored (4.5.2).
                 if matches!(self.frame.traffic.now(), Some(Traffic::Disabled(..))) {
+                    ring.counters.ignored_responses.add(1);
                     return;
                 }
                 if let Some(pages) = &self.frame.pages {

@@ -63,6 +63,8 @@ counters! {
     /// Commands of effect on one stream, and invalidations of one, that named a stream nobody
     /// bound; dropped.
     unbound,
+    /// CMD_PRI_RESP while SMMUEN was 0; ignored (IHI 0070, 4.5.2).
+    ignored_responses,
     /// Requests that were left after coalescing.
     requests,
     /// Calls to backends. One that several rings share is counted at one of them only, and so are

@@ -27,6 +27,14 @@ struct Region {
     start: u64,
     bytes: u64,
     host: *const u8,
+    writable: bool,
+}
+
+/// What memory is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
 }
 
 // SAFETY: `host` is only ever turned into references to atomics, which any thread may use, and the
@@ -36,13 +44,14 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    fn of(region: &impl GuestMemoryRegion) -> Option<Self> {
+    fn of(region: &impl GuestMemoryRegion, writable: bool) -> Option<Self> {
         let slice = region.as_volatile_slice().ok()?;
         let host = slice.ptr_guard().as_ptr();
         Some(Self {
             start: region.start_addr().0,
             bytes: region.len(),
             host,
+            writable,
         })
     }
 
@@ -58,8 +67,24 @@ impl<M: GuestMemoryBackend> VmMemory<M> {
     /// Takes a map; clone it first to keep one (maps are cheap to clone). Regions that are not
     /// mapped into this process count as not backed.
     pub fn new(map: M) -> Self {
-        let regions = map.iter().filter_map(Region::of).collect();
+        Self::with_read_only(map, |_| false)
+    }
+
+    /// The same, with regions that are memory to be read only: those for which `is_read_only` says so,
+    /// such as `|region| region.prot() & PROT_WRITE == 0`. Every region that is not mapped to be written must
+    /// be among them. The engine's own writes there are external aborts, reported as IHI 0070 has it
+    /// (EVENTQ_ABT_ERR, MSI_*_ABT_ERR, F_WALK_EABT); those of a device go to its
+    /// [`MmioSink`](crate::dma::MmioSink), as KVM hands writes to a read-only slot to the VMM.
+    pub fn with_read_only(map: M, is_read_only: impl Fn(&M::R) -> bool) -> Self {
+        let region = |region: &M::R| Region::of(region, !is_read_only(region));
+        let regions = map.iter().filter_map(region).collect();
         Self { map, regions }
+    }
+
+    /// Whether there is memory that can be written.
+    pub(crate) fn is_writable(&self, at: Gpa) -> bool {
+        let mut regions = self.regions.iter();
+        regions.any(|region| region.writable && region.find(at).is_some())
     }
 
     /// The map.
@@ -69,23 +94,39 @@ impl<M: GuestMemoryBackend> VmMemory<M> {
 
     /// `at` in this process, and how many bytes from there on lie in one piece.
     #[inline]
-    fn host(&self, at: Gpa, align: u64) -> Result<(*const u8, u64), MemoryError> {
+    fn host(&self, at: Gpa, align: u64, to: Access) -> Result<(*const u8, u64), MemoryError> {
         let found = self.regions.iter().find_map(|region| {
             let (offset, left) = region.find(at)?;
             // In bounds of the mapping: `offset` is less than its length.
             Some((
                 region.host.wrapping_add(usize::try_from(offset).ok()?),
                 left,
+                region.writable,
             ))
         });
-        let (host, left) = found.ok_or(MemoryError::NotBacked(at))?;
+        let (host, left, writable) = found.ok_or(MemoryError::NotBacked(at))?;
         if host as u64 % align != 0 || at.0 % align != 0 {
             return Err(MemoryError::Misaligned(at, align));
         }
         if left < align {
             return Err(MemoryError::NotBacked(at));
         }
+        if to == Access::Write && !writable {
+            return Err(MemoryError::ReadOnly(at));
+        }
         Ok((host, left))
+    }
+
+    /// The words of one piece from `at` on.
+    #[inline]
+    fn run(&self, at: Gpa, count: usize, to: Access) -> Result<&[AtomicU64], MemoryError> {
+        let (host, left) = self.host(at, 8, to)?;
+        let count = count.min(usize::try_from(left / 8).unwrap_or(usize::MAX));
+        // SAFETY: `host` has checked that the words from there on, `left` bytes of them, lie in one
+        // mapping, which lives as long as `self` (see the type's contract), and that the first is
+        // aligned; every bit pattern is an AtomicU64; all accesses of the engine are atomic; and
+        // whoever stores has asked for memory that is mapped to be written.
+        Ok(unsafe { std::slice::from_raw_parts(host.cast::<AtomicU64>(), count) })
     }
 }
 
@@ -96,26 +137,26 @@ impl<M: GuestMemoryBackend + Send + Sync + 'static> GuestMemory for VmMemory<M> 
 
     #[inline]
     fn words(&self, at: Gpa, count: usize) -> Result<&[AtomicU64], MemoryError> {
-        let (host, left) = self.host(at, 8)?;
-        let count = count.min(usize::try_from(left / 8).unwrap_or(usize::MAX));
-        // SAFETY: `host` has checked that the words from there on, `left` bytes of them, lie in one
-        // mapping, which lives as long as `self` (see the type's contract), and that the first is
-        // aligned; every bit pattern is an AtomicU64; and all accesses of the engine are atomic.
-        Ok(unsafe { std::slice::from_raw_parts(host.cast::<AtomicU64>(), count) })
+        self.run(at, count, Access::Read)
+    }
+
+    #[inline]
+    fn words_to_write(&self, at: Gpa, count: usize) -> Result<&[AtomicU64], MemoryError> {
+        self.run(at, count, Access::Write)
     }
 
     #[inline]
     fn words32(&self, at: Gpa, count: usize) -> Option<&[AtomicU32]> {
-        let (host, left) = self.host(at, 4).ok()?;
+        let (host, left) = self.host(at, 4, Access::Write).ok()?;
         let count = count.min(usize::try_from(left / 4).unwrap_or(usize::MAX));
-        // SAFETY: as in `words`, in halves.
+        // SAFETY: as in `run`, in halves.
         Some(unsafe { std::slice::from_raw_parts(host.cast::<AtomicU32>(), count) })
     }
 
     #[inline]
     fn store_u32(&self, at: Gpa, value: u32, order: Ordering) -> Result<(), MemoryError> {
-        let (host, _) = self.host(at, 4)?;
-        // SAFETY: as in `words`, one half of one.
+        let (host, _) = self.host(at, 4, Access::Write)?;
+        // SAFETY: as in `run`, one half of one.
         let word = unsafe { &*host.cast::<AtomicU32>() };
         word.store(value.to_le(), order);
         self.mark_dirty(at, 4);
@@ -193,5 +234,31 @@ mod tests {
             .expect("backed");
         assert!(!other.bitmap().dirty_at(4), "and nothing else is");
         assert!(memory.store_u32(Gpa(0x3000), 0, Ordering::Relaxed).is_err());
+    }
+
+    #[test]
+    fn memory_that_is_read_only_is_never_shown_to_who_writes() {
+        let map = GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[
+            (GuestAddress(0x1000), 0x1000),
+            (GuestAddress(0x2000), 0x1000),
+        ])
+        .expect("anonymous memory");
+        let upper = |region: &<GuestMemoryMmap<AtomicBitmap> as GuestMemoryBackend>::R| {
+            region.start_addr().0 == 0x2000
+        };
+        let memory = VmMemory::with_read_only(map, upper);
+        let refused = |at| Some(MemoryError::ReadOnly(Gpa(at)));
+        assert!(memory.words(Gpa(0x2FF8), 1).is_ok(), "it can be read");
+        assert_eq!(memory.words_to_write(Gpa(0x1FF8), 8).map(<[_]>::len), Ok(1));
+        assert_eq!(memory.words_to_write(Gpa(0x2000), 8).err(), refused(0x2000));
+        assert!(memory.words32(Gpa(0x2000), 8).is_none());
+        let stored = memory.store_u32(Gpa(0x2004), 1, Ordering::Relaxed);
+        assert_eq!(stored.err(), refused(0x2004));
+        assert_eq!(
+            memory.compare_exchange(Gpa(0x2008), 0, 1).err(),
+            refused(0x2008)
+        );
+        assert!(memory.is_writable(Gpa(0x1FFF)) && !memory.is_writable(Gpa(0x2000)));
+        assert_eq!(memory.compare_exchange(Gpa(0x1008), 0, 1), Ok(0));
     }
 }

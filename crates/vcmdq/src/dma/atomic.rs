@@ -87,7 +87,7 @@ impl Device {
     }
 }
 
-/// Changes the field of `size` bytes at `at`. `None` if there is no memory. AcqRel, as an atomic of
+/// Changes the field of `size` bytes at `at`. `None` if there is no memory that can be written. AcqRel, as an atomic of
 /// the guest's would be.
 fn update(
     memory: &dyn GuestMemory,
@@ -95,7 +95,7 @@ fn update(
     size: usize,
     change: impl Fn(u64) -> Option<u64>,
 ) -> Option<u64> {
-    let word = memory.words(Gpa(at.0 & !7), 1).ok()?.first()?;
+    let word = memory.words_to_write(Gpa(at.0 & !7), 1).ok()?.first()?;
     let shift = (at.0 & 7) * 8;
     let mask = u64::MAX >> (64 - 8 * size);
     let field = |raw: u64| u64::from_le(raw) >> shift & mask;

@@ -60,7 +60,7 @@ pub(super) fn write(memory: &dyn GuestMemory, at: Gpa, from: &[u8]) -> usize {
         let (word, skip) = split(at, done);
         let rest = &from[done..];
         let count = (skip + rest.len()).div_ceil(WORD);
-        match memory.words(word, count) {
+        match memory.words_to_write(word, count) {
             Ok(run) if !run.is_empty() => {
                 let written = copy_in(run, skip, rest);
                 // Behind the bytes: a log that is taken in between has them in its next round.

@@ -21,8 +21,8 @@ pub enum DmaError {
     /// the rest is to be asked for again; after the others it is aborted, or reads zero.
     #[error("stalled until the guest resumes it")]
     Stalled(StalledAccess),
-    /// External abort: neither RAM nor a target of the [`MmioSink`](super::MmioSink) at the
-    /// output address. The SMMU has no event for it (IHI 0070, 7.3: only its own fetches have).
+    /// External abort: neither RAM (for a write, that can be written) nor a target of the
+    /// [`MmioSink`](super::MmioSink) at the output address. The SMMU has no event for it (IHI 0070, 7.3: only its own fetches have).
     #[error("external abort: nothing at guest-physical address {0}")]
     NotBacked(Gpa),
     /// The frame's guest memory is not the kind of map that the device's handle was made for. The

@@ -24,7 +24,8 @@ impl FaultSink for EventSink {
     }
 }
 
-/// Takes accesses whose output is no RAM: an MSI doorbell, another device's BAR.
+/// Takes accesses whose output is no RAM: an MSI doorbell, another device's BAR; and writes to memory that
+/// can only be read.
 ///
 /// Called from the device's thread with the translation's guard open: must not wait for the guest.
 /// `data` has at most 4 KiB and does not cross a 4 KiB boundary; addresses and lengths are

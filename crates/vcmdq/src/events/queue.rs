@@ -81,18 +81,19 @@ impl Shape {
         Gpa(base.0 & !(bytes.max(32) - 1))
     }
 
-    /// The words of a slot, which may lie in several pieces of memory.
+    /// The words of a slot, to be written; they may lie in several pieces of memory.
     pub(super) fn slot<const N: usize>(
         &self,
         at: QueueIndex,
     ) -> Result<(Gpa, Words<'_, N>), MemoryError> {
         let first = Gpa(self.base.0 + u64::from(self.ring.slot(at)) * 8 * N as u64);
-        let run = self.memory.words(first, N)?;
+        let run = self.memory.words_to_write(first, N)?;
         if run.len() >= N {
             return Ok((first, run.iter().take(N).collect()));
         }
         let word = |n: usize| {
-            let run = self.memory.words(Gpa(first.0 + 8 * n as u64), 1)?;
+            let at = Gpa(first.0 + 8 * n as u64);
+            let run = self.memory.words_to_write(at, 1)?;
             run.first().ok_or(MemoryError::NotBacked(first))
         };
         Ok((first, (0..N).map(word).collect::<Result<_, _>>()?))

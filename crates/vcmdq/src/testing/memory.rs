@@ -182,6 +182,11 @@ impl<M: GuestMemory> GuestMemory for Holed<M> {
         self.behind.words(at, count.min(whole.max(1)))
     }
 
+    fn words_to_write(&self, at: Gpa, count: usize) -> Result<&[AtomicU64], MemoryError> {
+        let whole = usize::try_from(self.whole(at)? / 8).unwrap_or(usize::MAX);
+        self.behind.words_to_write(at, count.min(whole.max(1)))
+    }
+
     fn store_u32(&self, at: Gpa, value: u32, order: Ordering) -> Result<(), MemoryError> {
         self.whole(at)?;
         self.behind.store_u32(at, value, order)

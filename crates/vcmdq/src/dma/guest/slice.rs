@@ -4,6 +4,7 @@ use super::ports::Ports;
 use crate::VmMemory;
 use crate::dma::error::DmaError;
 use dispatch::backend::software::OwnedGuard;
+use smmu_core::access::Operation;
 use smmu_core::{Gpa, GuestMemory};
 use std::fmt;
 use std::io;
@@ -48,13 +49,18 @@ impl Use {
             .ok_or(DmaError::OtherMap)
     }
 
-    /// The slice of guest memory behind the translation.
+    /// The slice of guest memory behind the translation, for an access of this kind.
     pub(super) fn slice<'a, M: GuestMemoryBackend + Send + Sync + 'static>(
         self,
+        operation: Operation,
     ) -> Result<VolatileSlice<'a, HeldSlice<M>>, GuestMemoryError> {
         let used = Arc::new(self);
         let (at, len) = used.output();
-        let map = used.map::<M>().map_err(io_error)?.map();
+        let memory = used.map::<M>().map_err(io_error)?;
+        if operation == Operation::Write && !memory.is_writable(at) {
+            return Err(io_error(DmaError::NotBacked(at)));
+        }
+        let map = memory.map();
         let (region, offset) = map
             .to_region_addr(GuestAddress(at.0))
             .ok_or_else(|| io_error(DmaError::NotBacked(at)))?;

@@ -1,6 +1,6 @@
 //! vm-memory's trait: an access is as many slices as it has translations.
 
-use super::slice::{HeldSlice, Use, io_error};
+use super::slice::{HeldSlice, io_error};
 use super::stream::StreamMemory;
 use smmu_core::access::Operation;
 use std::iter::FusedIterator;
@@ -22,7 +22,9 @@ impl<M: GuestMemoryBackend + Send + Sync + 'static> GuestMemory for StreamMemory
                 return false;
             };
             let (at, len) = used.output();
+            let writes = operation(access) == Operation::Write;
             match used.map::<M>() {
+                Ok(map) if writes && !map.is_writable(at) => return false,
                 Ok(map) if map.map().check_range(GuestAddress(at.0), len) => done += len,
                 _ => return false,
             }
@@ -72,7 +74,9 @@ impl<'a, M: GuestMemoryBackend + Send + Sync + 'static> Iterator for Slices<'a, 
         let used = self
             .memory
             .translate(self.iova, self.operation, self.left, false);
-        let slice = used.map_err(io_error).and_then(Use::slice);
+        let slice = used
+            .map_err(io_error)
+            .and_then(|used| used.slice(self.operation));
         match &slice {
             Ok(slice) => {
                 self.iova = self.iova.wrapping_add(slice.len() as u64);
