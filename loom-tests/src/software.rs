@@ -28,14 +28,19 @@ const TABLE: u64 = 256;
 const BYTES: u64 = 384;
 /// Behind the table of one block or one table: a page of its own, with one descriptor.
 const LAST_TABLE: u64 = 0x1000;
+/// As far into another block of 2 MiB as that table is into the first one.
+const OTHER_LAST_TABLE: u64 = 0x20_0000 + LAST_TABLE;
+/// A page that everybody may read and write, not global.
+const PAGE: u64 = 0xF43;
 /// The table of stage 2: blocks of 2 MiB.
 const STAGE2: u64 = 0x2000;
 /// T0SZ=39, SL0=0 (level 2), 4 KiB, S2PS=48 bits, AA64, S2R.
 const STAGE2_WORD: u64 = 39 << 32 | 5 << 48 | 1 << 51 | 1 << 58;
 /// A block of stage 2 that everybody may read and write.
 const STAGE2_BLOCK: u64 = 0x4FD;
-/// The intermediate address that is not the tables', in another set of the cache than theirs.
-const IPA: u64 = 0x100_0000;
+/// The intermediate address that is not the tables'. Its block is in another set of the cache than the page
+/// that stage 1 makes of it.
+const IPA: u64 = 0x20_0000;
 /// A page that everybody may read and write, not global; the access flag is clear.
 const UNUSED: u64 = 0x20_0B47;
 /// T0SZ=39 (16 blocks of 2 MiB), EPD1, V, IPS=48 bits, AA64, R, A, ASID 1.
@@ -63,8 +68,9 @@ impl SmallSmmu {
     pub fn new() -> Self {
         let memory = Arc::new(HeapMemory::with_regions(&[
             (Gpa(0), BYTES),
-            (Gpa(LAST_TABLE), 8),
+            (Gpa(LAST_TABLE), 16),
             (Gpa(STAGE2), 128),
+            (Gpa(OTHER_LAST_TABLE), 8),
         ]));
         let settings = SoftwareSettings {
             tlb: TlbSettings {
@@ -123,10 +129,12 @@ impl SmallSmmu {
         self.set(TABLE, block | BLOCK);
     }
 
-    /// The guest puts a stage 2 under that: configuration and tables lie where they lay, everything else
-    /// in a block of its own.
+    /// The guest has the second page translated, and puts a stage 2 under that: configuration and tables lie
+    /// where they lay, everything else in a block of its own.
     pub fn nest_to(&self, block: u64) {
-        self.translate_to(IPA);
+        self.translate_to(0);
+        self.set(TABLE, LAST_TABLE | 3);
+        self.set(LAST_TABLE + 8, (IPA + 0x1000) | PAGE);
         self.set(STAGE2, STAGE2_BLOCK);
         self.map_stage2(block);
         self.set(STE + 24, STAGE2);
@@ -147,6 +155,26 @@ impl SmallSmmu {
         self.set(CD + 8, TABLE);
         self.set(CD, CD_WORD | 1 << 43);
         self.set(STE, 0xB | CD);
+    }
+
+    /// The guest puts a stage 2 under the stream in which the last table of stage 1 lies in a block that can
+    /// [move](Self::move_last_table): then its page is `to[1]`, and `to[0]` before.
+    pub fn nest_last_table(&self, to: [u64; 2]) {
+        self.translate_to(0);
+        self.set(TABLE, (IPA + LAST_TABLE) | 3);
+        self.set(LAST_TABLE, to[0] | PAGE);
+        self.set(OTHER_LAST_TABLE, to[1] | PAGE);
+        self.set(STAGE2, STAGE2_BLOCK);
+        self.map_stage2(0);
+        self.set(STE + 24, STAGE2);
+        self.set(STE + 16, STAGE2_WORD);
+        self.set(STE, 0xF | CD);
+    }
+
+    /// The guest has stage 2 map the block of the last table elsewhere; invalidations of stage 2 and then 1
+    /// are due.
+    pub fn move_last_table(&self) {
+        self.map_stage2(OTHER_LAST_TABLE - LAST_TABLE);
     }
 
     /// The guest takes the last table away, or only its page; a TLBI is due. By a swap, as a guest does
@@ -189,14 +217,23 @@ impl SmallSmmu {
         self.invalidate_of(Asid(1), va);
     }
 
+    /// TLBI of one page and of the tables on the way to it.
+    pub fn invalidate_with_tables(&self, va: u64) {
+        self.invalidate_page(Asid(1), va, false);
+    }
+
     /// TLBI of one page of an ASID.
     pub fn invalidate_of(&self, asid: Asid, va: u64) {
+        self.invalidate_page(asid, va, true);
+    }
+
+    fn invalidate_page(&self, asid: Asid, va: u64, leaf: bool) {
         let range = TlbiRange {
             addr: va,
             bytes: 4096,
             granule: None,
             ttl: 0,
-            leaf: true,
+            leaf,
         };
         let asid = Some(asid);
         self.submit(Scope::Addresses { asid, range });

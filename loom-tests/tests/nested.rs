@@ -31,7 +31,7 @@ fn entry(space: Space, va: u64, payload: u64) -> Entry {
 /// TLBI_S2_IPA of the page, as a batch of its own.
 fn s2_ipa(tlb: &Tlb) {
     let mut signature = Signature::default();
-    signature.add_stage2();
+    signature.add_stage2(true);
     let range = TlbiRange {
         addr: IPA,
         bytes: 4096,

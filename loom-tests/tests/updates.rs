@@ -19,7 +19,11 @@ fn taken_away(whole_table: bool, named: u64) -> (Arc<SmallSmmu>, thread::JoinHan
         let _result = port.translate(None, read(0), 8, |_| ()).map(|g| g.output());
     });
     small.unmap(whole_table);
-    small.invalidate(named);
+    if whole_table {
+        small.invalidate_with_tables(named);
+    } else {
+        small.invalidate(named);
+    }
     while small.core.barrier(WAITER) == Barrier::Pending {
         thread::yield_now();
     }

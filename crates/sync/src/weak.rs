@@ -61,6 +61,8 @@ pub enum Site {
     LookupFence,
     /// The look whether the log of sweeps has gone round while it was read.
     LogAgain,
+    /// Removed tables are counted before the sweep that removes them has its number.
+    TablesFirst,
     /// The acquire with which a walk takes its ticket.
     TicketAcquire,
     /// The fence between opening a guard and looking up.

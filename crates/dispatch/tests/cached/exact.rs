@@ -37,9 +37,9 @@ const TWIN: Who = (5, 1);
 const OTHER_VMID: Who = (6, 1);
 
 pub(crate) const PAGE: u64 = 0x20_3000;
-const NEIGHBOUR: u64 = 0x20_4000;
+pub(crate) const NEIGHBOUR: u64 = 0x20_4000;
 /// In another set of eight.
-const FAR: u64 = 0x20_8000;
+pub(crate) const FAR: u64 = 0x20_8000;
 pub(crate) const GLOBAL_PAGE: u64 = 0x20_5000;
 pub(crate) const BLOCK: u64 = 0x40_0000;
 const UPPER: u64 = !0 << 39 | PAGE;

@@ -31,6 +31,7 @@ mod peers;
 mod rig;
 mod second;
 mod stages;
+mod tables;
 mod under_way;
 mod updates;
 mod world;

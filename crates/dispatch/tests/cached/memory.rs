@@ -1,9 +1,11 @@
 //! Guest memory from address zero on, in which something can happen in the middle of a walk.
 
+use crate::naive::known::{Table, Way, canonical};
+use crate::naive::model::Wrong;
 use crate::naive::second::Page;
 use smmu_core::Gpa;
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -124,6 +126,29 @@ pub(crate) struct Kept {
     pub(crate) page: Page,
 }
 
+/// What of the tables may be kept: pages of stage 2, and tables of both stages.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Past {
+    pub(crate) pages: Vec<Kept>,
+    pub(crate) tables: Vec<Table>,
+}
+
+impl Past {
+    /// Adds what is not there yet.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for page in &other.pages {
+            if !self.pages.contains(page) {
+                self.pages.push(*page);
+            }
+        }
+        for table in &other.tables {
+            if !self.tables.contains(table) {
+                self.tables.push(*table);
+            }
+        }
+    }
+}
+
 /// Which of several possibilities is taken, one decision after the other; all of them, in turn.
 #[derive(Debug, Default)]
 pub(crate) struct Choices {
@@ -173,11 +198,13 @@ pub(crate) struct View<'a> {
     noted: RefCell<Reading>,
     /// Addresses of tables that have been read.
     tables: RefCell<Vec<u64>>,
-    /// Pages of stage 2 that may be used instead of the tables.
-    kept: &'a [Kept],
+    /// What may be used instead of the tables.
+    kept: Option<&'a Past>,
     choices: RefCell<Choices>,
-    /// Pages of stage 2 that the tables have.
-    found: RefCell<Vec<Kept>>,
+    /// A walk of stage 1 has started from a table of the past.
+    has_skipped: Cell<bool>,
+    /// What the tables have.
+    found: RefCell<Past>,
     /// What the walker has written.
     updates: RefCell<Reading>,
 }
@@ -201,16 +228,17 @@ impl<'a> View<'a> {
             configuration,
             noted: RefCell::default(),
             tables: RefCell::default(),
-            kept: &[],
+            kept: None,
             choices: RefCell::default(),
+            has_skipped: Cell::default(),
             found: RefCell::default(),
             updates: RefCell::default(),
         }
     }
 
-    /// The same with pages of stage 2 that may be used, by these choices.
-    pub(crate) fn with_kept(mut self, kept: &'a [Kept], choices: Choices) -> Self {
-        self.kept = kept;
+    /// The same with what may be used of the past, by these choices.
+    pub(crate) fn with_kept(mut self, kept: &'a Past, choices: Choices) -> Self {
+        self.kept = Some(kept);
         self.choices = RefCell::new(choices);
         self
     }
@@ -243,22 +271,61 @@ impl<'a> View<'a> {
         self.updates.into_inner()
     }
 
-    /// What is used of an intermediate address instead of what its tables have.
-    pub(crate) fn instead(&self, vmid: u64, ipa: u64, found: Option<&Page>) -> Option<Page> {
-        let own = found.map(|&page| Kept {
+    /// What is used of an intermediate address instead of what its tables have; and behind that, what
+    /// is found through each table that may be kept.
+    pub(crate) fn instead(
+        &self,
+        vmid: u64,
+        ipa: u64,
+        found: &[Result<Page, Wrong>],
+    ) -> Option<Result<Page, Wrong>> {
+        let pages = found.iter().flatten().map(|&page| Kept {
             vmid,
             ipa: ipa / page.bytes * page.bytes,
             page,
         });
-        self.found.borrow_mut().extend(own);
-        let fits = |kept: &&Kept| {
-            let within = ipa.wrapping_sub(kept.ipa) < kept.page.bytes;
-            kept.vmid == vmid && within && Some(**kept) != own
+        let pages = pages.collect();
+        let tables = Vec::new();
+        self.found.borrow_mut().add(&Past { pages, tables });
+        let fits = |kept: &&Kept| kept.vmid == vmid && ipa.wrapping_sub(kept.ipa) < kept.page.bytes;
+        let kept = self.kept.iter().flat_map(|past| &past.pages).filter(fits);
+        let kept = kept.map(|kept| Ok(kept.page));
+        let mut all = vec![found[0].clone()];
+        for one in found.iter().cloned().chain(kept) {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+        let chosen = self.choices.borrow_mut().choose(all.len());
+        (chosen > 0).then(|| all[chosen].clone())
+    }
+
+    /// The tables for an address that may be kept.
+    pub(crate) fn known_tables(&self, way: Way) -> Vec<Table> {
+        let mine = |table: &&Table| {
+            let within = canonical(way.address).wrapping_sub(table.first) < table.bytes;
+            (table.tag, table.granule) == (way.tag, way.granule) && within
         };
-        let count = self.kept.iter().filter(fits).count();
-        let chosen = self.choices.borrow_mut().choose(1 + count);
-        let other = self.kept.iter().filter(fits).nth(chosen.checked_sub(1)?)?;
-        Some(other.page)
+        let all = self.kept.iter().flat_map(|past| &past.tables);
+        all.filter(mine).copied().collect()
+    }
+
+    /// The one that a walk starts from, if it does.
+    pub(crate) fn known_table(&self, way: Way) -> Option<Table> {
+        let all = self.known_tables(way);
+        let chosen = self.choices.borrow_mut().choose(1 + all.len());
+        self.has_skipped.set(self.has_skipped.get() || chosen > 0);
+        chosen.checked_sub(1).map(|chosen| all[chosen])
+    }
+
+    /// Whether one has.
+    pub(crate) fn has_skipped(&self) -> bool {
+        self.has_skipped.get()
+    }
+
+    pub(crate) fn found_table(&self, table: Table) {
+        let (pages, tables) = (Vec::new(), vec![table]);
+        self.found.borrow_mut().add(&Past { pages, tables });
     }
 
     /// What has been read of the present configuration.
@@ -266,8 +333,8 @@ impl<'a> View<'a> {
         self.noted.into_inner()
     }
 
-    /// The choices that were made, and the pages of stage 2 that the tables had.
-    pub(crate) fn made(self) -> (Choices, Vec<Kept>) {
+    /// The choices that were made, and what the tables had.
+    pub(crate) fn made(self) -> (Choices, Past) {
         (self.choices.into_inner(), self.found.into_inner())
     }
 

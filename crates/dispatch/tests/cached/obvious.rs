@@ -4,13 +4,15 @@
 //! forgotten at any time. So there is no single right answer, but a set of them: for every
 //! configuration that may be kept, the walk of the present tables, and every translation that
 //! may be kept and fits; under stage 2, each with every page of stage 2 that may be kept, for each table
-//! on the way.
+//! on the way. And each of these walks may start from any table that may be kept, of either stage, which a
+//! command that names an address with Leaf=1 leaves.
 
-use crate::memory::{Choices, Configuration, Kept, Memory, Reading, View};
+use crate::memory::{Choices, Configuration, Memory, Past, Reading, View};
 use crate::naive::attributes::{INCOMING, Memory as Attributes, overridden, through_stage1};
 use crate::naive::configuration::{
     Stage1, check_cd, check_ste, choose_cd, find_cd, find_ste, granule_of, stage1_of,
 };
+use crate::naive::known::{Table, canonical};
 use crate::naive::model::{Answer, Registers, Request, bit, bits, event, size_of_code, translate};
 use crate::naive::second::{Page, Second};
 use crate::naive::tables::walk;
@@ -86,11 +88,13 @@ pub(crate) struct Flight {
     request: Request,
     /// Configurations that it may be using.
     readings: Vec<Reading>,
-    /// Pages of stage 2, and translations, that it may be using.
-    second: Vec<Kept>,
+    /// Pages of stage 2, tables and translations, that it may be using.
+    past: Past,
     translations: Vec<Translation>,
     /// How it may end, by the present tables.
     pub(crate) fresh: Vec<Outcome>,
+    /// How it may end by what is kept of tables of stage 1.
+    pub(crate) from_tables: Vec<Outcome>,
     /// How it may end otherwise.
     pub(crate) kept: Vec<Outcome>,
 }
@@ -100,15 +104,17 @@ impl Flight {
         Self {
             request: *request,
             readings: Vec::new(),
-            second: Vec::new(),
+            past: Past::default(),
             translations: Vec::new(),
             fresh: Vec::new(),
+            from_tables: Vec::new(),
             kept: Vec::new(),
         }
     }
 
     pub(crate) fn allows(&self, outcome: &Outcome) -> bool {
-        self.fresh.contains(outcome) || self.kept.contains(outcome)
+        let all = [&self.fresh, &self.from_tables, &self.kept];
+        all.iter().any(|some| some.contains(outcome))
     }
 }
 
@@ -119,7 +125,7 @@ pub(crate) struct Obvious {
     configuration: Configuration,
     configured: Vec<Configured>,
     translations: Vec<Translation>,
-    second: Vec<Kept>,
+    past: Past,
 }
 
 /// Reads, writes and fetches, without and with privilege.
@@ -141,15 +147,6 @@ fn kind(request: &Request) -> usize {
         (false, false) => 0,
     };
     2 * operation + usize::from(request.privileged)
-}
-
-/// Bits 63 to 56 as bit 55.
-fn canonical(address: u64) -> u64 {
-    if bit(address, 55) {
-        address | 0xff << 56
-    } else {
-        address & !(0xff << 56)
-    }
 }
 
 fn permission_fault(request: &Request) -> Outcome {
@@ -180,7 +177,7 @@ impl Obvious {
             configuration,
             configured: Vec::new(),
             translations: Vec::new(),
-            second: Vec::new(),
+            past: Past::default(),
         }
     }
 
@@ -212,7 +209,7 @@ impl Obvious {
                 readings.push(words.clone());
             }
         }
-        flight.second = united(&flight.second, &self.second);
+        flight.past.add(&self.past);
         for words in &readings {
             let here = still_true.contains(words);
             self.walks(words, *words == present, flight, here);
@@ -220,9 +217,9 @@ impl Obvious {
                 flight.translations = united(&flight.translations, &self.translations);
                 // Behind a page of stage 1 that is kept, stage 2 may be walked.
                 let found = self.use_kept(&context, words, flight);
-                flight.second = united(&flight.second, &found);
+                flight.past.add(&found);
                 if here {
-                    self.second = united(&self.second, &found);
+                    self.past.add(&found);
                 }
                 // What a command has named since may still be used, but leaves nothing behind.
                 if here {
@@ -236,16 +233,19 @@ impl Obvious {
     /// The present tables by a configuration, with whatever may be kept of stage 2.
     fn walks(&mut self, words: &Reading, is_present: bool, flight: &mut Flight, keep: bool) {
         let mut choices = Choices::default();
-        let mut found = Vec::new();
+        let mut found = Past::default();
         loop {
-            let view = self.view(words).with_kept(&flight.second, choices);
+            let view = self.view(words).with_kept(&flight.past, choices);
             let answer = translate(&view, &self.registers, &flight.request);
             let outcome = self.outcome(&answer, &flight.request);
+            let has_skipped = view.has_skipped();
             let some;
             (choices, some) = view.made();
-            found.extend(some);
+            found.add(&some);
             let into = if is_present && choices.is_first() {
                 &mut flight.fresh
+            } else if has_skipped {
+                &mut flight.from_tables
             } else {
                 &mut flight.kept
             };
@@ -256,9 +256,9 @@ impl Obvious {
                 break;
             }
         }
-        flight.second = united(&flight.second, &found);
+        flight.past.add(&found);
         if keep {
-            self.second = united(&self.second, &found);
+            self.past.add(&found);
         }
     }
 
@@ -358,10 +358,10 @@ impl Obvious {
         }
     }
 
-    /// How an access under a context may end by what is kept; and pages of stage 2 that it finds so.
-    fn use_kept(&self, context: &Context, words: &Reading, flight: &mut Flight) -> Vec<Kept> {
+    /// How an access under a context may end by what is kept; and what it finds of stage 2 so.
+    fn use_kept(&self, context: &Context, words: &Reading, flight: &mut Flight) -> Past {
         let request = &flight.request;
-        let mut found = Vec::new();
+        let mut found = Past::default();
         if !context.admits(request.address) {
             return found;
         }
@@ -385,8 +385,8 @@ impl Obvious {
                     memory,
                 }),
                 How::First => {
-                    let (onwards, pages) = self.on(context, words, &flight.second, to, request);
-                    found.extend(pages);
+                    let (onwards, pages) = self.on(context, words, &flight.past, to, request);
+                    found.add(&pages);
                     for (onward, _) in onwards {
                         flight.kept.push(match onward {
                             Ok((address, more, page)) => Outcome::At {
@@ -413,18 +413,18 @@ impl Obvious {
         found
     }
 
-    /// On from an intermediate address, in all ways; and the pages that the tables have of it.
+    /// On from an intermediate address, in all ways; and what the tables have of it.
     fn on(
         &self,
         context: &Context,
         words: &Reading,
-        kept: &[Kept],
+        kept: &Past,
         ipa: u64,
         request: &Request,
-    ) -> (Vec<Onward>, Vec<Kept>) {
+    ) -> (Vec<Onward>, Past) {
         let second = context.second(&self.registers);
         let (mut choices, mut all) = (Choices::default(), Vec::new());
-        let mut found = Vec::new();
+        let mut found = Past::default();
         loop {
             let view = self.view(words).with_kept(kept, choices);
             let result = second.of_input(&view, ipa, request);
@@ -437,7 +437,7 @@ impl Obvious {
             let page = second.page(&view, ipa, 2).ok();
             let some;
             (choices, some) = view.made();
-            found.extend(some);
+            found.add(&some);
             all.push((result, page));
             if !choices.advance() {
                 return (all, found);
@@ -454,7 +454,7 @@ impl Obvious {
             let mut answers = Vec::new();
             for request in kinds(request) {
                 choices.again();
-                let view = self.view(words).with_kept(&flight.second, choices);
+                let view = self.view(words).with_kept(&flight.past, choices);
                 let (cd, stage1) = (&context.cd, &context.stage1);
                 answers.push(walk(&view, &second, cd, stage1, &request).ok());
                 choices = view.made().0;
@@ -467,7 +467,7 @@ impl Obvious {
         if context.is_nested() {
             let both = new.iter().flat_map(|first| {
                 let to = first.output + (canonical(request.address) - first.base);
-                let (pages, _) = self.on(context, words, &flight.second, to, request);
+                let (pages, _) = self.on(context, words, &flight.past, to, request);
                 let pages = pages.into_iter().filter_map(|(_, page)| page);
                 let whole = pages.filter(|page| page.bytes >= first.bytes);
                 whole.map(|page| Translation {
@@ -487,10 +487,11 @@ impl Obvious {
         let substream = bits(low, 31, 12) as u32;
         let (vmid, asid) = (self.vmid(bits(low, 47, 32)), bits(low, 63, 48));
         let (configured, translations) = (&mut self.configured, &mut self.translations);
-        let second = &mut self.second;
+        let Past { pages, tables } = &mut self.past;
+        tables.retain(|table| !is_removed(table, vmid, asid, [low, high]));
         let of_vmid = |t: &Translation| t.vmid == vmid;
         if bits(low, 7, 0) == 0x28 {
-            second.retain(|kept| kept.vmid != vmid);
+            pages.retain(|kept| kept.vmid != vmid);
         }
         match bits(low, 7, 0) {
             0x03 => configured.retain(|c| c.stream != stream),
@@ -511,10 +512,10 @@ impl Obvious {
             0x13 => translations.retain(|t| !(of_vmid(t) && t.is_in_range(low, high))),
             0x30 => {
                 translations.clear();
-                second.clear();
+                pages.clear();
             }
             // What combines both stages may stay.
-            0x2a => second.retain(|kept| {
+            0x2a => pages.retain(|kept| {
                 let Page { bytes, granule, .. } = kept.page;
                 kept.vmid != vmid || !is_in_range((kept.ipa, bytes, granule), low, high)
             }),
@@ -600,6 +601,27 @@ fn is_in_range((base, bytes, own_granule): (u64, u64, u64), low: u64, high: u64)
         && (ttl == 0 || ttl == level(bytes, own_granule))
         && first < from + length
         && from < end
+}
+
+/// Whether a command removes a table (Arm ARM D8.17): by address those on the way to it, whatever the level of
+/// the page is said to be, but not with Leaf=1; of stage 1 an ASID's own, also where it has led to global pages.
+fn is_removed(table: &Table, vmid: u64, asid: u64, [low, high]: [u64; 2]) -> bool {
+    let is_first = table.tag.asid.is_some();
+    let own = table.tag.asid == Some(asid);
+    let level_unknown = high & !(3 << 8);
+    let place = (table.first, table.bytes, table.granule);
+    let on_the_way = !bit(high, 0) && is_in_range(place, low, level_unknown);
+    let of_vmid = match bits(low, 7, 0) {
+        0x10 => is_first,
+        0x11 => is_first && own,
+        0x12 => is_first && own && on_the_way,
+        0x13 => is_first && on_the_way,
+        0x28 => true,
+        0x2a => !is_first && on_the_way,
+        0x30 => return true,
+        _ => false,
+    };
+    of_vmid && table.tag.vmid == vmid
 }
 
 /// The level of the descriptor of such a page.

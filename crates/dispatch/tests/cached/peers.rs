@@ -144,6 +144,7 @@ fn peers_row22_the_class_of_an_event_does_not_depend_on_the_cache() {
     hand.execute(&[[0x12 | 1 << 48, PAGE]]);
     assert_eq!(class(read(&mut port)), (0x10, 2, PAGE));
     hand.memory.set(WALK[1], 0x8000_0003);
+    hand.execute(&[[0x12 | 1 << 48, PAGE]]);
     assert_eq!(class(read(&mut port)), (0x0b, 1, PAGE));
 }
 

@@ -24,6 +24,9 @@ use std::sync::Arc;
 /// How many accesses are made again and again.
 const FAVOURITES: usize = 24;
 
+/// What makes an address one of a page near by.
+const NEAR: [u64; 7] = [0, 0x1000, 0x2000, 0x3000, 0x7000, 0xf000, 0x1_0000];
+
 /// Whose SYNC would come next.
 pub(crate) const WAITER: WaiterId = WaiterId(1);
 
@@ -56,7 +59,7 @@ pub(crate) struct Rig {
     pub(crate) memory: Arc<Memory>,
     pub(crate) core: Arc<Software>,
     obvious: Obvious,
-    ports: BTreeMap<(u32, bool), Port>,
+    ports: BTreeMap<(u32, Option<u32>, bool), Port>,
     recent: VecDeque<Step>,
     /// Accesses that are made again and again.
     favourites: Vec<Request>,
@@ -133,7 +136,7 @@ impl Rig {
                 log2_entries: dice.pick(&[7, 8, 10, 12]),
                 log2_asids: dice.pick(&[4, 10]),
             },
-            guards: 32,
+            guards: 64,
             ..SoftwareSettings::default()
         }));
         core.memory_changed(memory.clone());
@@ -153,7 +156,8 @@ impl Rig {
     /// Something random.
     pub(crate) fn step(&mut self, dice: &mut Dice, seen: &mut Seen) {
         match dice.below(1000) {
-            0..520 => {
+            0..100 => self.neighbours(dice, seen),
+            100..520 => {
                 let request = self.request(dice);
                 self.access(&request, dice.below(2) == 0, seen);
             }
@@ -174,6 +178,29 @@ impl Rig {
                 seen.note("window of commands");
             }
             _ => self.exchange(dice, seen),
+        }
+    }
+
+    /// An access; one to a page near by, when the guest has changed a descriptor on its way; and one to
+    /// another such page, behind a command.
+    fn neighbours(&mut self, dice: &mut Dice, seen: &mut Seen) {
+        let (mut request, port) = (self.request(dice), dice.below(2) == 0);
+        self.access(&request, port, seen);
+        let mine = self.obvious.on_the_way(&request);
+        if mine.is_empty() {
+            return;
+        }
+        let at = dice.pick(&mine);
+        if let Some((change, _)) = self.world.change_at(dice, at) {
+            self.change(&change);
+        }
+        for _ in 0..2 {
+            request.address ^= dice.pick(&NEAR);
+            self.access(&request, port, seen);
+            let leaf = dice.below(2);
+            let [low, high] = command_of(dice, &request);
+            let is_by_address = [0x12, 0x13].contains(&(low & 0xff));
+            self.execute(&[[low, high | if is_by_address { leaf } else { 0 }]], false);
         }
     }
 
@@ -333,7 +360,8 @@ impl Rig {
             port.set_incoming(MemoryAttributes::new(memory, shareability[shared as usize]));
             port
         };
-        let port = self.ports.entry((request.stream, port)).or_insert_with(new);
+        let port =
+            (self.ports.entry((request.stream, request.substream, port))).or_insert_with(new);
         let substream = request.substream.map(SubstreamId);
         let mut pending = false;
         let look = || core.barrier(WAITER) == Barrier::Pending;
@@ -370,8 +398,14 @@ impl Rig {
             ),
             Outcome::Event([first, ..]) => format!("event {:#04x}", first & 0xff),
         };
-        let fresh = flight.fresh.contains(outcome);
-        seen.note(&format!("{}{kind}", if fresh { "" } else { "kept: " }));
+        let why = if flight.fresh.contains(outcome) {
+            ""
+        } else if flight.kept.contains(outcome) {
+            "kept: "
+        } else {
+            "from a known table: "
+        };
+        seen.note(&format!("{why}{kind}"));
     }
 
     fn note(&mut self, step: impl FnOnce() -> Step) {

@@ -255,9 +255,11 @@ fn law7_s2_ipa_takes_a_page_of_stage_2_and_no_neighbour() {
 fn law7_s2_ipa_and_all_of_stage_1_take_what_was_made_of_it() {
     let all = [[of_vmid(S2_IPA), PAGE], [of_vmid(0x10), 0]];
     let gone = second_gone(&all);
-    assert_eq!(gone[..3], ["alone", "both", "both, of two"]);
-    // Stage 1 anew by what is cached of stage 2.
-    assert_eq!(second_gone(&[[of_vmid(0x10), 0]]), [""; 0]);
+    for name in ["alone", "both", "both, of two"] {
+        assert!(gone.contains(&name), "{gone:?}");
+    }
+    // Stage 1 anew by what is cached of stage 2; a page that nobody uses but through stage 1 is not, by itself.
+    assert_eq!(second_gone(&[[of_vmid(0x10), 0]]), ["both, global"]);
 }
 
 #[test]
@@ -312,7 +314,6 @@ fn law7_s12_vmall_takes_everything_of_its_vmid() {
 #[test]
 fn law7_tables_of_stage_1_are_found_by_what_stage_2_says_now() {
     let stages = Stages::new();
-    assert_eq!(stages.read(ONE, VA) >> 32, 1);
     let (third, copy) = (TABLES + 0x2000, 0x3_0000);
     for at in (0..0x1000).step_by(8) {
         let entry = stages.memory.get(third + at).expect("in memory");
@@ -320,12 +321,19 @@ fn law7_tables_of_stage_1_are_found_by_what_stage_2_says_now() {
         stages.memory.set(copy + at, moved);
     }
     let page = SECOND + 0x2000 + 8 * (third >> 12);
+    let mut port = stages.core.port(StreamId(ONE.0)).expect("a guard");
+    let mut read = |address| {
+        let access = Access::of_smmu(address, Operation::Read);
+        let guard = port.translate(ONE.1.map(SubstreamId), access, 1, |_| ());
+        guard.expect("mapped").output().address
+    };
+    assert_eq!(read(VA), 1 << 32 | PAGE);
     stages.memory.set(page, copy | RIGHTS);
+    assert_eq!(read(VA_NEIGHBOUR), 1 << 32 | NEIGHBOUR, "where it was");
     let nh_all = [of_vmid(0x10), 0];
-    stages.execute(&[nh_all]);
-    assert_eq!(stages.read(ONE, VA), 1 << 32 | PAGE, "where it was");
     stages.execute(&[[of_vmid(S2_IPA), third], nh_all]);
-    assert_eq!(stages.read(ONE, VA), 1 << 32 | PAGE | 0x1_0000);
+    assert_eq!(read(VA), 1 << 32 | PAGE | 0x1_0000);
+    assert_eq!(read(VA_NEIGHBOUR), 1 << 32 | NEIGHBOUR | 0x1_0000);
 }
 
 /// A stream without stage 2 finds no entry of both, and the other way round, though VMID, ASID and

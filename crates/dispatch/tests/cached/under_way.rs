@@ -60,11 +60,12 @@ fn law3_a_fault_by_what_a_command_names_holds_back_its_sync() {
             global,
             3,
             (second + 8, writable_block),
-            [VA | asid(7), global],
+            // The page by another ASID; the table, which is the ASID's own, by another address.
+            vec![[VA | asid(7), global], [VA | asid(1), PAGE + 0x4000]],
         ),
-        (inside_block, 2, (TABLES, 0), [VA | asid(1), BLOCK]),
+        (inside_block, 2, (TABLES, 0), vec![[VA | asid(1), BLOCK]]),
     ];
-    for (address, moment, (at, value), command) in cases {
+    for (address, moment, (at, value), commands) in cases {
         let hand = Hand::new();
         for entry in [second + 16, TABLES + 0x2000 + 8 * (global >> 12 & 0x1ff)] {
             let leaf = hand.memory.get(entry).expect("in memory");
@@ -81,10 +82,12 @@ fn law3_a_fault_by_what_a_command_names_holds_back_its_sync() {
             result.map(|guard| guard.output().address)
         };
         assert!(write(PAGE, &mut || ()).is_ok(), "now the context is known");
+        // But no table.
+        hand.execute(&[[0x11 | asid(1), 0]]);
         let (memory, core, caps) = (hand.memory.clone(), hand.core.clone(), hand.caps);
         let changed = Box::new(move || {
             memory.set(at, value);
-            execute(&core, &caps, &[command], false);
+            execute(&core, &caps, &commands, false);
         });
         hand.memory.interrupt(moment, changed);
         let mut held_back = false;
@@ -112,6 +115,7 @@ fn law3_a_walk_through_a_table_holds_back_the_sync_of_who_takes_it_away() {
         let known = port.translate(Some(SubstreamId(1)), read(BLOCK), 1, |_| ());
         assert!(known.is_ok(), "now the context is known");
         drop(known);
+        hand.execute(&[[0x11 | asid(1), 0]]);
         let (memory, core, caps) = (hand.memory.clone(), hand.core.clone(), hand.caps);
         // The third look is at the page, when its table has been found.
         hand.memory.interrupt(

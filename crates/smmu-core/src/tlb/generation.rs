@@ -27,6 +27,32 @@ const LOG: u64 = 64;
 #[cfg(loom)]
 const LOG: u64 = 2;
 
+/// Which counters say that tables have been removed from which walks may start
+/// ([`WalkCache`](crate::walk::WalkCache)).
+pub(super) mod tables {
+    use crate::ids::Asid;
+
+    /// ASIDs that fall together lose their tables together.
+    #[cfg(not(loom))]
+    const ASIDS: usize = 32;
+    #[cfg(loom)]
+    const ASIDS: usize = 2;
+
+    /// Those of stage 1, of every ASID.
+    pub(in super::super) const EVERY_ASID: usize = ASIDS;
+    /// Those of stage 1 that lie under stage 2.
+    pub(in super::super) const UNDER_STAGE2: usize = ASIDS + 1;
+    /// Those of stage 2.
+    pub(in super::super) const OF_STAGE2: usize = ASIDS + 2;
+    pub(in super::super) const COUNTERS: usize = ASIDS + 3;
+
+    /// Those of stage 1, of one ASID.
+    #[inline]
+    pub(in super::super) fn of(asid: Asid) -> usize {
+        (usize::from(asid.0.wrapping_mul(0x9E37)) * ASIDS) >> 16
+    }
+}
+
 #[derive(Debug, Default)]
 struct VmidCounters {
     /// Counts what concerns every entry of the VMID that stage 1 had a part in.
@@ -45,6 +71,7 @@ pub(super) struct Generations {
     /// Number of the newest sweep.
     swept: CachePadded<AtomicU64>,
     log: Box<[AtomicU64]>,
+    tables: Box<[AtomicU64]>,
 }
 
 /// Where an ASID's counter lies.
@@ -58,6 +85,15 @@ pub struct FillTicket {
     global: u64,
     stage2: u64,
     sweep: u64,
+    tables: Tables,
+}
+
+/// Counts of removals of tables.
+#[derive(Clone, Copy, Debug)]
+struct Tables {
+    own: u64,
+    under_stage2: u64,
+    of_stage2: u64,
 }
 
 impl FillTicket {
@@ -67,6 +103,23 @@ impl FillTicket {
             Space::Global => self.global,
             Space::Stage2 => self.stage2,
         }
+    }
+
+    /// The sum of all counts that concern tables of stage 1; with `nested`, where those lie under stage 2.
+    #[inline]
+    pub(crate) fn tables_of_stage1(&self, nested: bool) -> u64 {
+        let alone = self.own + self.tables.own;
+        if nested {
+            alone + self.stage2 + self.tables.under_stage2
+        } else {
+            alone
+        }
+    }
+
+    /// The same of tables of stage 2.
+    #[inline]
+    pub(crate) fn tables_of_stage2(&self) -> u64 {
+        self.stage2 + self.tables.of_stage2
     }
 }
 
@@ -79,6 +132,7 @@ impl Generations {
             asids: zeros(asids),
             swept: CachePadded::default(),
             log: zeros(LOG as usize),
+            tables: zeros(tables::COUNTERS),
         }
     }
 
@@ -131,19 +185,41 @@ impl Generations {
         // with the new counters reads the descriptors that the guest wrote before it asked for
         // that invalidation. Model: `tlb_fill_against_asid`.
         let acquire = order(Site::TicketAcquire, Ordering::Acquire);
+        let count = |of: usize| self.tables[of].load(Ordering::Acquire);
         FillTicket {
             own: self.stamp_with(vmid, Space::Asid(asid), acquire),
             global: self.stamp_with(vmid, Space::Global, acquire),
             stage2: self.stamp_with(vmid, Space::Stage2, acquire),
             sweep: self.swept.load(acquire),
+            // Behind the rest: who takes a sweep for older than its walk must not start that from a
+            // table which the sweep removes. Pairs with the order in `begin_sweep`. Model:
+            // `law3_walk_from_a_known_table_against_its_removal`.
+            tables: Tables {
+                own: count(tables::of(asid)) + count(tables::EVERY_ASID),
+                under_stage2: count(tables::UNDER_STAGE2),
+                of_stage2: count(tables::OF_STAGE2),
+            },
         }
     }
 
     /// Numbers a sweep and logs whose addresses it takes.
     pub(super) fn begin_sweep(&self, signature: Signature) {
+        let count_tables = || {
+            for counter in signature.tables() {
+                self.tables[counter].fetch_add(1, Ordering::Release);
+            }
+        };
+        // Before the number: see `ticket`.
+        let first = taken(Site::TablesFirst);
+        if first {
+            count_tables();
+        }
         let number = self.swept.fetch_add(1, Ordering::AcqRel) + 1;
         // Until this store the slot names an older sweep, which `unchanged` takes for "unknown".
         self.log[(number % LOG) as usize].store(signature.logged(number), Ordering::Release);
+        if !first {
+            count_tables();
+        }
     }
 
     /// Whether no sweep since the ticket may concern the entry. Called after a full fence that
@@ -201,6 +277,9 @@ impl Generations {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.vmids) + size_of_val(&*self.asids) + size_of_val(&*self.log)
+        size_of_val(&*self.vmids)
+            + size_of_val(&*self.asids)
+            + size_of_val(&*self.log)
+            + size_of_val(&*self.tables)
     }
 }

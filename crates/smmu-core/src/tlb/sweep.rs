@@ -1,5 +1,6 @@
 //! The invalidations of one batch.
 
+use super::generation::tables;
 use super::tag::{Matcher, page_number};
 use super::{CLASSES, GLOBALS, PageClass, STAGE2_AT, Space, Tag, Tlb};
 use crate::ids::{Asid, Vmid};
@@ -18,39 +19,74 @@ const ALL: u64 = (1 << ASID_BITS) - 1;
 /// The topmost of these bits is stage 2.
 const HASHED: u32 = ASID_BITS - 1;
 
-/// Whose addresses a sweep is going to take: a set of ASIDs that may name too many, and stage 2.
+/// Whose addresses a sweep is going to take: a set of ASIDs that may name too many, and stage 2; and of
+/// whom the tables, too, from which walks may start.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Signature(u64);
+pub struct Signature {
+    whose: u64,
+    tables: u64,
+}
 
 impl Signature {
     /// Entries of stage 2 alone.
-    pub(super) const STAGE2: Self = Self(1 << HASHED);
+    pub(super) const STAGE2: Self = Self {
+        whose: 1 << HASHED,
+        tables: 0,
+    };
 
     /// Adds an ASID, or every one.
     #[inline]
     pub fn add(&mut self, asid: Option<Asid>) {
-        self.0 |= asid.map_or(ALL & !Self::STAGE2.0, |asid| Self::of(asid).0);
+        self.whose |= asid.map_or(ALL & !Self::STAGE2.whose, |asid| Self::of(asid).whose);
     }
 
-    /// Adds intermediate addresses.
+    /// Adds the tables of an ASID, or of every one: what an address is named for with Leaf=0.
     #[inline]
-    pub fn add_stage2(&mut self) {
-        self.0 |= Self::STAGE2.0;
+    pub fn add_tables(&mut self, asid: Option<Asid>) {
+        self.tables |= 1 << asid.map_or(tables::EVERY_ASID, tables::of);
+    }
+
+    /// Adds intermediate addresses; without `leaf_only` (Leaf=0), tables of stage 2, too. Tables of stage 1
+    /// may lie at any of them.
+    #[inline]
+    pub fn add_stage2(&mut self, leaf_only: bool) {
+        self.whose |= Self::STAGE2.whose;
+        self.tables |= 1 << tables::UNDER_STAGE2;
+        if !leaf_only {
+            self.tables |= 1 << tables::OF_STAGE2;
+        }
     }
 
     #[inline]
     pub(super) fn of(asid: Asid) -> Self {
-        Self(1 << ((u32::from(asid.0.wrapping_mul(0x9E37)) * HASHED) >> 16))
+        Self {
+            whose: 1 << ((u32::from(asid.0.wrapping_mul(0x9E37)) * HASHED) >> 16),
+            tables: 0,
+        }
+    }
+
+    fn is_empty(self) -> bool {
+        self.whose | self.tables == 0
+    }
+
+    /// Which counters of [`tables`] are to count.
+    pub(super) fn tables(self) -> impl Iterator<Item = usize> {
+        let mut left = self.tables;
+        core::iter::from_fn(move || {
+            let counter = left.trailing_zeros() as usize;
+            left &= left.wrapping_sub(1);
+            (counter < tables::COUNTERS).then_some(counter)
+        })
     }
 
     /// The log's word: the set and the low bits of the sweep's number.
     pub(super) fn logged(self, number: u64) -> u64 {
-        self.0 | number << ASID_BITS
+        self.whose | number << ASID_BITS
     }
 
     /// Whether a word of the log is that of sweep `number` and has nothing in common with `whose`.
     pub(super) fn spares(logged: u64, number: u64, whose: Self) -> bool {
-        logged >> ASID_BITS == number & (u64::MAX >> ASID_BITS) && logged & whose.0 == 0
+        logged >> ASID_BITS == number & (u64::MAX >> ASID_BITS) && logged & whose.whose == 0
     }
 }
 
@@ -63,7 +99,7 @@ pub struct Sweep<'a> {
 
 impl<'a> Sweep<'a> {
     pub(super) fn begin(tlb: &'a Tlb, signature: Signature) -> Self {
-        if signature.0 != 0 {
+        if !signature.is_empty() {
             tlb.generations.begin_sweep(signature);
             // Pairs with the fence in `Slot::fill`: either the filler sees this sweep in the
             // log, or the sweep sees its tag and its class. Model: `tlb_fill_against_sweep`.

@@ -1,6 +1,8 @@
 //! The way down the tables, the same for both stages.
 
 use super::geometry::{block_allowed, descriptor_address, entry_shift};
+use super::permissions::Inherited;
+use super::tables::{Key, StageTables};
 use crate::fault::{Fault, Place};
 use crate::guest_memory::{GuestMemory, load_u64, store_u64};
 use crate::ids::Gpa;
@@ -9,8 +11,8 @@ use crate::spec::pte::{self, DescriptorKind};
 use vcmdq_sync::atomic::Ordering;
 use vcmdq_sync::weak::{Site, taken};
 
-/// The tables of one stage, and where in them a walk is.
-pub(super) struct Descent {
+/// The tables of one stage.
+pub(super) struct Descent<'a> {
     /// The table of the start level.
     pub(super) table: u64,
     pub(super) granule: Granule,
@@ -19,8 +21,14 @@ pub(super) struct Descent {
     pub(super) wide: bool,
     pub(super) output52: bool,
     pub(super) big_endian: bool,
+    /// What tables forbid counts for what lies below them.
+    pub(super) hierarchical: bool,
+    /// Of the upper half.
+    pub(super) upper: bool,
     /// What faults are reported with.
     pub(super) place: Place,
+    /// Tables from which a walk may start.
+    pub(super) known: Option<&'a StageTables>,
 }
 
 /// A block or page descriptor, before its access flag and rights are looked at.
@@ -33,57 +41,124 @@ pub(super) struct Bottom {
     pub(super) shift: u32,
     /// Output address of the first byte.
     pub(super) base: u64,
+    /// What the tables on the way forbid.
+    pub(super) inherited: Inherited,
 }
 
-impl Descent {
-    /// Walks `input`, which fits the tables. `locate` says where a table lies, `on_table` sees
-    /// every table descriptor. At most five descriptors are read, each once.
+/// A table that a walk has come to.
+struct Step {
+    level: i8,
+    table: u64,
+    /// Where it lies in memory, if that is known.
+    at: Option<Gpa>,
+    inherited: Inherited,
+}
+
+impl Descent<'_> {
+    /// Walks `input`, which fits the tables, from the last table that is known. `locate` says where a
+    /// descriptor lies, and log2 of how much around it lies in one piece. At most five descriptors are
+    /// read, each once.
+    #[inline]
     pub(super) fn descend<M: GuestMemory + ?Sized>(
         &self,
         memory: &M,
         input: u64,
-        locate: impl Fn(u64) -> Result<Gpa, Fault>,
-        mut on_table: impl FnMut(u64),
+        locate: impl Fn(u64) -> Result<(Gpa, u32), Fault>,
     ) -> Result<Bottom, Fault> {
-        let index_mask = (1 << (self.granule.shift() - 3)) - 1;
-        let mut table = self.table;
-        for level in self.start_level..=3 {
-            let shift = entry_shift(self.granule, level);
+        let stride = self.granule.shift() - 3;
+        let index_mask = (1 << stride) - 1;
+        let mut step = self.first_step(input);
+        let mut shift = entry_shift(self.granule, step.level);
+        loop {
+            let level = step.level;
             let mut index = input >> shift;
             // The first table is as large as the input needs (or several behind each other).
             if level != self.start_level {
                 index &= index_mask;
             }
-            let address = table + index * pte::BYTES;
-            let at = locate(address)?;
+            let offset = index * pte::BYTES;
+            let address = step.table + offset;
+            let at = match step.at {
+                Some(table) => Gpa(table.0 + offset),
+                None => {
+                    let (at, in_one_piece) = locate(address)?;
+                    self.keep(&step, (at, in_one_piece), offset, input >> (shift + stride));
+                    at
+                }
+            };
             let descriptor = self.fetch(memory, at)?;
-            let bottom = || {
-                Ok(Bottom {
+            let is_last = match DescriptorKind::of(descriptor) {
+                DescriptorKind::TableOrPage => level == 3,
+                DescriptorKind::Block
+                    if level < 3
+                        && block_allowed(self.granule, level, self.wide, self.output52) =>
+                {
+                    true
+                }
+                _ => return Err(Fault::Translation(self.place)),
+            };
+            let output = self.output(descriptor)?;
+            if is_last {
+                return Ok(Bottom {
                     descriptor,
                     address,
                     at,
                     level: level as u8,
                     shift,
-                    base: self.output(descriptor)? & !((1 << shift) - 1),
-                })
-            };
-            match (DescriptorKind::of(descriptor), level) {
-                (DescriptorKind::TableOrPage, 3) => return bottom(),
-                (DescriptorKind::TableOrPage, _) => {
-                    table = self.output(descriptor)?;
-                    on_table(descriptor);
-                }
-                (DescriptorKind::Block, 0..=2)
-                    if block_allowed(self.granule, level, self.wide, self.output52) =>
-                {
-                    return bottom();
-                }
-                (DescriptorKind::Block | DescriptorKind::Invalid, _) => break,
+                    base: output & !((1 << shift) - 1),
+                    inherited: step.inherited,
+                });
             }
+            if self.hierarchical {
+                step.inherited.add(descriptor);
+            }
+            step.level += 1;
+            step.table = output;
+            step.at = None;
+            shift -= stride;
         }
-        Err(Fault::Translation(self.place))
     }
 
+    /// The last table that is known, or the first one.
+    #[inline]
+    fn first_step(&self, input: u64) -> Step {
+        if let Some(known) = self.known {
+            for level in [3, 2] {
+                if level <= self.start_level {
+                    break;
+                }
+                let prefix = input >> entry_shift(self.granule, level - 1);
+                if let Some(found) = known.find(level, Key::of(level, prefix, self.upper)) {
+                    return Step {
+                        level,
+                        table: found.table,
+                        at: Some(found.at),
+                        inherited: found.inherited,
+                    };
+                }
+            }
+        }
+        Step {
+            level: self.start_level,
+            table: self.table,
+            at: None,
+            inherited: Inherited::default(),
+        }
+    }
+
+    /// Keeps a table for the next walk, if it lies in one piece. One of the start level is known anyway.
+    #[inline]
+    fn keep(&self, step: &Step, (at, in_one_piece): (Gpa, u32), offset: u64, prefix: u64) {
+        if let Some(known) = self.known {
+            if step.level > self.start_level && in_one_piece >= self.granule.shift() {
+                let key = Key::of(step.level, prefix, self.upper);
+                let place = (step.table, Gpa(at.0 - offset));
+                known.keep(step.level, key, place, step.inherited);
+            }
+        }
+    }
+
+    #[inline]
     fn fetch<M: GuestMemory + ?Sized>(&self, memory: &M, at: Gpa) -> Result<u64, Fault> {
         let word = load_u64(memory, at, Ordering::Acquire)
             .map_err(|_| Fault::WalkAbort(self.place, at))?;
@@ -112,6 +187,7 @@ impl Descent {
     }
 
     /// A descriptor as the word that holds it, and the other way round.
+    #[inline]
     fn in_memory(&self, word: u64) -> u64 {
         if self.big_endian {
             word.swap_bytes()
@@ -121,6 +197,7 @@ impl Descent {
     }
 
     /// The address in a descriptor, if it is not wider than the stage's output.
+    #[inline]
     fn output(&self, descriptor: u64) -> Result<u64, Fault> {
         let address = descriptor_address(descriptor, self.granule, self.wide, self.output52);
         if address >> self.output_bits == 0 {

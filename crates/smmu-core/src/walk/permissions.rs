@@ -80,38 +80,32 @@ impl Permissions {
     }
 }
 
-/// What the table descriptors on the way forbid.
+/// What the table descriptors on the way forbid: all of their bits.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Inherited {
-    no_unprivileged: bool,
-    read_only: bool,
-    xn: bool,
-    pxn: bool,
-}
+pub(super) struct Inherited(u64);
 
 impl Inherited {
-    pub(super) fn add(&mut self, table: TableDescriptor) {
-        self.no_unprivileged |= table.ap_table_no_unprivileged();
-        self.read_only |= table.ap_table_read_only();
-        self.xn |= table.xn_table();
-        self.pxn |= table.pxn_table();
+    #[inline]
+    pub(super) fn add(&mut self, table: u64) {
+        self.0 |= table;
     }
 
     /// The rights of a leaf below these tables.
     pub(super) fn permissions(self, leaf: LeafDescriptor, context: &Context) -> Permissions {
-        let write = !(leaf.read_only() || self.read_only);
-        let never = leaf.uxn() || self.xn;
+        let tables = TableDescriptor::from_bits(self.0);
+        let write = !(leaf.read_only() || tables.ap_table_read_only());
+        let never = leaf.uxn() || tables.xn_table();
         let wxn = context.writable_never_executable;
         if context.world == World::El2 {
             // One level of privilege: AP[1] and PXN are not looked at.
             let both = Permissions::of(true, write, !(never || wxn && write));
             return Permissions(both << UNPRIVILEGED | both << PRIVILEGED);
         }
-        let user = leaf.unprivileged() && !self.no_unprivileged;
+        let user = leaf.unprivileged() && !tables.ap_table_no_unprivileged();
         let user_write = user && write;
         let user_execute = !(never || wxn && user_write);
         // What an unprivileged program can write, privileged code never executes.
-        let execute = !(leaf.pxn() || self.pxn || user_write || wxn && write);
+        let execute = !(leaf.pxn() || tables.pxn_table() || user_write || wxn && write);
         let reachable = !(context.privileged_access_never && user);
         Permissions(
             Permissions::of(user, user_write, user_execute) << UNPRIVILEGED

@@ -5,6 +5,7 @@ use super::descend::{Bottom, Descent};
 use super::geometry::start_level;
 use super::leaf::Leaf;
 use super::permissions::{Inherited, Permissions};
+use super::tables::StageTables;
 use super::update::{Outcome, kept, settled};
 use crate::access::{Access, Operation};
 use crate::attributes::StageAttributes;
@@ -12,7 +13,7 @@ use crate::config::{Context, Half, World};
 use crate::fault::{Fault, Place};
 use crate::guest_memory::GuestMemory;
 use crate::spec::event::Class;
-use crate::spec::pte::{LeafDescriptor, TableDescriptor};
+use crate::spec::pte::LeafDescriptor;
 
 const HERE: Place = Place::Stage1;
 
@@ -25,8 +26,21 @@ pub fn translate<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     context: &Context,
     access: &Access,
 ) -> Result<Leaf, Fault> {
+    translate_from(memory, ipas, context, access, None)
+}
+
+/// [`translate`] that may start from tables which are known, and adds those that it comes to.
+pub fn translate_from<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
+    memory: &M,
+    ipas: &S,
+    context: &Context,
+    access: &Access,
+    known: Option<&StageTables>,
+) -> Result<Leaf, Fault> {
     let half = context.admit(access)?;
-    settled(|| walk(memory, ipas, context, half, access))
+    settled(known, |known| {
+        walk((memory, ipas), context, half, access, known)
+    })
 }
 
 /// A bypassed stage 1 hands the address on if it fits `bits` (IAS under stage 2, else OAS).
@@ -62,11 +76,11 @@ impl Context {
 }
 
 fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
-    memory: &M,
-    ipas: &S,
+    (memory, ipas): (&M, &S),
     context: &Context,
     half: &Half,
     access: &Access,
+    known: Option<&StageTables>,
 ) -> Result<Outcome<Leaf>, Fault> {
     let tables = Descent {
         table: half.table,
@@ -76,22 +90,16 @@ fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
         wide: half.wide,
         output52: half.output52,
         big_endian: context.big_endian,
+        hierarchical: half.hierarchical,
+        upper: access.address >> 55 & 1 != 0,
         place: HERE,
+        known,
     };
     let input = access.address & ((1 << half.input_bits) - 1);
-    let mut inherited = Inherited::default();
-    let bottom = tables.descend(
-        memory,
-        input,
-        |ipa| ipas.physical(ipa, Class::TranslationTable),
-        |table| {
-            if half.hierarchical {
-                inherited.add(TableDescriptor::from_bits(table));
-            }
-        },
-    )?;
+    let locate = |ipa| ipas.located(ipa, Class::TranslationTable);
+    let bottom = tables.descend(memory, input, locate)?;
     let bits = LeafDescriptor::from_bits(bottom.descriptor);
-    let found = found(bits, inherited, context, access)?;
+    let found = found(bits, bottom.inherited, context, access)?;
     if found.new != bits {
         let at = ipas.for_update(bottom.address)?;
         // Elsewhere: stage 2 has changed meanwhile.

@@ -4,6 +4,7 @@ use super::IpaSpace;
 use super::descend::Descent;
 use super::leaf::Leaf;
 use super::permissions::Permissions;
+use super::tables::StageTables;
 use super::update::{Outcome, kept, settled};
 use crate::access::{Access, Operation};
 use crate::attributes::StageAttributes;
@@ -19,13 +20,25 @@ use crate::spec::pte::Stage2LeafDescriptor;
 pub struct Stage2<'a, M: ?Sized> {
     memory: &'a M,
     config: &'a Stage2Config,
+    known: Option<&'a StageTables>,
 }
 
 impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
     /// Of a stream.
     #[must_use]
     pub fn new(memory: &'a M, config: &'a Stage2Config) -> Self {
-        Self { memory, config }
+        Self {
+            memory,
+            config,
+            known: None,
+        }
+    }
+
+    /// The same that may start from tables which are known, and adds those that it comes to.
+    #[must_use]
+    pub fn starting_from(self, known: &'a StageTables) -> Self {
+        let known = Some(known);
+        Self { known, ..self }
     }
 
     /// Translates the address of an access, or what stage 1 made of it.
@@ -39,10 +52,16 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
     /// of a translation, unless [`Leaf::asks_again`].
     pub fn leaf(&self, ipa: u64, class: Class, access: &Access) -> Result<Leaf, Fault> {
         self.config.admit(ipa, class)?;
-        settled(|| self.walk(ipa, class, access))
+        settled(self.known, |known| self.walk(ipa, class, access, known))
     }
 
-    fn walk(&self, ipa: u64, class: Class, access: &Access) -> Result<Outcome<Leaf>, Fault> {
+    fn walk(
+        &self,
+        ipa: u64,
+        class: Class,
+        access: &Access,
+        known: Option<&StageTables>,
+    ) -> Result<Outcome<Leaf>, Fault> {
         let (config, place) = (self.config, Place::Stage2 { class, ipa });
         let tables = Descent {
             table: config.table.0,
@@ -52,9 +71,12 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
             wide: config.wide,
             output52: config.output52,
             big_endian: config.big_endian,
+            hierarchical: false,
+            upper: false,
             place,
+            known,
         };
-        let bottom = tables.descend(self.memory, ipa, |at| Ok(Gpa(at)), |_| ())?;
+        let bottom = tables.descend(self.memory, ipa, |at| Ok((Gpa(at), u64::BITS)))?;
         let bits = Stage2LeafDescriptor::from_bits(bottom.descriptor);
         let updates = config.updates;
         if !bits.af() && config.access_flag_faults && !updates.access_flag {
@@ -138,9 +160,9 @@ fn denied(ipa: u64, class: Class, access: &Access) -> Fault {
 }
 
 impl<M: GuestMemory + ?Sized> IpaSpace for Stage2<'_, M> {
-    fn physical(&self, ipa: u64, class: Class) -> Result<Gpa, Fault> {
+    fn located(&self, ipa: u64, class: Class) -> Result<(Gpa, u32), Fault> {
         let leaf = self.leaf(ipa, class, &Access::of_smmu(ipa, Operation::Read))?;
-        Ok(Gpa(leaf.output(ipa)))
+        Ok((Gpa(leaf.output(ipa)), leaf.shift))
     }
 
     /// It must be writable then, and is dirty afterwards.

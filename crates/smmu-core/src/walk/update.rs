@@ -14,6 +14,7 @@
 //! descriptor as it was last read, and grants nothing of which the table does not know.
 
 use super::permissions::Permissions;
+use super::tables::StageTables;
 use crate::fault::Fault;
 
 /// How often a walk is done again at most.
@@ -27,11 +28,16 @@ pub(super) enum Outcome<T> {
     Changed(Fault),
 }
 
-/// Walks until the descriptor has been as it was read for long enough.
-pub(super) fn settled<T>(mut walk: impl FnMut() -> Result<Outcome<T>, Fault>) -> Result<T, Fault> {
-    let mut restarts = 0;
+/// Walks until the descriptor has been as it was read for long enough: first from a table that is
+/// `known`, then from the beginning, as all of it may have changed.
+#[inline]
+pub(super) fn settled<T>(
+    known: Option<&StageTables>,
+    mut walk: impl FnMut(Option<&StageTables>) -> Result<Outcome<T>, Fault>,
+) -> Result<T, Fault> {
+    let (mut known, mut restarts) = (known, 0);
     loop {
-        match walk()? {
+        match walk(known.take())? {
             Outcome::Done(found) => return Ok(found),
             Outcome::Changed(fault) if restarts == RESTARTS => return Err(fault),
             Outcome::Changed(_) => restarts += 1,

@@ -45,7 +45,7 @@ pub(crate) enum Answer {
     Event([u64; 4]),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
     /// Event, and the address of what could not be fetched.
     Config(u8, u64),

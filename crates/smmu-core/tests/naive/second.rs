@@ -2,6 +2,7 @@
 
 use super::Ram;
 use super::attributes::{self, Memory};
+use super::known::{Table, Tag, Way};
 use super::model::{Registers, Request, Wrong, bit, bits, size_of_code};
 use super::tables::{address_in, is_block, spans};
 
@@ -227,13 +228,46 @@ impl Second<'_> {
         if class == CD || ipa >= 1 << input_width {
             return walked;
         }
-        let vmid = bits(self.ste[2], 15, 0);
-        ram.instead(vmid, ipa, walked.as_ref().ok())
-            .map_or(walked, Ok)
+        let granule = granule_of(&self.ste).expect("checked");
+        let known = ram.known_tables(self.way(granule, ipa)).into_iter();
+        let through_known = known.map(|table| self.walk_from(ram, ipa, class, Some(&table)));
+        let found: Vec<_> = [walked].into_iter().chain(through_known).collect();
+        let instead = ram.instead(bits(self.ste[2], 15, 0), ipa, &found);
+        instead.unwrap_or_else(|| found[0].clone())
+    }
+
+    fn way(&self, granule: u64, ipa: u64) -> Way {
+        let tag = Tag {
+            vmid: bits(self.ste[2], 15, 0),
+            asid: None,
+            nested: false,
+        };
+        Way {
+            tag,
+            granule,
+            address: ipa,
+        }
+    }
+
+    /// A page, unless its access flag is a fault.
+    fn used(&self, page: Page) -> Option<Page> {
+        let faults = !bit(self.ste[2], 53) && !bit(self.ste[2], 56);
+        (bit(page.descriptor, 10) || !faults).then_some(page)
     }
 
     /// The page of an IPA by the tables.
     fn walk(&self, ram: &Ram, ipa: u64, class: u8) -> Result<Page, Wrong> {
+        self.walk_from(ram, ipa, class, None)
+    }
+
+    /// The same from a table that is known.
+    fn walk_from(
+        &self,
+        ram: &Ram,
+        ipa: u64,
+        class: u8,
+        known: Option<&Table>,
+    ) -> Result<Page, Wrong> {
         let (ste, regs) = (&self.ste, self.regs);
         let granule = granule_of(ste).expect("checked");
         let (mut level, ..) = start(ste, regs, granule).expect("checked");
@@ -251,6 +285,9 @@ impl Second<'_> {
         }
         let mut table = (bits(ste[3], 55, 4) << 4) / start_bytes * start_bytes;
         let mut entries = u64::MAX;
+        if let Some(known) = known {
+            (table, level, entries) = (known.at, 3 - known.depth as i32, granule * 1024 / 8);
+        }
         loop {
             let at = table + 8 * ((ipa >> span(level)) % entries);
             entries = granule * 1024 / 8;
@@ -272,19 +309,18 @@ impl Second<'_> {
             if next {
                 table = address;
                 level += 1;
+                ram.found_table(self.way(granule, ipa).table((3 - level) as usize, table, 0));
                 continue;
             }
-            if !bit(descriptor, 10) && !bit(ste[2], 53) && !bit(ste[2], 56) {
-                return Err(Wrong::Second(0x12, class, ipa));
-            }
             let bytes = 1u64 << span(level);
-            return Ok(Page {
+            let page = Page {
                 at,
                 descriptor,
                 base: address / bytes * bytes,
                 bytes,
                 granule,
-            });
+            };
+            return self.used(page).ok_or(Wrong::Second(0x12, class, ipa));
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Ram;
 use super::attributes;
 use super::configuration::{Regime, Stage1, granule_of, is_wide, output_width, regime};
+use super::known::{Tag, Way};
 use super::model::{Answer, Registers, Request, Wrong, bit, bits, size_of_code};
 use super::second::Second;
 
@@ -58,6 +59,34 @@ fn begin(
 
 const TRANSLATION: Wrong = Wrong::Translation(0x10);
 
+/// Whose the tables are: without stage 2 there are no VMIDs.
+fn tag(stage2: &Second, cd: &[u64; 8]) -> Tag {
+    let has_vmids = bit(stage2.regs.idr0.into(), 0);
+    let vmid = if has_vmids {
+        bits(stage2.ste[2], 15, 0)
+    } else {
+        0
+    };
+    let asid = Some(bits(cd[0], 63, 48));
+    Tag {
+        vmid,
+        asid,
+        nested: stage2.on,
+    }
+}
+
+/// The table of the start level, aligned to its size, and how many levels are below it.
+fn first_table(field: u64, granule: u64, (input_width, width): (u32, u32)) -> (u64, usize) {
+    let spans = spans(granule);
+    let depth = spans
+        .iter()
+        .rposition(|&span| span < input_width)
+        .expect("16 bits at least");
+    let bytes = 8u64 << (input_width - spans[depth]);
+    let bytes = if width > 48 { bytes.max(64) } else { bytes };
+    (field / bytes * bytes, depth)
+}
+
 pub(crate) fn walk(
     ram: &Ram,
     stage2: &Second,
@@ -75,19 +104,18 @@ pub(crate) fn walk(
     let oas52 = size_of_code(bits(regs.idr5.into(), 2, 0)) == 52;
     let spans = spans(granule);
     let input = bits(request.address, input_width - 1, 0);
-    let mut depth = spans
-        .iter()
-        .rposition(|&span| span < input_width)
-        .expect("16 bits at least");
-    let start_bytes = 8u64 << (input_width - spans[depth]);
-    let start_bytes = if width > 48 {
-        start_bytes.max(64)
-    } else {
-        start_bytes
+    let way = Way {
+        tag: tag(stage2, cd),
+        granule,
+        address: request.address,
     };
-    let mut table = (bits(half, 55, 4) << 4) / start_bytes * start_bytes;
-    let mut entries = u64::MAX;
-    let mut tables = 0;
+    let first = first_table(bits(half, 55, 4) << 4, granule, (input_width, width));
+    // Whether it is the first one says how large it is.
+    let known = ram.known_table(way);
+    let mut entries = known.map_or(u64::MAX, |_| granule * 1024 / 8);
+    let (mut table, mut depth, mut tables) = known.map_or((first.0, first.1, 0), |known| {
+        (known.at, known.depth, known.restrictions)
+    });
     loop {
         let ipa = table + 8 * ((input >> spans[depth]) % entries);
         let at = stage2.of_table(ram, ipa)?;
@@ -121,6 +149,7 @@ pub(crate) fn walk(
         }
         table = address;
         depth -= 1;
+        ram.found_table(way.table(depth, table, tables));
     }
 }
 

@@ -47,8 +47,12 @@ impl Software {
     #[cold]
     fn sweep_el2(&self, request: &Invalidation) {
         let mut signature = Signature::default();
-        if let Scope::Addresses { asid, .. } = request.scope {
+        if let Scope::Addresses { asid, range } = request.scope {
             signature.add(asid);
+            if takes_tables(range.leaf) {
+                // Without E2H there are no ASIDs, whatever the command says.
+                signature.add_tables(None);
+            }
         }
         let sweep = self.el2.sweep(signature);
         match request.scope {
@@ -93,18 +97,30 @@ fn touch(sweep: &Sweep<'_>, requests: &[Packed]) {
     }
 }
 
+/// Whether the addresses of a request stand for the tables on the way to them, too (Leaf=0).
+#[inline]
+fn takes_tables(leaf_only: bool) -> bool {
+    // law7f: what is kept of tables is forgotten for nothing that names an address.
+    !leaf_only && !vcmdq_sync::broken!(break_law7f)
+}
+
 fn signature(batch: &Batch) -> Signature {
     let mut signature = Signature::default();
     for request in batch.packed() {
         if request.key & key::KIND != key::ADDRESSES {
             continue;
         }
+        let leaf_only = request.key & key::LEAF != 0;
         match key::stage(request.key) {
             Stage::One => {
                 let any = request.key & key::ANY_ASID != 0;
-                signature.add((!any).then(|| key::asid(request.key)));
+                let asid = (!any).then(|| key::asid(request.key));
+                signature.add(asid);
+                if takes_tables(leaf_only) {
+                    signature.add_tables(asid);
+                }
             }
-            Stage::Two | Stage::Both => signature.add_stage2(),
+            Stage::Two | Stage::Both => signature.add_stage2(!takes_tables(leaf_only)),
             // Of another cache.
             Stage::El2 => {}
         }

@@ -2,10 +2,11 @@
 //!
 //! | what is cached | under | goes with |
 //! |---|---|---|
-//! | a page of stage 2: also those in which tables of stage 1 lie, so a walk of stage 1 mostly reads its own descriptors only | VMID, intermediate address | TLBI_S2_IPA, S12_VMALL, NSNH_ALL |
+//! | a page of stage 2, unless what combines it with stage 1 says as much | VMID, intermediate address | TLBI_S2_IPA, S12_VMALL, NSNH_ALL |
 //! | a page of stage 1 that stage 2 maps whole: the output of both and the rights of each | VMID, ASID, address | NH_*, S12_VMALL, NSNH_ALL |
 //! | a page of stage 1 of which stage 2 maps pieces: its intermediate address, stage 2 is looked up behind it | the same | the same |
 //!
+//! Tables, and where those of stage 1 lie, are in each port's [`WalkCache`].
 //! So each entry has the size and level of one descriptor, by which the guest invalidates it: an NH_VA
 //! inside a block takes all of it, and a TLBI_S2_IPA never has to know who combined what.
 //! An entry of both stages outlives the TLBI_S2_IPA of what it was made from, as the architecture has
@@ -21,12 +22,15 @@ use smmu_core::fault::{Fault, Place};
 use smmu_core::guard::Use;
 use smmu_core::spec::event::Class;
 use smmu_core::tlb::{Entry, FillTicket, PageClass, Space, View};
-use smmu_core::walk::{IpaSpace, Leaf, Stage2, bypass_stage1, translate as walk_stage1};
+use smmu_core::walk::{
+    IpaSpace, Leaf, Stage2, WalkCache, bypass_stage1, translate_from as walk_stage1,
+};
 use smmu_core::{Asid, Gpa, GuestMemory, SubstreamId, Vmid};
 
 /// A stage 2 whose pages are cached.
 struct CachedStage2<'a> {
     core: &'a Software,
+    tables: &'a WalkCache,
     memory: &'a dyn GuestMemory,
     config: &'a Stage2Config,
     vmid: Vmid,
@@ -35,18 +39,41 @@ struct CachedStage2<'a> {
     may_stay: bool,
 }
 
+/// What stage 2 says of an intermediate address.
+struct Second {
+    leaf: Leaf,
+    /// It was walked, so it is not cached.
+    walked: bool,
+}
+
 impl CachedStage2<'_> {
-    fn leaf(&self, ipa: u64, class: Class, access: &Access) -> Result<Leaf, Fault> {
+    fn walk(&self, ipa: u64, class: Class, access: &Access) -> Result<Leaf, Fault> {
+        Stage2::new(self.memory, self.config)
+            .starting_from(self.tables.stage2())
+            .leaf(ipa, class, access)
+    }
+
+    /// Where an access goes on.
+    fn input(&self, ipa: u64, access: &Access) -> Result<Second, Fault> {
+        let class = Class::Input;
         self.config.admit(ipa, class)?;
         let hit = self.core.tlb.lookup_stage2(self.vmid, ipa);
         if let Some(leaf) = hit.and_then(|hit| Leaf::unpack(hit.payload)) {
             let passed = self.config.pass(&leaf, ipa, class, access);
             if passed.is_ok() || !leaf.asks_again(access) {
-                return passed.map(|()| leaf);
+                let walked = false;
+                return passed.map(|()| Second { leaf, walked });
             }
         }
-        let leaf = Stage2::new(self.memory, self.config).leaf(ipa, class, access)?;
-        if let (true, Some(class)) = (self.may_stay, PageClass::of(leaf.granule, leaf.level)) {
+        let leaf = self.walk(ipa, class, access)?;
+        Ok(Second { leaf, walked: true })
+    }
+
+    /// Caches what has been walked.
+    fn fill(&self, ipa: u64, second: &Second) {
+        let Second { leaf, walked } = second;
+        let class = PageClass::of(leaf.granule, leaf.level);
+        if let (true, Some(class)) = (*walked && self.may_stay, class) {
             let entry = Entry {
                 vmid: self.vmid,
                 space: Space::Stage2,
@@ -56,24 +83,18 @@ impl CachedStage2<'_> {
             };
             self.core.tlb.fill(&entry, &self.ticket);
         }
-        Ok(leaf)
-    }
-
-    /// Where an access goes on.
-    fn input(&self, ipa: u64, access: &Access) -> Result<Leaf, Fault> {
-        self.leaf(ipa, Class::Input, access)
     }
 }
 
 impl IpaSpace for CachedStage2<'_> {
-    fn physical(&self, ipa: u64, class: Class) -> Result<Gpa, Fault> {
-        let leaf = self.leaf(ipa, class, &Access::of_smmu(ipa, Operation::Read))?;
-        Ok(Gpa(leaf.output(ipa)))
+    fn located(&self, ipa: u64, class: Class) -> Result<(Gpa, u32), Fault> {
+        let leaf = self.walk(ipa, class, &Access::of_smmu(ipa, Operation::Read))?;
+        Ok((Gpa(leaf.output(ipa)), leaf.shift))
     }
 
     fn for_update(&self, ipa: u64) -> Result<Gpa, Fault> {
         let write = Access::of_smmu(ipa, Operation::Write);
-        let leaf = self.leaf(ipa, Class::TranslationTable, &write)?;
+        let leaf = self.walk(ipa, Class::TranslationTable, &write)?;
         Ok(Gpa(leaf.output(ipa)))
     }
 }
@@ -81,18 +102,21 @@ impl IpaSpace for CachedStage2<'_> {
 impl Kept {
     fn cached_stage2<'a>(
         &'a self,
-        core: &'a Software,
+        (core, tables): (&'a Software, &'a WalkCache),
         config: &'a Stage2Config,
         asid: Asid,
         transaction: &Transaction,
     ) -> CachedStage2<'a> {
         let vmid = self.vmid();
+        let ticket = core.tlb.ticket(vmid, asid);
+        tables.renew(&ticket, true);
         CachedStage2 {
             core,
+            tables,
             memory: self.memory(),
             config,
             vmid,
-            ticket: core.tlb.ticket(vmid, asid),
+            ticket,
             // Behind the ticket, as for stage 1 alone.
             may_stay: self.is_true(core, transaction.stream, transaction.substream),
         }
@@ -102,7 +126,7 @@ impl Kept {
     #[inline(never)]
     pub(super) fn both(
         &self,
-        core: &Software,
+        (core, tables): (&Software, &WalkCache),
         (context, view): (&Context, &View),
         stage2: &Stage2Config,
         transaction: &Transaction,
@@ -119,14 +143,15 @@ impl Kept {
                 return Err(Fault::Permission(Place::Stage1));
             }
             if leaf.is_before_stage2() && !refused {
-                let ipas = self.cached_stage2(core, stage2, context.asid, transaction);
+                let ipas = self.cached_stage2((core, tables), stage2, context.asid, transaction);
                 return through(&ipas, &leaf, access).map(|both| (both, leaf.shift));
             }
             // Stage 2 refuses, and its fault has to say the intermediate address; or a page is to become
             // dirty. So everything is walked.
         }
-        let ipas = self.cached_stage2(core, stage2, context.asid, transaction);
-        let first = walk_stage1(self.memory(), &ipas, context, access)?;
+        let ipas = self.cached_stage2((core, tables), stage2, context.asid, transaction);
+        let known = Some(tables.stage1());
+        let first = walk_stage1(self.memory(), &ipas, context, access, known)?;
         let both = through(&ipas, &first, access)?;
         let kept = if both.shift < first.shift {
             first.before_stage2()
@@ -146,7 +171,7 @@ impl Kept {
     #[inline(never)]
     pub(super) fn second(
         &self,
-        core: &Software,
+        (core, tables): (&Software, &WalkCache),
         bits: u32,
         transaction: &Transaction,
     ) -> Result<Leaf, Fault> {
@@ -154,8 +179,10 @@ impl Kept {
         let ipa = bypass_stage1(access.address, bits)?;
         // Every route here was made with a stage 2.
         let stage2 = self.stage2().ok_or(Fault::BadSte)?;
-        let ipas = self.cached_stage2(core, stage2, Asid(0), transaction);
-        ipas.input(ipa, access)
+        let ipas = self.cached_stage2((core, tables), stage2, Asid(0), transaction);
+        let second = ipas.input(ipa, access)?;
+        ipas.fill(ipa, &second);
+        Ok(second.leaf)
     }
 
     /// [`hit`](Self::hit) of stage 2 alone.
@@ -187,10 +214,15 @@ impl Kept {
 
 /// What stage 1 has found, on through stage 2.
 fn through(ipas: &CachedStage2<'_>, first: &Leaf, access: &Access) -> Result<Leaf, Fault> {
-    let second = ipas.input(first.output(access.address), access)?;
+    let ipa = first.output(access.address);
+    let second = ipas.input(ipa, access)?;
+    // Of the same size it is part of the combined entry, and no other page of stage 1 asks for it.
+    if second.leaf.shift != first.shift {
+        ipas.fill(ipa, &second);
+    }
     let first = Leaf {
         permissions: first.stage1,
         ..*first
     };
-    Ok(first.combined(&second, access.address))
+    Ok(first.combined(&second.leaf, access.address))
 }

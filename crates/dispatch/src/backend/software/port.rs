@@ -24,6 +24,7 @@ use smmu_core::attributes::MemoryAttributes;
 use smmu_core::fault::{Fault, FaultPolicy};
 use smmu_core::guard::{NoSlot, Slot, Use};
 use smmu_core::translate::Failed;
+use smmu_core::walk::WalkCache;
 use smmu_core::{GuestMemory, StreamId, SubstreamId, Vmid};
 use std::sync::Arc;
 use vcmdq_sync::weak::{Site, taken};
@@ -50,6 +51,8 @@ pub struct Port {
     stream: StreamId,
     slot: Option<Slot>,
     kept: Option<Kept>,
+    /// Tables that walks by `kept` have come to.
+    tables: Box<WalkCache>,
     complaint: Option<Complaint>,
     incoming: MemoryAttributes,
     /// What accesses by translations of the device's own go by.
@@ -81,6 +84,7 @@ impl Software {
             stream,
             slot,
             kept: None,
+            tables: Box::default(),
             complaint: None,
             incoming: MemoryAttributes::CACHED,
             direct: None,
@@ -205,6 +209,10 @@ impl Port {
             {
                 self.kept = Kept::read(core, self.stream, substream, self.incoming)
                     .map_err(|fault| unreadable(self.stream, substream, access, fault))?;
+                // law7g: tables are kept that another configuration has led to.
+                if !vcmdq_sync::broken!(break_law7g) {
+                    self.tables.forget();
+                }
                 tries += 1;
                 let known = expected(self.stream, self.kept.as_ref(), substream, &access);
                 if known != said && tries < NARROWED {
@@ -225,7 +233,7 @@ impl Port {
                 said = walked;
                 core.guards.restate(slot, &said);
             }
-            let result = kept.resolve(core, self.stream, substream, access, bytes);
+            let result = kept.resolve((core, &self.tables), self.stream, substream, access, bytes);
             let used = match &result {
                 Ok((_, used)) => *used,
                 // By whatever it was: a global page, a block, a table on the way.
@@ -271,7 +279,8 @@ impl Port {
         bytes: u64,
     ) -> Result<(Output, Use), Denied> {
         let kept = self.kept.as_ref().ok_or(Denied::Aborted)?;
-        kept.resolve(&self.core, self.stream, substream, access, bytes)
+        let with = (&*self.core, &*self.tables);
+        kept.resolve(with, self.stream, substream, access, bytes)
     }
 
     /// Ends the use, if there is one.

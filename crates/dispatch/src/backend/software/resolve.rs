@@ -11,7 +11,7 @@ use smmu_core::fault::{Fault, FaultPolicy, FaultRules, Place};
 use smmu_core::guard::Use;
 use smmu_core::tlb::{Entry, PageClass, Space, View};
 use smmu_core::translate::Failed;
-use smmu_core::walk::{Leaf, NoStage2, bypass_stage1, translate as walk_stage1};
+use smmu_core::walk::{Leaf, NoStage2, WalkCache, bypass_stage1, translate_from as walk_stage1};
 use smmu_core::{Asid, StreamId, SubstreamId, Vmid};
 
 impl Kept {
@@ -19,7 +19,7 @@ impl Kept {
     #[inline]
     pub(super) fn resolve(
         &self,
-        core: &Software,
+        (core, tables): (&Software, &WalkCache),
         stream: StreamId,
         substream: Option<SubstreamId>,
         access: Access,
@@ -57,9 +57,11 @@ impl Kept {
             Route::Stage1(context, view) | Route::El2(context, view) => {
                 let (leaf, shift) = match self.stage2() {
                     None => self
-                        .stage1(core, vmid, (context, view), &transaction)
+                        .stage1((core, tables), vmid, (context, view), &transaction)
                         .map(|leaf| (leaf, leaf.shift)),
-                    Some(stage2) => self.both(core, (context, view), stage2, &transaction),
+                    Some(stage2) => {
+                        self.both((core, tables), (context, view), stage2, &transaction)
+                    }
                 }
                 .map_err(|fault| self.denied(fault, transaction, context.policy))?;
                 let used = Use {
@@ -74,7 +76,7 @@ impl Kept {
             }
             Route::Stage2(bits) => {
                 let leaf = self
-                    .second(core, *bits, &transaction)
+                    .second((core, tables), *bits, &transaction)
                     .map_err(|fault| self.denied(fault, transaction, FaultPolicy::ABORT))?;
                 let used = Use::untranslated(stream, vmid);
                 Ok((self.output(&leaf, access.address, bytes), used))
@@ -151,7 +153,7 @@ impl Kept {
     #[inline]
     fn stage1(
         &self,
-        core: &Software,
+        (core, tables): (&Software, &WalkCache),
         vmid: Vmid,
         (context, view): (&Context, &View),
         transaction: &Transaction,
@@ -178,7 +180,9 @@ impl Kept {
         // than the ticket, so nothing would take away again what the old context leads to. The
         // ticket acquires: who has seen the TLBI sees the CFGI.
         let may_stay = self.is_true(core, transaction.stream, transaction.substream);
-        let leaf = walk_stage1(self.memory(), &NoStage2, context, access)?;
+        tables.renew(&ticket, false);
+        let known = Some(tables.stage1());
+        let leaf = walk_stage1(self.memory(), &NoStage2, context, access, known)?;
         if may_stay {
             if let Some(entry) = entry(vmid, context.asid, access.address, &leaf) {
                 tlb.fill(&entry, &ticket);
