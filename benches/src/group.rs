@@ -5,6 +5,8 @@ use crate::rig::{self, LOG2SIZE, frame_of, guest_memory};
 use crate::streams;
 use dispatch::Backend;
 use dispatch::backend::Software;
+use smmu_core::command::{Command, Signal};
+use smmu_core::encode::encode;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -57,9 +59,10 @@ impl Group {
         for backend in &backends[1..] {
             frame.add_instance(backend.clone(), Placement::default());
         }
-        let full = streams::neighbours(1 << LOG2SIZE);
-        let trips = full.into_iter().take(1 << (LOG2SIZE - 1));
-        let commands: Vec<_> = trips.flat_map(|tlbi| [tlbi, streams::sync()]).collect();
+        // One that signals nothing: its word would take the command's place.
+        let sync = encode(&Command::Sync(Signal::None));
+        let tlbis = streams::tlbis(1 << (LOG2SIZE - 1)).into_iter();
+        let commands: Vec<_> = tlbis.flat_map(|tlbi| [tlbi, sync]).collect();
         rig::write(&*memory, &commands);
         ring.enable();
         let callers: Vec<_> = frame.model_callers().into_iter().map(Arc::new).collect();

@@ -61,9 +61,9 @@
 //! # Memory
 //!
 //! A ring holds about 1.3 KiB, a frame 0.6 KiB and its stream table 56 bytes a stream, a
-//! worker 45 KiB; an instance with the default translation cache 3.1 MiB (see
-//! [`smmu_core::tlb::TlbSettings`]). Nothing is allocated after start-up on the way of a
-//! command, but for the report of a backend that fails.
+//! worker 45 KiB, and as much a thread that makes one instance's calls; an instance with the
+//! default translation cache 3.1 MiB (see [`smmu_core::tlb::TlbSettings`]). Nothing is allocated
+//! after start-up on the way of a command, but for the report of a backend that fails.
 #![deny(unsafe_code)]
 
 mod budget;

@@ -108,7 +108,8 @@ pub enum Barrier {
 
 /// Executes batches.
 ///
-/// All methods may be called from several workers at once, each for other rings.
+/// All methods may be called from several threads at once, each for other rings. A frame's instances whose
+/// calls block or are long are called on different threads at the same time.
 pub trait Backend: Send + Sync {
     /// What it can be asked for; constant.
     fn capabilities(&self) -> BackendCapabilities;
