@@ -19,6 +19,10 @@ pub struct MockArgs {
     /// Runs under KVM instead of by emulation; not every machine's KVM gets a Linux through its start.
     #[arg(long)]
     pub kvm: bool,
+    /// Loses every invalidation on its way into the kernel: a run with it must fail, which shows that the checks
+    /// look.
+    #[arg(long)]
+    pub lose_invalidations: bool,
     /// Where kernel, program and fetched packages lie.
     #[arg(long, value_name = "DIR", default_value_os_t = default_directory())]
     pub directory: PathBuf,

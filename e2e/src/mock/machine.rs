@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 /// gives up.
 const APPEND: &str = "console=ttyS0 loglevel=4 panic=-1";
 
+/// What the kernel does not know it hands to its first process as a variable: every invalidation is lost.
+const LOSE: &str = " VCMDQ_LOSE=1";
+
 /// MiB of RAM.
 const RAM_MIB: u32 = 512;
 
@@ -19,6 +22,7 @@ pub(super) fn command(parts: &MockParts, args: &MockArgs, initramfs: &Path) -> C
         true => ["-accel", "kvm", "-cpu", "host"],
         false => ["-accel", "tcg,thread=multi", "-cpu", "max"],
     };
+    let lose = if args.lose_invalidations { LOSE } else { "" };
     command
         .args(["-machine", "pc"])
         .args(accelerator)
@@ -30,7 +34,7 @@ pub(super) fn command(parts: &MockParts, args: &MockArgs, initramfs: &Path) -> C
         .arg(&parts.kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", APPEND])
+        .args(["-append", &format!("{APPEND}{lose}")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
