@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use vcmdq_differential::machine::DEVICES;
-use vcmdq_differential::run::{Plan, run};
+use vcmdq_differential::run::{Plan, Side, run};
 use vcmdq_e2e::boot::SKIPPED;
 use vcmdq_e2e::parts::{self, Missing, Qemu};
 
@@ -28,9 +28,21 @@ struct Arguments {
     /// Tell the engine of a smaller OAS than QEMU has: differences must be found
     #[arg(long)]
     misled: bool,
+    /// Tell one of them nothing of what is changed: differences must be found
+    #[arg(long)]
+    untold: Option<Untold>,
     /// Where QEMU is unpacked if the system has none
     #[arg(long, default_value = "target/e2e")]
     directory: PathBuf,
+}
+
+/// Who is told nothing.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Untold {
+    /// The engine: its caches contradict its walks
+    Engine,
+    /// QEMU's SMMU
+    Qemu,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +70,10 @@ fn perform(arguments: &Arguments) -> Result<ExitCode> {
         only: arguments.world,
         most: arguments.most,
         misled: arguments.misled,
+        untold: arguments.untold.map(|side| match side {
+            Untold::Engine => Side::Engine,
+            Untold::Qemu => Side::Qemu,
+        }),
     };
     let start = Instant::now();
     let report = run(&qemu, &plan, &|_| {})?;

@@ -3,10 +3,14 @@
 use crate::layout::{READER_SLOT, WRITER_SLOT, stream_of};
 use crate::trace::Traced;
 use crate::world::{Request, World};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use dispatch::backend::Software;
 use dispatch::backend::software::{Denied, Port};
-use dispatch::backend::{Backend, Software};
+use dispatch::{Backend, Barrier, Batch, Invalidation, WaiterId};
 use smmu_core::access::{Access, Operation, Transaction};
+use smmu_core::command::Command;
+use smmu_core::decode::decode;
+use smmu_core::encode::encode;
 use smmu_core::fault::{Fault, Response};
 use smmu_core::spec::event::EventRecord;
 use smmu_core::translate::{Setup, Translated};
@@ -46,38 +50,93 @@ fn transaction(request: &Request) -> Transaction {
     }
 }
 
-/// Every access of a world, in order, through a backend whose caches are empty at first.
-///
-/// # Errors
-///
-/// With its caches the engine says something else than without.
-pub fn outcomes(
-    setup: &Setup,
-    memory: &Arc<dyn GuestMemory>,
-    world: &World,
-) -> Result<Vec<Outcome>> {
-    let core = Arc::new(Software::default());
-    core.memory_changed(memory.clone());
-    core.set_up(Some(*setup));
-    let port = |slot| core.port(StreamId(stream_of(slot)));
-    let (mut writer, mut reader) = (port(WRITER_SLOT)?, port(READER_SLOT)?);
-    let mut all = Vec::with_capacity(world.requests.len());
-    for request in &world.requests {
-        let port = if request.read {
-            &mut reader
-        } else {
-            &mut writer
-        };
-        let transaction = transaction(request);
-        let cached = cached(port, &transaction);
-        let uncached = uncached(setup, &**memory, &transaction)?;
-        ensure!(
-            cached == uncached,
-            "{request:x?}: cached {cached:x?}, walked {uncached:x?}"
-        );
-        all.push(uncached);
+/// The engine's backend over a memory, with what it has cached so far.
+pub struct Engine {
+    setup: Setup,
+    memory: Arc<dyn GuestMemory>,
+    core: Arc<Software>,
+    writer: Port,
+    reader: Port,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
     }
-    Ok(all)
+}
+
+impl Engine {
+    /// Nothing is cached yet.
+    ///
+    /// # Errors
+    ///
+    /// There are no guards for two devices.
+    pub fn new(setup: &Setup, memory: &Arc<dyn GuestMemory>) -> Result<Self> {
+        let core = Arc::new(Software::default());
+        core.memory_changed(memory.clone());
+        core.set_up(Some(*setup));
+        let port = |slot| core.port(StreamId(stream_of(slot)));
+        let (writer, reader) = (port(WRITER_SLOT)?, port(READER_SLOT)?);
+        Ok(Self {
+            setup: *setup,
+            memory: memory.clone(),
+            core,
+            writer,
+            reader,
+        })
+    }
+
+    /// Every access of a world, in order.
+    ///
+    /// # Errors
+    ///
+    /// With its caches the engine says something else than without.
+    pub fn outcomes(&mut self, world: &World) -> Result<Vec<Outcome>> {
+        let mut all = Vec::with_capacity(world.requests.len());
+        for request in &world.requests {
+            let port = if request.read {
+                &mut self.reader
+            } else {
+                &mut self.writer
+            };
+            let transaction = transaction(request);
+            let cached = cached(port, &transaction);
+            let uncached = uncached(&self.setup, &*self.memory, &transaction)?;
+            ensure!(
+                cached == uncached,
+                "{request:x?}: cached {cached:x?}, walked {uncached:x?}"
+            );
+            all.push(uncached);
+        }
+        Ok(all)
+    }
+
+    /// Executes commands, one after the other, as a ring would have them.
+    ///
+    /// # Errors
+    ///
+    /// A command is illegal or no invalidation, or the backend refuses it.
+    pub fn execute(&self, commands: &[Command]) -> Result<()> {
+        const WAITER: WaiterId = WaiterId(0);
+        let mut batch = Batch::new();
+        batch.set_waiter(WAITER);
+        for command in commands {
+            match decode(encode(command), &self.setup.caps) {
+                Ok(Command::Tlbi(tlbi)) => {
+                    let request = Invalidation::from_tlbi(tlbi);
+                    batch.restart(request.vmid);
+                    batch.push(request, 0);
+                    let refused = self.core.submit(&batch).err();
+                    ensure!(refused.is_none(), "{command:x?}: {refused:?}");
+                }
+                Ok(Command::Cfgi(change)) => self.core.configuration_changed(&change, WAITER),
+                other => bail!("{command:x?} is {other:?}"),
+            }
+        }
+        let done = self.core.barrier(WAITER) == Barrier::Done;
+        ensure!(done, "a SYNC would wait, though nobody accesses anything");
+        Ok(())
+    }
 }
 
 fn cached(port: &mut Port, transaction: &Transaction) -> Outcome {

@@ -12,6 +12,8 @@ use std::fmt;
 pub struct Report {
     /// Accesses that were compared.
     pub cases: u64,
+    /// Those of them behind a change and the narrowest invalidation of it, with everything else cached.
+    pub behind_changes: u64,
     /// Accesses that were not made, because they could have written to a table or a device of QEMU.
     pub left_out: u64,
     /// By kind of stream and what the engine says.
@@ -69,8 +71,9 @@ impl Report {
             said(theirs.records.first())
         );
         let text = format!(
-            "world {number}, {request:x?}, warm {}\n  STE {:x?}\n  CD {:x?}\n  engine {ours:x?}\n  QEMU {theirs:x?}",
+            "world {number}, {request:x?}, warm {}, behind {:x?}\n  STE {:x?}\n  CD {:x?}\n  engine {ours:x?}\n  QEMU {theirs:x?}",
             world.warm,
+            world.sent,
             world.ste.0,
             world.context()
         );
@@ -83,8 +86,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} accesses compared, {} left out",
-            self.cases, self.left_out
+            "{} accesses compared, {} of them behind a change and its invalidation, {} left out",
+            self.cases, self.behind_changes, self.left_out
         )?;
         for (what, count) in &self.kinds {
             writeln!(f, "{count:>9}  {what}")?;

@@ -3,7 +3,7 @@
 use crate::known::{self, Difference, FIELDS};
 use crate::layout::{PAGES, RAM, RAM_MIB, STREAMS, STREAMS_LOG2, STREAMS_SPLIT, is_ram};
 use crate::machine::Machine;
-use crate::ours;
+use crate::ours::{self, Engine};
 use crate::report::Report;
 use crate::theirs::{self, Driver, Landed};
 use crate::world::{Dice, Request, World};
@@ -31,6 +31,17 @@ pub struct Plan {
     pub most: u64,
     /// The engine is told of a smaller OAS than QEMU has: differences must be found.
     pub misled: bool,
+    /// One that is not told what has been changed: differences must be found.
+    pub untold: Option<Side>,
+}
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The engine.
+    Engine,
+    /// QEMU's SMMU.
+    Qemu,
 }
 
 /// One world in so many has a stream table of two levels.
@@ -55,7 +66,7 @@ pub fn run(qemu: &Qemu, plan: &Plan, tell: &dyn Fn(u64)) -> Result<Report> {
         let pair = if two { &mut two_level } else { &mut linear };
         let pair = match pair {
             Some(pair) => pair,
-            none => none.insert(Pair::start(qemu, two, plan.misled)?),
+            none => none.insert(Pair::start(qemu, two, plan)?),
         };
         let world = World::random(&mut Dice::new(plan.seed, number), two);
         pair.compare(&world, number, &mut report)
@@ -70,10 +81,11 @@ struct Pair {
     driver: Driver,
     memory: Arc<dyn GuestMemory>,
     setup: Setup,
+    untold: Option<Side>,
 }
 
 impl Pair {
-    fn start(qemu: &Qemu, two_level: bool, misled: bool) -> Result<Self> {
+    fn start(qemu: &Qemu, two_level: bool, plan: &Plan) -> Result<Self> {
         let streams = StrtabBaseCfg::new()
             .with_log2size(STREAMS_LOG2)
             .with_split(STREAMS_SPLIT)
@@ -83,7 +95,7 @@ impl Pair {
         let machine = Machine::start(qemu, &ram, streams)?;
         let driver = Driver::new(machine, ram)?;
         let mut caps = driver.machine().caps;
-        if misled {
+        if plan.misled {
             caps.idr5.set_oas(MISLEADING_OAS);
         }
         let base = StrtabBase::from_bits(STREAMS);
@@ -97,17 +109,47 @@ impl Pair {
             memory,
             driver,
             setup,
+            untold: plan.untold,
         })
     }
 
+    /// A world, and the same behind its change.
     fn compare(&mut self, world: &World, number: u64, report: &mut Report) -> Result<()> {
+        let mut engine = Engine::new(&self.setup, &self.memory)?;
+        let same = self.round(&mut engine, world, number, report)?;
+        let (Some(change), true) = (&world.change, same) else {
+            return Ok(());
+        };
+        let world = world.after(change);
+        if self.untold != Some(Side::Engine) {
+            engine.execute(&change.commands)?;
+        }
+        if self.untold != Some(Side::Qemu) {
+            self.driver.execute(&change.commands)?;
+        }
+        let before = report.cases;
+        let told = format!("behind {:x?}", change.commands);
+        let round = self.round(&mut engine, &world, number, report);
+        report.behind_changes += report.cases - before;
+        round.context(told).map(|_| ())
+    }
+
+    /// Every access of a world. Whether memory and caches of both are the same afterwards, as far as one
+    /// can tell.
+    fn round(
+        &mut self,
+        engine: &mut Engine,
+        world: &World,
+        number: u64,
+        report: &mut Report,
+    ) -> Result<bool> {
         self.driver.slate().enter(world)?;
-        let ours = ours::outcomes(&self.setup, &self.memory, world)?;
+        let ours = engine.outcomes(world)?;
         let all = world.requests.iter().copied().zip(ours);
         let chosen: Vec<(Request, ours::Outcome)> =
             all.filter(|(_, ours)| harmless(ours)).collect();
         report.left_out += (world.requests.len() - chosen.len()) as u64;
-        let theirs = self.driver.perform(&chosen, world.warm)?;
+        let theirs = self.driver.perform(&chosen, |nth| world.forgets(nth))?;
         let unspoilt = self.driver.slate().is_unspoilt()?;
         for ((request, ours), theirs) in chosen.iter().zip(&theirs) {
             report.count(world, ours);
@@ -133,7 +175,7 @@ impl Pair {
                 break;
             }
         }
-        Ok(())
+        Ok(unspoilt)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::qtest::Script;
 use crate::slate::Slate;
 use crate::world::Request;
 use anyhow::{Context, Result, ensure};
-use smmu_core::command::{Cfgi, Command, Tlbi};
+use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::spec::event::EventRecord;
 use smmu_core::spec::register::offset;
@@ -66,6 +66,10 @@ mod reader {
 /// What reads fetch is put here, four bytes each.
 const FETCHED: u64 = RAM + 0x30_0000;
 
+/// What lies in the command queue: whatever the index, as many commands from a multiple of their number on
+/// forget everything.
+const FORGET: [Command; 2] = [Command::Cfgi(Cfgi::All), Command::Tlbi(Tlbi::NsnhAll)];
+
 /// Index and wrap bit of a queue.
 fn index_mask(log2: u64) -> u64 {
     (2 << log2) - 1
@@ -93,13 +97,8 @@ impl Driver {
             event: 0,
             slate: Slate::new(ram),
         };
-        // Whatever the index, two commands from an even one on forget everything.
-        let forget = [Command::Cfgi(Cfgi::All), Command::Tlbi(Tlbi::NsnhAll)];
-        for slot in 0..1 << COMMANDS_LOG2 {
-            let raw = encode(&forget[slot as usize % 2]);
-            for (n, word) in (0..).zip([raw.dw0, raw.dw1]) {
-                driver.slate.write(COMMANDS + 16 * slot + 8 * n, word)?;
-            }
+        for index in 0..1 << COMMANDS_LOG2 {
+            driver.put(index, &FORGET[index as usize % FORGET.len()])?;
         }
         let mut script = Script::default();
         script.store(WRITER + writer::BYTES, 4);
@@ -118,7 +117,47 @@ impl Driver {
         &self.machine
     }
 
+    /// Has it execute commands.
+    ///
+    /// # Errors
+    ///
+    /// It finds one of them illegal, or has ended.
+    pub fn execute(&mut self, commands: &[Command]) -> Result<()> {
+        let sync = Command::Sync(Signal::None);
+        let count = commands.len().next_multiple_of(FORGET.len());
+        let padded = commands.iter().chain(std::iter::repeat(&sync)).take(count);
+        let begin = self.command;
+        for (index, command) in (begin..).zip(padded) {
+            self.put(index, command)?;
+        }
+        self.command = (begin + count as u64) & index_mask(COMMANDS_LOG2);
+        let mut script = Script::default();
+        script.store(SMMU + offset::CMDQ_PROD, self.command as u32);
+        script.load(SMMU + offset::CMDQ_CONS);
+        let cons = self.machine.qtest.perform(&script)?;
+        ensure!(
+            cons == [self.command],
+            "CMDQ_CONS is {cons:x?}, not {:#x}, after {commands:x?}",
+            self.command
+        );
+        for index in begin..begin + count as u64 {
+            self.put(index, &FORGET[index as usize % FORGET.len()])?;
+        }
+        Ok(())
+    }
+
+    /// Writes a command into the queue.
+    fn put(&self, index: u64, command: &Command) -> Result<()> {
+        let slot = index & (index_mask(COMMANDS_LOG2) >> 1);
+        let raw = encode(command);
+        for (n, word) in (0..).zip([raw.dw0, raw.dw1]) {
+            self.slate.write(COMMANDS + 16 * slot + 8 * n, word)?;
+        }
+        Ok(())
+    }
+
     /// Makes accesses one after the other; what the engine says about each is where one looks for it.
+    /// Before the `nth` one everything is forgotten if `forgets` says so.
     ///
     /// # Errors
     ///
@@ -126,11 +165,11 @@ impl Driver {
     pub fn perform(
         &mut self,
         accesses: &[(Request, ours::Outcome)],
-        warm: bool,
+        forgets: impl Fn(usize) -> bool,
     ) -> Result<Vec<Outcome>> {
         let mut script = Script::default();
         for (n, (request, expected)) in accesses.iter().enumerate() {
-            if n == 0 || !warm {
+            if forgets(n) {
                 self.forget(&mut script);
             }
             let goal = expected.reached.filter(|&at| is_ram(at));
@@ -151,7 +190,7 @@ impl Driver {
     }
 
     fn forget(&mut self, script: &mut Script) {
-        self.command = (self.command + 2) & index_mask(COMMANDS_LOG2);
+        self.command = (self.command + FORGET.len() as u64) & index_mask(COMMANDS_LOG2);
         script.store(SMMU + offset::CMDQ_PROD, self.command as u32);
     }
 

@@ -1,7 +1,9 @@
 //! Deviations of translations that QEMU has cached.
 
 use super::{Difference, Known};
+use smmu_core::command::{Command, Tlbi};
 use smmu_core::fault::{Fault, Place};
+use smmu_core::range::Granule;
 use smmu_core::spec::event::{Class, EventId};
 
 /// The list.
@@ -28,11 +30,57 @@ pub(super) const KNOWN: &[Known] = &[
             d.world.warm
                 && d.ours.fault == Some(Fault::Permission(Place::Stage1))
                 && !d.request.read
-                && (d.they_did_it() || is_without_ipa(d))
+                && (d.they_did_it() || is_without_ipa(d) || is_silent_stage2(d))
                 && d.reads.iter().any(|&word| forbids_writes(word))
         },
     },
+    Known {
+        name: "TLBI: pieces of a block",
+        why: "one address of a block of stage 1 that stage 2 cuts into pieces removes the piece with that address \
+              only (Arm ARM D8: every entry that comes of the block goes)",
+        explains: is_other_piece,
+    },
+    Known {
+        name: "TLBI: top byte",
+        why: "what an address with an ignored top byte has put into the cache is not removed (5.4: TBI; Arm ARM D8)",
+        explains: |d| !d.world.sent.is_empty() && has_ignored_top_byte(d),
+    },
 ];
+
+/// An address was named that lies in the same block, and is not in the same page.
+fn is_other_piece(d: &Difference<'_>) -> bool {
+    let Some(granule) = d.first_granule() else {
+        return false;
+    };
+    // The largest block is of level 1 with pages of 4 KiB, else of level 2.
+    let shift = granule.leaf_shift(if granule == Granule::K4 { 1 } else { 2 });
+    let asked = d.request.address;
+    d.is_nested()
+        && d.world.sent.iter().any(|command| match command {
+            Command::Tlbi(Tlbi::NhVa { range, .. } | Tlbi::NhVaa { range, .. }) => {
+                let is_named = (range.addr..=range.last()).contains(&asked);
+                range.leaf && !is_named && range.addr >> shift == asked >> shift
+            }
+            _ => false,
+        })
+}
+
+/// TBI of the address's half is set, and its top byte is not that of a canonical address.
+fn has_ignored_top_byte(d: &Difference<'_>) -> bool {
+    let address = d.request.address;
+    let is_upper = address >> 55 & 1 != 0;
+    let canonical = if is_upper { 0xFF } else { 0 };
+    d.context().is_some_and(|cd| {
+        let word = cd.dw0();
+        let ignored = if is_upper { word.tbi1() } else { word.tbi0() };
+        ignored && address >> 56 != canonical
+    })
+}
+
+/// A fault of stage 2 that is not recorded.
+fn is_silent_stage2(d: &Difference<'_>) -> bool {
+    d.they_recorded_nothing() && d.stage2().is_some_and(|stage2| !stage2.policy.record)
+}
 
 /// A table descriptor with APTable\[1\].
 fn forbids_writes(word: u64) -> bool {

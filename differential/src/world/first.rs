@@ -2,25 +2,18 @@
 
 use super::dice::Dice;
 use super::second::SecondStage;
-use super::tables::{Arena, Mapping, Tree};
+use super::tables::{Arena, Input, Mapping, Tree};
 use crate::layout::{PAGES, RAM_END};
 use smmu_core::range::Granule;
 use smmu_core::spec::cd::{Cd, CdWord0, CdWord1};
 use smmu_core::spec::pte::{LeafDescriptor, TableDescriptor};
 use smmu_core::spec::ste::{Ste, SteWord0, SteWord1};
 
-/// One half of the addresses.
-#[derive(Clone, Copy, Debug)]
-struct Half {
-    tree: Tree,
-    upper: bool,
-}
-
 /// A context.
 #[derive(Clone, Debug)]
 pub(super) struct FirstStage {
-    lower: Option<Half>,
-    upper: Option<Half>,
+    lower: Option<Tree>,
+    upper: Option<Tree>,
     /// What structures add to addresses of memory, under stage 2.
     shift: u64,
     output_code: u8,
@@ -37,18 +30,16 @@ fn start_level(granule: Granule, input_bits: u32) -> u8 {
         .unwrap_or(0)
 }
 
-impl Half {
-    /// What the half says in word 0 of a CD and in the word of its table, as the lower half says it. The
-    /// upper one says it 16 bits further up in word 0, and in word 2 as the lower one in word 1 (5.4).
-    fn words(&self, granule: u8, no_hierarchy: bool) -> (u64, u64) {
-        let sizes = CdWord0::new()
-            .with_t0sz(64 - self.tree.input_bits as u8)
-            .with_tg0(granule);
-        let table = CdWord1::new()
-            .with_ttb0(self.tree.named_root() >> 4)
-            .with_had0(no_hierarchy);
-        (sizes.into_bits(), table.into_bits())
-    }
+/// What a half says in word 0 of a CD and in the word of its table, as the lower half says it. The upper
+/// one says it 16 bits further up in word 0, and in word 2 as the lower one in word 1 (5.4).
+fn words(half: &Tree, granule: u8, no_hierarchy: bool) -> (u64, u64) {
+    let sizes = CdWord0::new()
+        .with_t0sz(64 - half.input_bits as u8)
+        .with_tg0(granule);
+    let table = CdWord1::new()
+        .with_ttb0(half.named_root() >> 4)
+        .with_had0(no_hierarchy);
+    (sizes.into_bits(), table.into_bits())
 }
 
 impl FirstStage {
@@ -59,16 +50,15 @@ impl FirstStage {
             6 => (false, true),
             _ => (true, true),
         };
-        let mut half = |there: bool, upper| {
+        let mut half = |there: bool, input| {
             there.then(|| {
                 let granule = dice.granule();
                 let input_bits = dice.one_of(&[25, 30, 32, 36, 39, 40, 42, 44, 47, 48, 48]);
                 let start = start_level(granule, input_bits);
-                let tree = Tree::new(arena, granule, start, input_bits, shift);
-                Half { tree, upper }
+                Tree::new(arena, input, granule, start, input_bits, shift)
             })
         };
-        let (lower, upper) = (half(lower, false), half(upper, true));
+        let (lower, upper) = (half(lower, Input::Lower), half(upper, Input::Upper));
         Self {
             lower,
             upper,
@@ -101,21 +91,21 @@ impl FirstStage {
         let mut word = word.into_bits();
         let (mut first, mut second) = (0, 0);
         if let Some(half) = &self.lower {
-            let tg0 = match half.tree.granule {
+            let tg0 = match half.granule {
                 Granule::K4 => 0,
                 Granule::K64 => 1,
                 Granule::K16 => 2,
             };
-            let (sizes, table) = half.words(tg0, dice.percent(10));
+            let (sizes, table) = words(half, tg0, dice.percent(10));
             (word, first) = (word | sizes, table);
         }
         if let Some(half) = &self.upper {
-            let tg1 = match half.tree.granule {
+            let tg1 = match half.granule {
                 Granule::K16 => 1,
                 Granule::K4 => 2,
                 Granule::K64 => 3,
             };
-            let (sizes, table) = half.words(tg1, dice.percent(10));
+            let (sizes, table) = words(half, tg1, dice.percent(10));
             (word, second) = (word | sizes << 16, table);
         }
         let mair = 0xFF44_0C04_00BB_4400;
@@ -131,19 +121,18 @@ impl FirstStage {
         second: Option<&SecondStage>,
         addresses: &mut Vec<u64>,
     ) {
-        let halves: Vec<Half> = self.lower.iter().chain(&self.upper).copied().collect();
+        let halves: Vec<Tree> = self.lower.iter().chain(&self.upper).copied().collect();
         let mut ipas = Vec::new();
         let least_private = dice.percent(25);
         for _ in 0..REGIONS {
-            let half = dice.one_of(&halves);
-            let tree = &half.tree;
+            let tree = dice.one_of(&halves);
             let bits = tree.input_bits;
             let input = match dice.below(8) {
                 0 => dice.below(0x1_0000),
                 1 => (1 << bits) - 1 - dice.below(0x1_0000),
                 _ => dice.bits() & ((1 << bits) - 1),
             } & !3;
-            let level = leaf_level(dice, tree);
+            let level = leaf_level(dice, &tree);
             let output = match second {
                 None => dice.multiple(1 << tree.granule.leaf_shift(level), PAGES, RAM_END),
                 Some(second) => second.free_address(dice),
@@ -162,7 +151,11 @@ impl FirstStage {
             );
             let mask = (1u64 << tree.granule.leaf_shift(level)) - 1;
             ipas.push(output & !mask | input & mask);
-            let high = if half.upper { !0 << bits } else { 0 };
+            let high = if tree.input == Input::Upper {
+                !0 << bits
+            } else {
+                0
+            };
             addresses.push(input | high);
         }
         if let Some(second) = second {

@@ -1,20 +1,24 @@
 //! Random worlds: a stream table entry, contexts, page tables of one or two stages, and accesses to
 //! them. Most are what a driver would write, with one or a few things wrong.
 
+mod change;
 mod dice;
 mod first;
 mod second;
 mod spoil;
 mod tables;
 
+pub use change::Change;
 pub use dice::Dice;
 pub use tables::Words;
 
 use crate::layout::{
     PAGES, RAM_END, READER_SLOT, STREAMS, STREAMS_SECOND, STREAMS_SPLIT, WRITER_SLOT, stream_of,
 };
+use change::Whole;
 use first::FirstStage;
 use second::SecondStage;
+use smmu_core::command::Command;
 use smmu_core::spec::pte::L1Std;
 use smmu_core::spec::ste::{Ste, SteWord0, config};
 use tables::Arena;
@@ -32,6 +36,19 @@ pub enum Kind {
     Second,
     /// Both.
     Nested,
+}
+
+impl Kind {
+    /// STE.Config.
+    fn code(self) -> u8 {
+        match self {
+            Self::Abort => config::ABORT,
+            Self::Bypass => config::BYPASS,
+            Self::First => config::STAGE1,
+            Self::Second => config::STAGE2,
+            Self::Nested => config::NESTED,
+        }
+    }
 }
 
 /// One access of four bytes.
@@ -58,6 +75,10 @@ pub struct World {
     pub requests: Vec<Request>,
     /// Nothing is invalidated between them.
     pub warm: bool,
+    /// What is changed behind them, before they are made again.
+    pub change: Option<Change>,
+    /// In a world behind its change, which caches remember as it was: what has been sent.
+    pub sent: Vec<Command>,
 }
 
 /// Accesses of a world.
@@ -78,14 +99,10 @@ impl World {
         let mut ste = Ste::default();
         let mut addresses = Vec::new();
         let mut cd = None;
-        let code = match kind {
-            Kind::Abort => config::ABORT,
-            Kind::Bypass => config::BYPASS,
-            Kind::First => config::STAGE1,
-            Kind::Second => config::STAGE2,
-            Kind::Nested => config::NESTED,
-        };
-        ste.0[0] = SteWord0::new().with_v(true).with_config(code).into_bits();
+        ste.0[0] = SteWord0::new()
+            .with_v(true)
+            .with_config(kind.code())
+            .into_bits();
         let second = match kind {
             Kind::Second | Kind::Nested => Some(SecondStage::random(dice, &mut arena)),
             _ => None,
@@ -102,19 +119,40 @@ impl World {
             (_, Some(second)) => second.fill(dice, &mut arena, &mut addresses),
             _ => addresses.extend((0..4).map(|_| dice.multiple(4, PAGES, RAM_END))),
         }
-        spoil::world(dice, &mut arena, &mut ste, cd);
-        stream_table(dice, &mut arena, &ste, two_level);
-        let requests = (0..REQUESTS)
+        let spoilt = spoil::world(dice, &mut arena, &mut ste, cd);
+        let entries = stream_table(dice, &mut arena, &ste, two_level);
+        let requests: Vec<Request> = (0..REQUESTS)
             .map(|_| spoil::request(dice, &addresses))
             .collect();
+        let warm = dice.percent(30);
+        let whole = Whole {
+            arena: &arena,
+            kind,
+            ste,
+            entries,
+            cd,
+            shift: second.as_ref().map_or(0, SecondStage::shift),
+        };
+        let change = match warm && !spoilt {
+            true => whole.change(dice, &requests),
+            false => None,
+        };
         Self {
             kind,
             words: arena.words,
             ste,
             cd,
             requests,
-            warm: dice.percent(30),
+            warm,
+            change,
+            sent: Vec::new(),
         }
+    }
+
+    /// Whether everything is forgotten before the `nth` access.
+    #[must_use]
+    pub fn forgets(&self, nth: usize) -> bool {
+        self.sent.is_empty() && (nth == 0 || !self.warm)
     }
 
     /// The words of the context, if there is one.
@@ -126,8 +164,8 @@ impl World {
     }
 }
 
-/// Both streams have the same entry.
-fn stream_table(dice: &mut Dice, arena: &mut Arena, ste: &Ste, two_level: bool) {
+/// Both streams have the same entry; where they lie.
+fn stream_table(dice: &mut Dice, arena: &mut Arena, ste: &Ste, two_level: bool) -> [u64; 2] {
     let table = if two_level {
         let span = if dice.percent(70) {
             STREAMS_SPLIT + 1
@@ -140,7 +178,9 @@ fn stream_table(dice: &mut Dice, arena: &mut Arena, ste: &Ste, two_level: bool) 
     } else {
         STREAMS
     };
-    for slot in [WRITER_SLOT, READER_SLOT] {
-        arena.write(table + u64::from(stream_of(slot)) * Ste::BYTES, &ste.0);
-    }
+    [WRITER_SLOT, READER_SLOT].map(|slot| {
+        let at = table + u64::from(stream_of(slot)) * Ste::BYTES;
+        arena.write(at, &ste.0);
+        at
+    })
 }

@@ -1,7 +1,7 @@
 //! Stage 2 of a random world.
 
 use super::dice::Dice;
-use super::tables::{Arena, Mapping, Tree};
+use super::tables::{Arena, Input, Mapping, Tree};
 use crate::layout::{PAGES, RAM_END, TABLES};
 use smmu_core::range::Granule;
 use smmu_core::spec::pte::Stage2LeafDescriptor;
@@ -40,7 +40,14 @@ impl SecondStage {
         } else {
             levels[0]
         };
-        let tree = Tree::new(arena, granule, start_level, input_bits, 0);
+        let tree = Tree::new(
+            arena,
+            Input::Intermediate,
+            granule,
+            start_level,
+            input_bits,
+            0,
+        );
         let last = (1u64 << input_bits) - TABLES_SPAN;
         let tables_at = match dice.below(4) {
             0 if last > TABLES => TABLES,

@@ -14,20 +14,25 @@ const SAFE_ADDRESS: u64 = 0x0000_073C_3EFF_F000;
 /// Above this there is nothing, whichever lower bits an address has.
 const NOWHERE: u64 = 1 << 43;
 
-/// Spoils nothing in most worlds.
-pub(super) fn world(dice: &mut Dice, arena: &mut Arena, ste: &mut Ste, cd: Option<u64>) {
+/// Spoils nothing in most worlds; whether it has.
+pub(super) fn world(dice: &mut Dice, arena: &mut Arena, ste: &mut Ste, cd: Option<u64>) -> bool {
+    let mut spoilt = false;
     if dice.percent(25) {
+        spoilt = true;
         for _ in 0..=dice.below(2) {
             descriptor(dice, arena);
         }
     }
     if let (Some(cd), true) = (cd, dice.percent(10)) {
+        spoilt = true;
         context(dice, arena, cd);
     }
     if dice.percent(10) {
+        spoilt = true;
         entry(dice, ste);
     }
     spare_qemu(arena, ste, cd);
+    spoilt
 }
 
 /// Guests can end QEMU by an assertion: with AArch32 tables in stage 2, and with an IPS code that it

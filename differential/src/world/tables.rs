@@ -19,6 +19,17 @@ pub(super) struct Arena {
     pub descriptors: Vec<Descriptor>,
 }
 
+/// Which addresses tables translate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// The lower half of stage 1's.
+    Lower,
+    /// The upper half of stage 1's.
+    Upper,
+    /// Stage 2's.
+    Intermediate,
+}
+
 /// A descriptor that has been written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptor {
@@ -26,6 +37,26 @@ pub(super) struct Descriptor {
     pub at: u64,
     /// Whether it is a page or a block.
     pub leaf: bool,
+    /// What it translates.
+    pub input: Input,
+    /// The first of these addresses.
+    pub first: u64,
+    /// Its level.
+    pub level: u8,
+    /// The granule of its tables.
+    pub granule: Granule,
+}
+
+impl Descriptor {
+    /// log2 of the bytes that it translates.
+    pub(super) fn shift(&self) -> u32 {
+        self.granule.leaf_shift(self.level)
+    }
+
+    /// Whether it is met on the way of an address of its input.
+    pub(super) fn translates(&self, address: u64) -> bool {
+        address >> self.shift() == self.first >> self.shift()
+    }
 }
 
 impl Default for Arena {
@@ -54,7 +85,7 @@ impl Arena {
         }
     }
 
-    fn word(&self, at: u64) -> u64 {
+    pub(super) fn word(&self, at: u64) -> u64 {
         self.words.get(&at).copied().unwrap_or(0)
     }
 }
@@ -62,6 +93,8 @@ impl Arena {
 /// The tables of one stage.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tree {
+    /// Which addresses it translates.
+    pub input: Input,
     /// The granule.
     pub granule: Granule,
     /// Where walks start.
@@ -87,12 +120,14 @@ pub(super) struct Mapping {
     pub attributes: u64,
 }
 
-const ADDRESS: u64 = 0x0000_FFFF_FFFF_F000;
+/// The address in a descriptor.
+pub(super) const ADDRESS: u64 = 0x0000_FFFF_FFFF_F000;
 
 impl Tree {
     /// With an empty table for the start.
     pub(super) fn new(
         arena: &mut Arena,
+        input: Input,
         granule: Granule,
         start_level: u8,
         input_bits: u32,
@@ -103,6 +138,7 @@ impl Tree {
         let root = arena.take(bytes);
         arena.tables.push((root, bytes));
         Self {
+            input,
             granule,
             start_level,
             input_bits,
@@ -139,7 +175,9 @@ impl Tree {
                 let kind = if level == 3 { 3 } else { 1 };
                 let output = mapping.output & ADDRESS & !((1 << shift) - 1);
                 arena.words.insert(at, output | mapping.attributes | kind);
-                arena.descriptors.push(Descriptor { at, leaf: true });
+                arena
+                    .descriptors
+                    .push(self.descriptor(at, input, level, true));
                 return;
             }
             let found = arena.word(at);
@@ -152,9 +190,27 @@ impl Tree {
                     arena.tables.push((table, bytes));
                     let named = table.wrapping_add(self.shift) & ADDRESS;
                     arena.words.insert(at, named | table_attributes() | 3);
-                    arena.descriptors.push(Descriptor { at, leaf: false });
+                    arena
+                        .descriptors
+                        .push(self.descriptor(at, input, level, false));
                 }
             }
+        }
+    }
+
+    fn descriptor(&self, at: u64, input: u64, level: u8, leaf: bool) -> Descriptor {
+        let high = match self.input {
+            Input::Upper => !0 << self.input_bits,
+            Input::Lower | Input::Intermediate => 0,
+        };
+        Descriptor {
+            at,
+            leaf,
+            input: self.input,
+            first: (input | high) >> self.granule.leaf_shift(level)
+                << self.granule.leaf_shift(level),
+            level,
+            granule: self.granule,
         }
     }
 }
