@@ -7,7 +7,7 @@
 //! | [`cd`] | CD, likewise | the same |
 //! | [`descriptors`] | tables, in stage 1, stage 2 and both | the same; a bound on what a walk reads |
 //! | [`ats`] | tables, STE and CD, for ATS requests and ATS-translated transactions | the same |
-//! | [`commands`] | ring of commands | errors, CONS and a bound on the engine's turns |
+//! | [`commands`] | ring of commands, and a device with an ATC | errors, CONS, SYNCs that wait, and a bound on the engine's turns |
 //! | [`pri`] | page requests of devices, and registers of the PRI queue | the queue as its registers show it |
 //! | [`registers`] | accesses to the registers of an SMMU with a CMDQV | what must hold of registers |
 //!

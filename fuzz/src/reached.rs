@@ -44,6 +44,12 @@ impl Reached {
     /// A queue had no room.
     pub const OVERFLOW: Self = Self(1 << 54);
 
+    /// A SYNC waited for a device.
+    pub const WAITED: Self = Self(1 << 55);
+
+    /// A queue has stopped because a device did not answer.
+    pub const UNANSWERED: Self = Self(1 << 56);
+
     /// The event with this number was found, 0 to 0x3f.
     #[must_use]
     pub const fn event(id: u8) -> Self {

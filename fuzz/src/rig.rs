@@ -4,6 +4,7 @@ use dispatch::backend::{Software, SoftwareSettings};
 use smmu_core::tlb::TlbSettings;
 use smmu_core::{Capabilities, StreamId};
 use std::sync::Arc;
+use std::time::Duration;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings};
 
@@ -37,6 +38,8 @@ impl Rig {
                 log2_asids: 4,
             },
             guards: 4,
+            // What an input leads to must not depend on how long that takes.
+            atc_timeout: Duration::from_secs(3600),
             ..SoftwareSettings::default()
         }));
         let placement = Placement::default();

@@ -94,6 +94,8 @@ fn law8_commands() {
     use Reached as R;
     let wanted = [R::CONSUMED, R::ILLEGAL, R::UNREADABLE, R::BAD_PROD];
     assert_reached("commands", &wanted);
+    let wanted = [R::WAITED, R::UNANSWERED];
+    assert_reached("commands", &wanted);
     spoil("commands", 400);
 }
 

@@ -1,15 +1,23 @@
 //! Any commands in a ring, and any PROD: the queue goes on, or stops where an error is.
 //!
 //! Input: a byte of features, one for the size of the ring, then steps: commands that are written and
-//! published, a PROD of any value, a turn of the engine, an acknowledgement, a queue that is moved.
+//! published, a PROD of any value, a turn of the engine, an acknowledgement, a queue that is moved; before
+//! a turn a device with an ATC may give an answer that it owes.
 
-use crate::input::{Input, Output};
+mod device;
+mod seeds;
+
+pub use seeds::seeds;
+
+use crate::input::Input;
 use crate::reached::Reached;
 use crate::rig::{Rig, STREAMS};
+use device::Device;
+use dispatch::backend::Software;
 use smmu_core::decode::decode;
 use smmu_core::guest_memory::{load_u64, store_u64};
 use smmu_core::spec::command::RawCommand;
-use smmu_core::{Capabilities, Gpa};
+use smmu_core::{Capabilities, Gpa, StreamId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vcmdq::stepping::Stepper;
@@ -24,13 +32,24 @@ const OPCODES: [u8; 28] = [
     0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x18, 0x1a, 0x20, 0x21, 0x22, 0x23,
     0x28, 0x2a, 0x30, 0x40, 0x41, 0x42, 0x44, 0x45, 0x46, 0x50, 0x60, 0x70,
 ];
+const ATC_INV: u8 = 0x40;
 const SYNC: u8 = 0x46;
+/// The feature that some streams have a device with an ATC; then there are no messages, so that nothing but
+/// the guest changes what lies in the ring.
+const DEVICE: u8 = 7;
+/// The streams that have it.
+const DEVICES: [StreamId; 2] = [StreamId(0), StreamId(1)];
 
 /// Runs the target.
 pub fn run(input: &[u8]) -> Reached {
     let mut input = Input::new(input);
-    let caps = capabilities(input.u8());
-    let mut world = World::new(caps, 1 + input.u8() % 6);
+    let features = input.u8();
+    let mut world = World::new(capabilities(features), 1 + input.u8() % 6);
+    if features >> DEVICE & 1 != 0 {
+        for stream in DEVICES {
+            world.core.attach_atc(stream, world.device.clone());
+        }
+    }
     for _ in 0..MOST_STEPS {
         if input.is_empty() {
             break;
@@ -45,7 +64,7 @@ pub fn run(input: &[u8]) -> Reached {
 fn capabilities(features: u8) -> Capabilities {
     let has = |bit: u8| features >> bit & 1 != 0;
     let mut caps = Capabilities::default();
-    caps.idr0.set_ats(has(0));
+    caps.idr0.set_ats(has(0) || has(DEVICE));
     caps.idr0.set_pri(has(0) && has(1));
     if has(2) {
         caps.idr0.set_stall_model(0);
@@ -53,7 +72,7 @@ fn capabilities(features: u8) -> Capabilities {
     }
     caps.idr0.set_s2p(has(3));
     caps.idr0.set_vmid16(has(3));
-    caps.idr0.set_msi(!has(4));
+    caps.idr0.set_msi(!has(4) && !has(DEVICE));
     caps.idr3.set_ril(!has(5));
     caps.idr0.set_hyp(has(6));
     caps
@@ -66,6 +85,12 @@ struct World {
     _frame: Frame,
     ring: Arc<Ring>,
     stepper: Stepper,
+    core: Arc<Software>,
+    device: Arc<Device>,
+    /// A SYNC is done that stands behind the last ATC_INV.
+    synced: bool,
+    /// Failures of the device for which the queue has stopped or will not stop any more.
+    blamed: u64,
     caps: Capabilities,
     log2size: u8,
     base: u64,
@@ -81,7 +106,7 @@ impl World {
             memory,
             engine,
             frame,
-            ..
+            core,
         } = Rig::new(RAM, caps, 1);
         let ring = frame.add_ring(DoorbellMode::Trap).expect("room for a ring");
         let mut world = Self {
@@ -90,6 +115,10 @@ impl World {
             _frame: frame,
             ring,
             stepper: Stepper::default(),
+            core,
+            device: Arc::default(),
+            synced: false,
+            blamed: 0,
             caps,
             log2size,
             base: BASE,
@@ -117,6 +146,9 @@ impl World {
         self.ring.set_pointers(0, 0).expect("a disabled queue");
         self.ring.acknowledge(self.ring.gerror());
         self.ring.enable();
+        // What comes now is too late for the new queue.
+        self.device.answer_everything();
+        (self.synced, self.blamed) = (false, self.failures());
         (self.base, self.prod) = (base, 0);
         self.written = vec![None; self.entries() as usize];
     }
@@ -157,7 +189,10 @@ impl World {
                 let prod = input.u32();
                 self.publish(prod);
             }
-            5 => self.pump(),
+            5 => {
+                self.device.obey(what >> 3);
+                self.pump();
+            }
             6 => {
                 let errors = self.ring.gerror() ^ u32::from(what >> 3);
                 self.ring.acknowledge(errors);
@@ -193,7 +228,9 @@ impl World {
         let most = (self.entries() + 2) * (STREAMS + 2);
         let mut turns = 0;
         while self.engine.take_ready().is_some() {
+            let cons = self.index();
             self.stepper.serve(&self.ring);
+            self.check_syncs(cons);
             turns += 1;
             assert!(
                 turns <= most,
@@ -203,6 +240,39 @@ impl World {
         }
         if let (false, Some(error)) = (stood, self.error()) {
             self.check_error(error);
+        }
+    }
+
+    /// Where CONS stands, with its wrap bit.
+    fn index(&self) -> u32 {
+        self.ring.cons() & (2 * self.entries() - 1)
+    }
+
+    /// Invalidations that the device has failed.
+    fn failures(&self) -> u64 {
+        let failed = |stream| self.core.atc_metrics(stream).failed;
+        DEVICES.into_iter().map(failed).sum()
+    }
+
+    /// After a turn that began at `from`: no SYNC has passed while the device owes an answer to an ATC_INV
+    /// before it.
+    fn check_syncs(&mut self, from: u32) {
+        let end = self.index();
+        let mut at = from;
+        while at != end {
+            match self.read(at).map(|raw| raw.dw0 as u8) {
+                Some(ATC_INV) => self.synced = false,
+                Some(SYNC) => self.synced = true,
+                _ => {}
+            }
+            at = (at + 1) % (2 * self.entries());
+        }
+        if self.device.owes() {
+            assert!(!self.synced, "law 3: a SYNC did not wait for a device");
+            let next = self.read(end).map(|raw| raw.dw0 as u8);
+            if self.published() > Some(0) && next == Some(SYNC) {
+                self.reached |= Reached::WAITED;
+            }
         }
     }
 
@@ -236,7 +306,7 @@ impl World {
 
     /// The queue has just stopped: CONS stands at what it could not do.
     fn check_error(&mut self, error: CommandError) {
-        let cons = self.ring.cons() & (2 * self.entries() - 1);
+        let cons = self.index();
         match error {
             CommandError::Illegal => {
                 let raw = self.read(cons).expect("it has been read");
@@ -252,22 +322,30 @@ impl World {
                 assert_eq!(self.read(cons), None, "there is memory");
                 self.reached |= Reached::UNREADABLE;
             }
-            CommandError::AtcInvSync => panic!("no device has an ATC"),
+            CommandError::AtcInvSync => {
+                let failures = self.failures();
+                assert!(failures > self.blamed, "no device has failed");
+                self.blamed = failures;
+                let stopped = self.read(cons).map(|raw| raw.dw0 as u8);
+                assert_eq!(stopped, Some(SYNC), "CERROR_ATC_INV is of a SYNC");
+                self.reached |= Reached::UNANSWERED;
+            }
         }
     }
 
     /// Does what a driver does about errors, until everything is consumed.
     fn finish(&mut self) {
+        self.device.answer_everything();
         self.pump();
         if self.published().is_none() {
-            let cons = self.ring.cons() & (2 * self.entries() - 1);
+            let cons = self.index();
             self.publish(cons);
         }
         // After each error the next entry is at fault, at most.
         for _ in 0..=self.entries() {
             self.pump();
             self.check();
-            let cons = self.ring.cons() & (2 * self.entries() - 1);
+            let cons = self.index();
             match self.error() {
                 None => break,
                 Some(CommandError::Abort) => {
@@ -285,25 +363,4 @@ impl World {
         assert_eq!(self.published(), Some(0), "law 5: {:#?}", self.ring);
         self.reached |= Reached::CONSUMED;
     }
-}
-
-/// Every command once, a ring that fills, and a PROD and a queue that are nowhere.
-#[must_use]
-pub fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds = Vec::new();
-    for features in [0, 0x6f] {
-        let mut to = Output::default().u8(features).u8(5);
-        for nth in 0..OPCODES.len() as u8 {
-            // 28 divides 252: kinds from 28 on name every opcode in turn.
-            to = to.u8(0).u8(28 + nth).words(&[1 << 32, 0x1000]).u8(5);
-            to = to.u8(6);
-        }
-        seeds.push(to.done());
-    }
-    let sync = |to: Output| to.u8(28 + 24).words(&[0, 0]);
-    let eight = (0..8).fold(Output::default().u8(0).u8(2).u8(7 << 3), |to, _| sync(to));
-    seeds.push(eight.u8(5).u8(4).u32(0x1234).u8(5).done());
-    let lost = Output::default().u8(0).u8(3).u8(2 << 3 | 7);
-    seeds.push(sync(lost.u8(0)).u8(5).done());
-    seeds
 }
