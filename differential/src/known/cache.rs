@@ -35,6 +35,12 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        name: "TLBI: stage 2 of a TTB",
+        why: "where stage 2 puts the first table is remembered with the CD (3.4: stage 2 is asked when the table \
+              is read; 4.4: TLBI_S2_IPA is enough)",
+        explains: is_first_table,
+    },
+    Known {
         name: "TLBI: pieces of a block",
         why: "one address of a block of stage 1 that stage 2 cuts into pieces removes the piece with that address \
               only (Arm ARM D8: every entry that comes of the block goes)",
@@ -46,6 +52,34 @@ pub(super) const KNOWN: &[Known] = &[
         explains: |d| !d.world.sent.is_empty() && has_ignored_top_byte(d),
     },
 ];
+
+/// Stage 2 of the first table has been invalidated, the CD has not, and now denies it.
+fn is_first_table(d: &Difference<'_>) -> bool {
+    let sent = &d.world.sent;
+    let by_stage2 = sent.iter().any(|command| {
+        let stage2 = matches!(
+            command,
+            Command::Tlbi(Tlbi::S2Ipa { .. } | Tlbi::S12VmAll { .. })
+        );
+        stage2 && !sent.iter().any(|other| matches!(other, Command::Cfgi(_)))
+    });
+    let Some(Fault::Translation(place) | Fault::AccessFlag(place) | Fault::Permission(place)) =
+        d.ours.fault
+    else {
+        return false;
+    };
+    let (Place::Stage2 { class, ipa }, Some(cd)) = (place, d.context()) else {
+        return false;
+    };
+    let is_upper = d.request.address >> 55 & 1 != 0;
+    let first = if is_upper {
+        cd.dw2().ttb1()
+    } else {
+        cd.dw1().ttb0()
+    } << 4;
+    let bytes = d.first_granule().map_or(0, Granule::bytes);
+    by_stage2 && class == Class::TranslationTable && (first..first + bytes).contains(&ipa)
+}
 
 /// An address was named that lies in the same block, and is not in the same page.
 fn is_other_piece(d: &Difference<'_>) -> bool {

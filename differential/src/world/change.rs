@@ -206,6 +206,11 @@ fn range(dice: &mut Dice, chosen: &Descriptor, leaf: bool) -> TlbiRange {
             granule: None,
             ..whole
         },
+        // One granule of no level is no command.
+        (true, _) if bytes == granule.bytes() => TlbiRange {
+            ttl: chosen.level,
+            ..whole
+        },
         (true, 1) => TlbiRange {
             bytes: granule.bytes(),
             ttl: chosen.level,

@@ -150,7 +150,8 @@ impl Tree {
     /// The table of the start level as a register or a structure names it.
     #[must_use]
     pub(super) fn named_root(&self) -> u64 {
-        self.root.wrapping_add(self.shift) & ADDRESS
+        // Tables of the start level are aligned to themselves, and can be as small as 64 bytes.
+        self.root.wrapping_add(self.shift) & (ADDRESS | 0xFC0)
     }
 
     /// Maps, with new tables where needed; `table_attributes` are asked for each of them. Nothing is

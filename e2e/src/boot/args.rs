@@ -64,7 +64,8 @@ pub struct BootArgs {
     #[arg(long, value_enum, default_value_t, conflicts_with = "no_smmu")]
     pub stages: Offer,
     /// A program in the guest drives the device through iommufd, with a stage 2 under it and a stage 1 of
-    /// its own on top, then with dirty tracking. Takes the kernel of `--cmdqv`, and offers both stages and HTTU.
+    /// its own on top, then with dirty tracking. Takes the kernel of `--cmdqv` and the program that
+    /// `cargo xtask guest` builds, and offers both stages and HTTU.
     #[arg(long, conflicts_with_all = ["no_smmu", "stages", "cmdqv", "record", "latency"])]
     pub nesting: bool,
     /// The SMMU offers no range invalidation.
