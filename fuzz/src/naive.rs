@@ -9,6 +9,8 @@ pub(crate) mod asked;
 pub(crate) mod attributes;
 #[path = "../../crates/smmu-core/tests/naive/configuration.rs"]
 pub(crate) mod configuration;
+#[path = "../../crates/smmu-core/tests/naive/known.rs"]
+pub(crate) mod known;
 #[path = "../../crates/smmu-core/tests/naive/model.rs"]
 pub(crate) mod model;
 #[path = "../../crates/smmu-core/tests/naive/second.rs"]
