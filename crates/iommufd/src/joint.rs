@@ -5,7 +5,8 @@ use crate::instance::HostInstance;
 use crate::streams::NestedStreams;
 use smmu_core::StreamId;
 use std::sync::Arc;
-use vcmdq_sync::atomic::{AtomicBool, Ordering, fence};
+use vcmdq_sync::atomic::{AtomicBool, Ordering};
+use vcmdq_sync::weak::{Site, full_fence};
 
 /// Whether a stream's device may read contexts of the guest's.
 ///
@@ -15,26 +16,28 @@ use vcmdq_sync::atomic::{AtomicBool, Ordering, fence};
 /// | 2. fence | 2. fence |
 /// | 3. attaches: the host reads CDs from now on | 3. asks |
 ///
-/// So if the answer is "no", the host reads the CD only behind the guest's store.
+/// So if the answer is "no", the host reads the CD only behind the guest's store. Model:
+/// `loom-tests/tests/host_contexts.rs`.
 #[derive(Debug, Default)]
-pub(crate) struct ReadsContexts(AtomicBool);
+pub struct ReadsContexts(AtomicBool);
 
 impl ReadsContexts {
     /// It will.
-    pub(crate) fn begin(&self) {
+    pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
         // Pairs with the fence in `get`.
-        fence(Ordering::SeqCst);
+        full_fence(Site::HostContexts);
     }
 
     /// It does not any more: it is attached to something else, and the host has forgotten what it read.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         self.0.store(false, Ordering::Release);
     }
 
-    pub(crate) fn get(&self) -> bool {
+    /// Whether it may.
+    pub fn get(&self) -> bool {
         // Pairs with the fence in `begin`.
-        fence(Ordering::SeqCst);
+        full_fence(Site::HostContexts);
         self.0.load(Ordering::Acquire)
     }
 }

@@ -43,6 +43,56 @@
 //! A device that does not answer an ATC_INV cannot be seen through iommufd up to Linux 7.2: the driver
 //! logs it and the call succeeds.
 //!
+//! # A frame in front of a host
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use vcmdq::testing::HeapMemory;
+//! use vcmdq::{Binding, Engine, FrameSettings, Placement, Seams, Settings, StdThreads};
+//! use vcmdq_iommufd::*;
+//!
+//! # fn vmm(ioas: u32, device: Device) -> Result<(), Box<dyn std::error::Error>> {
+//! // The VMM has an IOAS that maps the guest's memory, and has bound a device to the iommufd.
+//! let iommufd = Arc::new(IommuFd::new()?);
+//! let host = HostFeatures::of_device(&*iommufd, device.id)?;
+//! let caps = Offer::new(44).capabilities(&host)?;
+//!
+//! let memory = Arc::new(HeapMemory::new(1 << 30));
+//! let streams = NestedStreams::new(memory.clone());
+//! let engine = Engine::start(Settings::default(), Arc::new(StdThreads))?;
+//! let seams = Seams { streams: streams.clone(), ..Seams::new(memory) };
+//! let frame = engine.add_frame(FrameSettings { caps, ..Default::default() }, seams);
+//! streams.connect(&frame);
+//!
+//! let smmu = ArmSmmuv3::new(host.ranges);
+//! let instance = HostInstance::new(iommufd.clone(), Arc::new(smmu), device.id, ioas, &caps)?;
+//! let settings = IommufdSettings::new(streams.of_instance(&instance));
+//! let backend = IommufdBackend::new(iommufd, instance.target(), smmu, settings);
+//! let placement = Placement::default();
+//! let behind = frame.add_instance(Arc::new(backend), placement);
+//!
+//! // Hot-plug, now or later. The event loop polls `instance` and calls `streams.drain(&instance)`.
+//! let binding = Binding { instance: behind, placement };
+//! streams.plug(&frame, 0x10.into(), device, &instance, binding)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What becomes of a stream when something goes wrong
+//!
+//! | what | the stream | who hears of it |
+//! |---|---|---|
+//! | its SMMU has less than the frame advertises, or is another one than the instance's | is not plugged in | the VMM: [`PlugError`], with the name of what is lacking |
+//! | its STE is invalid | aborts | the guest: C_BAD_STE; [`StreamMetrics::invalid`] |
+//! | the host refuses the vSTE | aborts | the guest: C_BAD_STE; [`StreamMetrics::refused`] |
+//! | the host has no memory, also after four tries | aborts, until its STE is told anew | [`StreamMetrics::failed`] |
+//! | the device has gone | has no page table | [`StreamObserver::gone`] |
+//! | an invalidation that names it was not carried out | aborts until it is unplugged | [`StreamObserver::failed_closed`] |
+//! | one that names none | like all of the instance, until the stage 2 is replaced or the backend reopened | the same |
+//! | the device can neither abort nor be detached | is as it was | [`StreamObserver::stuck`]: the VMM resets the device |
+//!
+//! PRI is never offered in front of a host: Linux's SMMUv3 driver denies page requests.
+//!
 //! Works on Linux only; elsewhere the crate is empty.
 
 #![cfg(target_os = "linux")]

@@ -55,7 +55,10 @@ impl NestedStreams {
             .collect();
         let began = Instant::now();
         for stream in &mut streams {
-            self.abort(stream);
+            // law9c: streams go on by the old stage 2 until they are attached to the new one.
+            if !vcmdq_sync::broken!(break_law9c) {
+                self.abort(stream);
+            }
         }
         instance.target().replace(None);
         let mut left_closed = Vec::new();
@@ -70,7 +73,10 @@ impl NestedStreams {
             }
         }
         let old = instance.exchange(&next);
-        instance.target().replace(Some(next.id()));
+        // law9d: nothing is invalidated any more.
+        if !vcmdq_sync::broken!(break_law9d) {
+            instance.target().replace(Some(next.id()));
+        }
         for stream in &mut streams {
             self.follow(instance, stream);
         }

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
 use vcmdq_sync::snapshot::Snapshot;
+use vcmdq_sync::sync::Arc;
 
 /// The vIOMMU of an instance (or, for VT-d, the nested page table), as its backend knows it. Clones are the
 /// same one.

@@ -114,6 +114,9 @@ pub enum Site {
     EventWaiter,
     /// The release of the verdict on a stalled transaction.
     StallVerdict,
+    /// The fences between saying that a host reads a stream's contexts and attaching the stream, and between a
+    /// context and asking.
+    HostContexts,
     /// The fences between leaving a record to others and looking whether the queue is writable,
     /// and the other way round.
     StallHeld,

@@ -3,6 +3,7 @@
 mod attach;
 mod backend;
 mod capabilities;
+mod guest;
 mod host;
 mod law9_stage2;
 mod random;

@@ -4,11 +4,17 @@ use crate::host::world::*;
 use crate::host::*;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use smmu_core::command::ResumeAction;
+use smmu_core::command::{Msi, ResumeAction};
+use smmu_core::guest_memory::load_u64;
 use smmu_core::spec::event::{EventId, EventRecord, EventWord0};
-use smmu_core::{Stag, StreamId};
-use vcmdq::StreamHost;
-use vcmdq_iommufd::{HostInstanceError, Offer};
+use smmu_core::{Gpa, Stag, StreamId};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
+use vcmdq::events::EventReporter;
+use vcmdq::seams::NoTarget;
+use vcmdq::testing::HeapMemory;
+use vcmdq::{Interrupts, Line, StreamHost};
+use vcmdq_iommufd::{HostInstanceError, NestedStreams, Offer};
 
 const OVFLG: u32 = 1 << 31;
 const LOST: u32 = 1;
@@ -188,6 +194,48 @@ fn a_page_fault_is_a_stalled_transaction_and_resume_its_answer() {
         0,
         "tags are free again"
     );
+}
+
+/// A guest's driver that resumes a transaction as soon as it is interrupted, by what it reads in its queue.
+#[derive(Default)]
+struct Eager(OnceLock<(EventReporter, Weak<NestedStreams>, Arc<HeapMemory>)>);
+
+impl Interrupts for Eager {
+    fn pulse(&self, line: Line) {
+        let (Line::EventQueue, Some((reporter, streams, memory))) = (line, self.0.get()) else {
+            return;
+        };
+        let word = |at| load_u64(&**memory, Gpa(EVENTS.0 + at), Ordering::Acquire).unwrap();
+        let (stream, stag) = (StreamId((word(0) >> 32) as u32), Stag(word(8) as u16));
+        let action = ResumeAction::Retry;
+        reporter.with(|events| events.resume_access(stream, stag, action));
+        let streams = streams.upgrade().unwrap();
+        streams.resume(stream, stag, action);
+    }
+
+    fn message(&self, _: u32, _: Msi) -> Result<(), NoTarget> {
+        Err(NoTarget)
+    }
+}
+
+#[test]
+fn a_guest_that_answers_before_the_cookie_is_noted_is_heard() {
+    let guest = Arc::new(Eager::default());
+    let world = World::interrupting(offer(2), guest.clone());
+    world.plug(1, 101).unwrap();
+    world.traffic(&[1], &world.enabled());
+    let streams = Arc::downgrade(&world.streams);
+    let reporter = world.frame.event_reporter();
+    assert!(
+        guest
+            .0
+            .set((reporter, streams, world.memory.clone()))
+            .is_ok()
+    );
+    world.host.page_fault(101, None, 1, 0x7000, 77);
+    drained(&world);
+    assert_eq!(world.host.answers(), [(77, RETRIED)]);
+    assert_eq!(world.streams.pending_faults(&world.instance), 0);
 }
 
 #[test]

@@ -11,9 +11,11 @@ use smmu_core::translate::Setup;
 use smmu_core::{Capabilities, Gpa, StreamId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use vcmdq::seams::NoInterrupts;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{
-    Binding, Engine, Frame, FrameSettings, InstanceId, Placement, Seams, Settings, StreamHost,
+    Binding, Engine, Frame, FrameSettings, InstanceId, Interrupts, Placement, Seams, Settings,
+    StreamHost,
 };
 use vcmdq_iommufd::{ArmSmmuv3, HostInstance, NestedStreams, Offer, PlugError};
 
@@ -74,6 +76,11 @@ impl World {
     }
 
     pub(crate) fn with(offer: Offer) -> Self {
+        Self::interrupting(offer, Arc::new(NoInterrupts))
+    }
+
+    /// The guest's interrupts go somewhere.
+    pub(crate) fn interrupting(offer: Offer, interrupts: Arc<dyn Interrupts>) -> Self {
         let host = FakeHost::new();
         let features = vcmdq_iommufd::HostFeatures::of_device(&*host, 101).unwrap();
         let caps = offer.capabilities(&features).unwrap();
@@ -82,6 +89,7 @@ impl World {
         let engine = Engine::without_workers(Settings::default()).unwrap();
         let mut seams = Seams::new(memory.clone());
         seams.streams = streams.clone();
+        seams.interrupts = interrupts;
         let frame = engine.add_frame(
             FrameSettings {
                 caps,
