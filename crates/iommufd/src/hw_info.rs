@@ -3,7 +3,7 @@
 //! The kernel passes the raw identification registers on and names the fields that mean something
 //! for a guest (`struct iommu_hw_info_arm_smmuv3`). The others describe what the host can do for itself: HTTU,
 //! BTM, MPAM, ATS, PRI, OAS are not looked at here. STALL_MODEL is not copied either: a frame offers stalls
-//! only if its VMM wants them ([`Offer`](crate::Offer)) and somebody reads a fault queue.
+//! only if its VMM wants them ([`Offer`](crate::Offer)) and somebody reads the page faults.
 
 use crate::uapi::{Errno, Iommufd, kind};
 use smmu_core::caps::Field;

@@ -35,7 +35,8 @@ pub enum HostInstanceError {
     Watch(#[source] Errno),
 }
 
-/// See the [module](self). Control calls from any thread; they block.
+/// A vIOMMU on one physical SMMU with one stage 2 (law 1), for an instance of a frame. Control calls from any
+/// thread; they block.
 ///
 /// Its file descriptor becomes readable when the host has events or page faults
 /// ([`NestedStreams::drain`](crate::NestedStreams::drain)); it stays the same when the stage 2 is replaced.

@@ -25,7 +25,7 @@ pub struct Offer {
     /// SMMU.
     pub ats: bool,
     /// IDR0.STALL_MODEL and IDR5.STALL_MAX: how many accesses can wait for the guest, 0 for none. Somebody
-    /// must read the fault queue then ([`FaultQueue`](crate::FaultQueue)).
+    /// must read the page faults then ([`NestedStreams::drain`](crate::NestedStreams::drain)).
     pub stalls: u16,
 }
 

@@ -49,7 +49,8 @@ pub(crate) struct Front {
     pub(crate) caps: Capabilities,
 }
 
-/// See the [module](self).
+/// The streams of a frame that belong to SMMUs of the host: what the engine says about them becomes what their
+/// devices are attached to.
 ///
 /// Made before the frame, as one of its seams, and made known to it with [`connect`](Self::connect).
 pub struct NestedStreams {
