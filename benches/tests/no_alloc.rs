@@ -24,6 +24,9 @@ use vcmdq_benches::group::Group;
 use vcmdq_benches::plants;
 use vcmdq_benches::rig::{LOG2SIZE, Rig, STREAM, capabilities, frame_of, guest_memory, write};
 use vcmdq_benches::streams::{self, Numbers};
+use vcmdq_iommufd::testing::FakeStreams;
+use vcmdq_iommufd::uapi::{Invalidate, InvalidateError};
+use vcmdq_iommufd::{ArmSmmuv3, Iommufd, IommufdBackend, IommufdSettings};
 use vcmdq_trace::{Header, Recorder, RecorderSettings, RingKind};
 
 thread_local! {
@@ -148,6 +151,44 @@ fn serving_a_ring_allocates_nothing() {
     }
     let metrics = rig.ring().metrics();
     assert_eq!((metrics.lost_messages, metrics.failed_closed), (0, 0));
+}
+
+/// A kernel that takes everything.
+struct Willing;
+
+impl Iommufd for Willing {
+    fn invalidate(&self, _call: &Invalidate<'_>) -> Result<(), InvalidateError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn serving_a_ring_before_a_host_allocates_nothing() {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let settings = IommufdSettings::new(Arc::new(FakeStreams::default()));
+    let encoder = ArmSmmuv3::new(true);
+    let host = Arc::new(IommufdBackend::new(Arc::new(Willing), 1, encoder, settings));
+    let mut rig = Rig::new(guest_memory(), host.clone());
+    for (kind, commands) in kinds() {
+        let lap = |rig: &mut Rig| {
+            rig.fill(&commands);
+            allocations(&COUNTER, || {
+                rig.consume(commands.len());
+            })
+        };
+        lap(&mut rig);
+        let calls = host.metrics().calls;
+        for _ in 0..16 {
+            assert_eq!(lap(&mut rig), 0, "{kind}");
+        }
+        let nobody = kind.ends_with("nobody bound");
+        assert_eq!(
+            host.metrics().calls > calls,
+            !nobody,
+            "{kind} reaches the host"
+        );
+    }
+    assert_eq!(host.metrics().buffers, 0);
 }
 
 /// Row 19 of the peers' bugs: a set of every StreamID that a guest has named grows with what the guest

@@ -4,7 +4,8 @@ use crate::backend::WaiterId;
 use crate::invalidation::Invalidation;
 use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
-use smmu_core::Vmid;
+use smmu_core::range::TlbiRange;
+use smmu_core::{Asid, Vmid};
 
 /// The most requests in a batch; also the most commands that a window looks at.
 #[cfg(not(loom))]
@@ -168,8 +169,24 @@ impl Batch {
     ///
     /// If there are no so many.
     #[must_use]
+    #[inline]
     pub fn request(&self, index: usize) -> Invalidation {
         self.unpack(&self.requests[index])
+    }
+
+    /// Request `index`, if it is of stage 1's addresses: the ASID, if it is of one, and the range. For who
+    /// encodes many: what [`request`](Self::request) returns is written field by field, and moving it at
+    /// once makes the processor wait for that.
+    ///
+    /// # Panics
+    ///
+    /// If there are no so many.
+    #[must_use]
+    #[inline(always)]
+    pub fn stage_one_addresses(&self, index: usize) -> Option<(Option<Asid>, TlbiRange)> {
+        let request = &self.requests[index];
+        let plain = request.key & (key::KIND | key::STAGE) == key::ADDRESSES;
+        plain.then(|| request.asid_and_range())
     }
 
     /// Where request `index` comes from.
@@ -200,6 +217,7 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::invalidation::{Scope, Stage};
+    use smmu_core::range::Granule;
 
     fn all() -> Invalidation {
         Invalidation {
@@ -226,5 +244,28 @@ mod tests {
         assert_eq!(waiters(&batch, 0), [7, 9]);
         assert_eq!(waiters(&batch, 1), [7, 8, 9]);
         assert_eq!(Batch::like(&batch).waiters(), batch.waiters());
+    }
+
+    #[test]
+    fn addresses_in_registers_are_those_of_the_request() {
+        let range = TlbiRange {
+            addr: 0x7000,
+            bytes: 0x2000,
+            granule: Some(Granule::K4),
+            ttl: 3,
+            leaf: true,
+        };
+        for asid in [None, Some(Asid(0xFFFF))] {
+            for stage in [Stage::One, Stage::Two, Stage::El2] {
+                let mut batch = Batch::new();
+                let vmid = Vmid(0);
+                let scope = Scope::Addresses { asid, range };
+                batch.push(Invalidation { vmid, stage, scope }, 0);
+                batch.push(all(), 1);
+                let seen = [0, 1].map(|index| batch.stage_one_addresses(index));
+                let first = (stage == Stage::One).then_some((asid, range));
+                assert_eq!(seen, [first, None]);
+            }
+        }
     }
 }

@@ -148,22 +148,29 @@ impl Packed {
 
     #[inline]
     pub(crate) fn addresses(&self) -> Invalidation {
+        let (asid, range) = self.asid_and_range();
         Invalidation {
             vmid: key::vmid(self.key),
             stage: key::stage(self.key),
-            scope: Scope::Addresses {
-                asid: (self.key & key::ANY_ASID == 0).then(|| key::asid(self.key)),
-                range: TlbiRange {
-                    addr: self.addr,
-                    bytes: self.bytes,
-                    granule: key::granule(self.key),
-                    ttl: (self.key >> 40 & 3) as u8,
-                    leaf: self.key & key::LEAF != 0,
-                },
-            },
+            scope: Scope::Addresses { asid, range },
         }
     }
 
+    /// Of what names addresses.
+    #[inline(always)]
+    pub(crate) fn asid_and_range(&self) -> (Option<Asid>, TlbiRange) {
+        let range = TlbiRange {
+            addr: self.addr,
+            bytes: self.bytes,
+            granule: key::granule(self.key),
+            ttl: (self.key >> 40 & 3) as u8,
+            leaf: self.key & key::LEAF != 0,
+        };
+        let asid = (self.key & key::ANY_ASID == 0).then(|| key::asid(self.key));
+        (asid, range)
+    }
+
+    #[inline]
     pub(crate) fn unpack(&self) -> Invalidation {
         let scope = match self.key & key::KIND {
             key::ADDRESSES => return self.addresses(),

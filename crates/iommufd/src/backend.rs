@@ -3,7 +3,7 @@
 use crate::account::{Accounted, Calls};
 use crate::counters::{Counters, IommufdMetrics};
 use crate::encode::{Encoder, Entries, MAX_ENTRIES, NotEncodable};
-use crate::join::Joined;
+use crate::join::{Joined, Place};
 use crate::learnt::Learnt;
 use crate::target::Target;
 use crate::uapi::Iommufd;
@@ -218,16 +218,26 @@ impl IommufdBackend {
         next: usize,
         entries: &mut Entries,
     ) -> (usize, Result<(), NotEncodable>) {
-        for (at, request) in batch.requests().enumerate().skip(next) {
-            let Some(request) = joined.in_place_of(at, request) else {
-                continue;
-            };
-            if !self.concerns_host(&request) {
-                continue;
-            }
+        for at in next..batch.len() {
             // A batch has fewer requests than that.
             let number = at as u16;
-            match entries.add(number, |entries| self.encoder.encode(&request, entries)) {
+            let added = match joined.in_place_of(at) {
+                Place::Elsewhere => continue,
+                Place::Both(both) => entries.add(number, |to| self.encoder.encode(both, to)),
+                Place::Own => match batch.stage_one_addresses(at) {
+                    Some((asid, range)) => {
+                        entries.add(number, |to| self.encoder.encode_addresses(asid, &range, to))
+                    }
+                    None => {
+                        let request = batch.request(at);
+                        if !self.concerns_host(&request) {
+                            continue;
+                        }
+                        entries.add(number, |to| self.encoder.encode(&request, to))
+                    }
+                },
+            };
+            match added {
                 Ok(true) => {}
                 Ok(false) => return (at, Ok(())),
                 Err(not) => return (at, Err(not)),

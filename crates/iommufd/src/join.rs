@@ -31,11 +31,11 @@ struct Pair {
     both: Invalidation,
 }
 
-/// A request of addresses, as far as it matters who is close to it.
+/// A request of stage-1 addresses, as far as it matters who is close to it.
 #[derive(Clone, Copy)]
 struct Near {
     at: usize,
-    /// Stage, ASID and granule.
+    /// ASID and granule.
     alike: u64,
     first: u64,
     last: u64,
@@ -49,24 +49,23 @@ impl Near {
         last: 0,
     };
 
-    #[inline]
-    fn of(at: usize, request: &Invalidation) -> Option<Self> {
-        let Scope::Addresses { asid, ref range } = request.scope else {
-            return None;
-        };
-        let granule = range.granule? as u64;
+    #[inline(always)]
+    fn of(batch: &Batch, at: usize) -> Option<Self> {
+        let (asid, range) = batch.stage_one_addresses(at)?;
+        let granule = range.granule?;
         let asid = asid.map_or(1 << 16, |asid| u64::from(asid.0));
         Some(Self {
             at,
-            alike: asid | granule << 20 | (request.stage as u64) << 24,
+            alike: asid | u64::from(granule.shift()) << 20,
             first: range.addr,
             last: range.last(),
         })
     }
 
     /// Not more than [`GAP`] granules lie between them.
-    #[inline]
-    fn is_close(&self, other: &Self, gap: u64) -> bool {
+    #[inline(always)]
+    fn is_close(&self, other: &Self) -> bool {
+        let gap = GAP << (other.alike >> 20);
         self.alike == other.alike
             && self.first <= other.last.saturating_add(gap)
             && other.first <= self.last.saturating_add(gap)
@@ -86,14 +85,11 @@ impl Joined {
     fn search(batch: &Batch, over: usize) -> Option<Self> {
         let mut joined = Self::default();
         let mut newest = [Near::NOBODY; REACH];
-        for (at, request) in batch.requests().enumerate() {
-            let Some(late) = Near::of(at, &request) else {
+        for at in 0..batch.len() {
+            let Some(late) = Near::of(batch, at) else {
                 continue;
             };
-            let gap = request
-                .granule()
-                .map_or(0, |granule| GAP << granule.shift());
-            let close = newest.iter_mut().find(|early| early.is_close(&late, gap));
+            let close = newest.iter_mut().find(|early| early.is_close(&late));
             let Some(early) = close else {
                 newest[at % REACH] = late;
                 continue;
@@ -101,7 +97,7 @@ impl Joined {
             joined.pairs.push(Pair {
                 early: early.at,
                 late: at,
-                both: both(&batch.request(early.at), &request)?,
+                both: both(&batch.request(early.at), &batch.request(at))?,
             });
             // Neither is joined again.
             *early = Near::NOBODY;
@@ -117,19 +113,30 @@ impl Joined {
         self.pairs.len()
     }
 
-    /// What leaves in the place of a request; `None` if it goes with an earlier one.
+    /// What becomes of a request.
     #[inline]
-    pub(crate) fn in_place_of(&self, at: usize, request: Invalidation) -> Option<Invalidation> {
+    pub(crate) fn in_place_of(&self, at: usize) -> Place<'_> {
         for pair in &self.pairs {
             if pair.late == at {
-                return None;
+                return Place::Elsewhere;
             }
             if pair.early == at {
-                return Some(pair.both);
+                return Place::Both(&pair.both);
             }
         }
-        Some(request)
+        Place::Own
     }
+}
+
+/// What leaves in the place of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// It does.
+    Own,
+    /// One that stands for a later one as well.
+    Both(&'a Invalidation),
+    /// Nothing: an earlier one stands for it.
+    Elsewhere,
 }
 
 /// One request that removes what both remove, which are alike but for their addresses.

@@ -44,6 +44,7 @@ impl Granule {
 
     /// log2 of what one leaf entry at `level` (1 to 3; 0 with 52-bit addresses) maps.
     #[must_use]
+    #[inline]
     pub fn leaf_shift(self, level: u8) -> u32 {
         let stride = self.shift() - 3;
         self.shift() + (3 - u32::from(level.min(3))) * stride

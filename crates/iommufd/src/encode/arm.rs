@@ -91,6 +91,16 @@ impl Encoder for ArmSmmuv3 {
         self.ranges
     }
 
+    fn encode_addresses(
+        &self,
+        asid: Option<Asid>,
+        range: &TlbiRange,
+        entries: &mut Entries,
+    ) -> Result<(), NotEncodable> {
+        self.addresses(asid, range, entries);
+        Ok(())
+    }
+
     fn encode(&self, request: &Invalidation, entries: &mut Entries) -> Result<(), NotEncodable> {
         let stage_one = request.stage == Stage::One;
         let tlbi = match request.scope {

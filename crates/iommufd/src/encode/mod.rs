@@ -14,7 +14,9 @@ pub use arm::ArmSmmuv3;
 pub use selftest::Selftest;
 pub use vtd::VtdFirstStage;
 
-use dispatch::{BackendCapabilities, Invalidation};
+use dispatch::{BackendCapabilities, Invalidation, Scope, Stage};
+use smmu_core::range::TlbiRange;
+use smmu_core::{Asid, Vmid};
 
 /// Commands that Linux's SMMUv3 driver hands over at once, with one SYNC of its own behind them.
 pub const BLOCK: usize = 63;
@@ -42,6 +44,25 @@ pub trait Encoder: Send + Sync {
     /// Whether a range is one entry, however long, so that two requests that become one are an entry fewer.
     fn joins(&self) -> bool {
         false
+    }
+
+    /// [`encode`](Self::encode) of addresses of stage 1, which nearly all requests are, for whoever can do it
+    /// faster: those of an ASID, or of every one.
+    fn encode_addresses(
+        &self,
+        asid: Option<Asid>,
+        range: &TlbiRange,
+        entries: &mut Entries,
+    ) -> Result<(), NotEncodable> {
+        let request = Invalidation {
+            vmid: Vmid(0),
+            stage: Stage::One,
+            scope: Scope::Addresses {
+                asid,
+                range: *range,
+            },
+        };
+        self.encode(&request, entries)
     }
 
     /// Adds entries that together remove what `request` asks for, or more. None at all: there is nothing
