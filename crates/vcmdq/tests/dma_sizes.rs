@@ -14,12 +14,18 @@ const HERE: u64 = 0x20_0000;
 const THERE: u64 = 0x40_0000;
 const PAGES: [u64; 3] = [0, 0x5000, 0x1F_F000];
 
-/// The whole block, without a hint of the level.
+/// The whole block.
 fn tlbi_block() -> RawCommand {
+    tlbi_of(VA, 512)
+}
+
+/// Without a hint of the level; also of tables that have stood there, which an invalidation of leaves
+/// alone may leave in the cache.
+fn tlbi_of(va: u64, pages: u64) -> RawCommand {
     encode(&Command::Tlbi(Tlbi::NhVa {
         vmid: Vmid(0),
         asid: Asid(1),
-        range: range(VA, 512, true),
+        range: range(va, pages, false),
     }))
 }
 
@@ -59,10 +65,10 @@ fn law7_pages_and_a_block_are_cached_together_and_leave_together() {
     assert_eq!(PAGES.map(&mut see), [Some(1); 3]);
     // One page goes, first from what was both.
     world.guest.set(middle, HERE | PAGE & !2);
-    world.send(&[tlbi(1, VA + PAGES[1]), sync()]);
+    world.send(&[tlbi_of(VA + PAGES[1], 1), sync()]);
     assert_eq!(see(PAGES[1]), Some(1));
     world.guest.set(middle, 0);
-    world.send(&[tlbi(1, VA + PAGES[1]), sync()]);
+    world.send(&[tlbi_of(VA + PAGES[1], 1), sync()]);
     assert_eq!(see(PAGES[1]), None);
     world.send(&[tlbi_block(), sync()]);
     assert_eq!(PAGES.map(&mut see), [None; 3]);
