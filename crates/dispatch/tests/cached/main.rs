@@ -34,4 +34,5 @@ mod stages;
 mod tables;
 mod under_way;
 mod updates;
+mod updates_nested;
 mod world;

@@ -267,8 +267,8 @@ impl<'a> View<'a> {
     }
 
     /// What it has updated, in its order.
-    pub(crate) fn updates(self) -> Reading {
-        self.updates.into_inner()
+    pub(crate) fn updated(&self) -> Reading {
+        self.updates.borrow().clone()
     }
 
     /// What is used of an intermediate address instead of what its tables have; and behind that, what

@@ -13,18 +13,18 @@ use smmu_core::access::Operation;
 use smmu_core::spec::event::EventId;
 use std::collections::BTreeMap;
 
-const AF: u64 = 1 << 10;
+pub(crate) const AF: u64 = 1 << 10;
 /// Of stage 1; of stage 2 it means writable.
-const READ_ONLY: u64 = 1 << 7;
+pub(crate) const READ_ONLY: u64 = 1 << 7;
 const WRITABLE: u64 = 1 << 7;
-const DBM: u64 = 1 << 51;
-const S2HA: u64 = 1 << 56;
-const S2HD: u64 = 1 << 55;
-const HA: u64 = 1 << 43;
-const HD: u64 = 1 << 42;
-const NSNH_ALL: [u64; 2] = [0x30, 0];
+pub(crate) const DBM: u64 = 1 << 51;
+pub(crate) const S2HA: u64 = 1 << 56;
+pub(crate) const S2HD: u64 = 1 << 55;
+pub(crate) const HA: u64 = 1 << 43;
+pub(crate) const HD: u64 = 1 << 42;
+pub(crate) const NSNH_ALL: [u64; 2] = [0x30, 0];
 
-fn leaf_of(va: u64) -> u64 {
+pub(crate) fn leaf_of(va: u64) -> u64 {
     match va {
         VA_PIECES => TABLES + 0x1010,
         _ => TABLES + 0x2000 + 8 * (va >> 12 & 0x1ff),
@@ -39,9 +39,9 @@ fn page_of(ipa: u64) -> u64 {
     }
 }
 
-const VAS: [u64; 5] = [VA, VA_NEIGHBOUR, VA_GLOBAL, VA_IN_BLOCK, VA_PIECES];
+pub(crate) const VAS: [u64; 5] = [VA, VA_NEIGHBOUR, VA_GLOBAL, VA_IN_BLOCK, VA_PIECES];
 /// CDs, tables of stage 1, and where accesses go.
-const IPAS: [u64; 8] = [
+pub(crate) const IPAS: [u64; 8] = [
     CDS,
     TABLES,
     TABLES + 0x1000,
@@ -53,13 +53,13 @@ const IPAS: [u64; 8] = [
 ];
 
 /// A world in which hardware updates some descriptors.
-struct Updated {
-    stages: Stages,
-    registers: Registers,
+pub(crate) struct Updated {
+    pub(crate) stages: Stages,
+    pub(crate) registers: Registers,
 }
 
 impl Updated {
-    fn new(cd: u64, ste: u64) -> Self {
+    pub(crate) fn new(cd: u64, ste: u64) -> Self {
         let stages = Stages::new();
         let memory = &stages.memory;
         memory.expect_updates();
@@ -79,12 +79,12 @@ impl Updated {
         Self { stages, registers }
     }
 
-    fn get(&self, at: u64) -> u64 {
+    pub(crate) fn get(&self, at: u64) -> u64 {
         self.stages.memory.get(at).expect("in memory")
     }
 
     /// Access flag, dirty state and whether that may change, of any leaf.
-    fn change(&self, dice: &mut Dice) {
+    pub(crate) fn change(&self, dice: &mut Dice) {
         let at = if dice.percent(60) {
             leaf_of(dice.pick(&VAS))
         } else {
@@ -107,11 +107,11 @@ impl Updated {
             Answer::Event([first, ..]) => (None, first & 0xff),
             other => panic!("{other:?}"),
         };
-        (output, event, view.updates().into_iter().collect())
+        (output, event, view.updated().into_iter().collect())
     }
 }
 
-fn request(who: Who, address: u64, operation: Operation) -> Request {
+pub(crate) fn request(who: Who, address: u64, operation: Operation) -> Request {
     Request {
         stream: who.0,
         substream: who.1,

@@ -17,7 +17,7 @@ pub(crate) struct Second<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     /// Where its descriptor lies.
-    at: u64,
+    pub(crate) at: u64,
     pub(crate) descriptor: u64,
     /// Where it lies.
     pub(crate) base: u64,
@@ -145,7 +145,7 @@ impl Second<'_> {
         if !self.on {
             return Ok(());
         }
-        let page = self.walk(ram, ipa, TT)?;
+        let page = self.page(ram, ipa, TT)?;
         if !self.writable(page.descriptor) {
             return Err(Wrong::SecondUpdate(ipa));
         }
