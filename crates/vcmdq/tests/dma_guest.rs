@@ -407,3 +407,12 @@ fn a_stalled_slice_waits_for_the_guest() {
     assert_eq!(vm.faults.sink.stalls().unwrap().in_use(), 0);
     assert_eq!(Gpa(missing.0).0, VA + 0x3000);
 }
+
+/// VMMs keep them in tables that threads share.
+#[test]
+fn ports_guards_and_slices_may_be_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<dispatch::backend::software::Port>();
+    shared::<dispatch::backend::software::OwnedGuard>();
+    shared::<vcmdq::dma::HeldSlice<vm_memory::GuestMemoryMmap>>();
+}

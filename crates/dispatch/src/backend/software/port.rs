@@ -26,7 +26,7 @@ use smmu_core::guard::{NoSlot, Slot, Use};
 use smmu_core::translate::Failed;
 use smmu_core::walk::WalkCache;
 use smmu_core::{GuestMemory, StreamId, SubstreamId, Vmid};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use vcmdq_sync::weak::{Site, taken};
 
 /// Why an access may not go on.
@@ -52,11 +52,17 @@ pub struct Port {
     slot: Option<Slot>,
     kept: Option<Kept>,
     /// Tables that walks by `kept` have come to.
-    tables: Box<WalkCache>,
+    /// Translating has them by `&mut`, without the lock, which makes a port that is shared `Sync`.
+    tables: Mutex<Box<WalkCache>>,
     complaint: Option<Complaint>,
     incoming: MemoryAttributes,
     /// What accesses by translations of the device's own go by.
     direct: Option<ats::Direct>,
+}
+
+/// The tables of who has the port for himself.
+fn own(tables: &mut Mutex<Box<WalkCache>>) -> &WalkCache {
+    tables.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When a guard no longer says that tables are read for it.
@@ -84,7 +90,7 @@ impl Software {
             stream,
             slot,
             kept: None,
-            tables: Box::default(),
+            tables: Mutex::default(),
             complaint: None,
             incoming: MemoryAttributes::CACHED,
             direct: None,
@@ -211,7 +217,7 @@ impl Port {
                     .map_err(|fault| unreadable(self.stream, substream, access, fault))?;
                 // law7g: tables are kept that another configuration has led to.
                 if !vcmdq_sync::broken!(break_law7g) {
-                    self.tables.forget();
+                    own(&mut self.tables).forget();
                 }
                 tries += 1;
                 let known = expected(self.stream, self.kept.as_ref(), substream, &access);
@@ -233,7 +239,8 @@ impl Port {
                 said = walked;
                 core.guards.restate(slot, &said);
             }
-            let result = kept.resolve((core, &self.tables), self.stream, substream, access, bytes);
+            let tables = own(&mut self.tables);
+            let result = kept.resolve((core, tables), self.stream, substream, access, bytes);
             let used = match &result {
                 Ok((_, used)) => *used,
                 // By whatever it was: a global page, a block, a table on the way.
@@ -279,7 +286,9 @@ impl Port {
         bytes: u64,
     ) -> Result<(Output, Use), Denied> {
         let kept = self.kept.as_ref().ok_or(Denied::Aborted)?;
-        let with = (&*self.core, &*self.tables);
+        let tables = self.tables.lock();
+        let tables = tables.unwrap_or_else(PoisonError::into_inner);
+        let with = (&*self.core, &**tables);
         kept.resolve(with, self.stream, substream, access, bytes)
     }
 
