@@ -247,6 +247,15 @@ fn law4_a_device_that_disappears_with_commands_under_way_fails_closed() {
     assert!(!machine.backend.is_closed(), "only this stream");
 }
 
+/// Stops the others, also when an assertion does not hold.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Control calls and a guest that never pauses: nobody waits for somebody who waits for him, and the streams
 /// end as the guest says.
 #[test]
@@ -274,6 +283,7 @@ fn law9_streams_come_and_go_under_a_guest_that_goes_on() {
                 std::thread::yield_now();
             }
         });
+        let _at_the_end = AtTheEnd(&stop);
         for round in 0..60 {
             machine.plug(2, 102);
             let ioas = if round % 2 == 0 { OTHER_IOAS } else { IOAS };
@@ -286,7 +296,6 @@ fn law9_streams_come_and_go_under_a_guest_that_goes_on() {
             rebound.unwrap();
             machine.streams.unplug(&machine.frame, to).unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
     });
     machine.configure(1, stage1(0x4000));
     assert_eq!(machine.config(101), Some(5));
