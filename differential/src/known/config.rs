@@ -68,13 +68,6 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
     Known {
-        name: "HAFT",
-        why: "is ignored (5.4.2: C_BAD_CD without HA)",
-        explains: |d| {
-            d.ours.fault == Some(Fault::BadCd) && d.context().is_some_and(|cd| cd.dw1().haft())
-        },
-    },
-    Known {
         name: "S1STALLD without stage 1",
         why: "C_BAD_STE (5.2: ignored where stage 1 is off)",
         explains: |d| {
