@@ -64,3 +64,10 @@ impl OwnedGuard {
         self.port
     }
 }
+
+/// An asynchronous device model holds a guard across its waits, and looks at it from there.
+const _: () = {
+    const fn can_be_shared<T: Send + Sync>() {}
+    can_be_shared::<OwnedGuard>();
+    can_be_shared::<Port>();
+};

@@ -26,7 +26,8 @@ use smmu_core::guard::{NoSlot, Slot, Use};
 use smmu_core::translate::Failed;
 use smmu_core::walk::WalkCache;
 use smmu_core::{GuestMemory, StreamId, SubstreamId, Vmid};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use sync_wrapper::SyncWrapper;
 use vcmdq_sync::weak::{Site, taken};
 
 /// Why an access may not go on.
@@ -51,18 +52,13 @@ pub struct Port {
     stream: StreamId,
     slot: Option<Slot>,
     kept: Option<Kept>,
-    /// Tables that walks by `kept` have come to.
-    /// Translating has them by `&mut`, without the lock, which makes a port that is shared `Sync`.
-    tables: Mutex<Box<WalkCache>>,
+    /// Tables that walks by `kept` have come to. Wrapped, so that what holds a port can be looked at by several
+    /// threads: only who has it for itself translates.
+    tables: Box<SyncWrapper<WalkCache>>,
     complaint: Option<Complaint>,
     incoming: MemoryAttributes,
     /// What accesses by translations of the device's own go by.
     direct: Option<ats::Direct>,
-}
-
-/// The tables of who has the port for himself.
-fn own(tables: &mut Mutex<Box<WalkCache>>) -> &WalkCache {
-    tables.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When a guard no longer says that tables are read for it.
@@ -90,7 +86,7 @@ impl Software {
             stream,
             slot,
             kept: None,
-            tables: Mutex::default(),
+            tables: Box::new(SyncWrapper::new(WalkCache::default())),
             complaint: None,
             incoming: MemoryAttributes::CACHED,
             direct: None,
@@ -217,7 +213,7 @@ impl Port {
                     .map_err(|fault| unreadable(self.stream, substream, access, fault))?;
                 // law7g: tables are kept that another configuration has led to.
                 if !vcmdq_sync::broken!(break_law7g) {
-                    own(&mut self.tables).forget();
+                    self.tables.get_mut().forget();
                 }
                 tries += 1;
                 let known = expected(self.stream, self.kept.as_ref(), substream, &access);
@@ -239,8 +235,8 @@ impl Port {
                 said = walked;
                 core.guards.restate(slot, &said);
             }
-            let tables = own(&mut self.tables);
-            let result = kept.resolve((core, tables), self.stream, substream, access, bytes);
+            let with = (&**core, &*self.tables.get_mut());
+            let result = kept.resolve(with, self.stream, substream, access, bytes);
             let used = match &result {
                 Ok((_, used)) => *used,
                 // By whatever it was: a global page, a block, a table on the way.
@@ -280,15 +276,13 @@ impl Port {
 
     /// Looks up once more, under the open guard: the output, and what it uses.
     pub(super) fn resolve(
-        &self,
+        &mut self,
         substream: Option<SubstreamId>,
         access: Access,
         bytes: u64,
     ) -> Result<(Output, Use), Denied> {
         let kept = self.kept.as_ref().ok_or(Denied::Aborted)?;
-        let tables = self.tables.lock();
-        let tables = tables.unwrap_or_else(PoisonError::into_inner);
-        let with = (&*self.core, &**tables);
+        let with = (&*self.core, &*self.tables.get_mut());
         kept.resolve(with, self.stream, substream, access, bytes)
     }
 
@@ -411,7 +405,7 @@ impl Guarded<'_> {
 
     /// Looks up once more: the output, and what it uses.
     pub(super) fn resolve(
-        &self,
+        &mut self,
         substream: Option<SubstreamId>,
         access: Access,
         bytes: u64,

@@ -186,7 +186,7 @@ impl Port {
         bytes: u64,
         faulted: impl FnOnce(&Failed),
     ) -> Result<(Output, Use), Denied> {
-        let guard = self.translate_and_go_on(substream, access, bytes, faulted)?;
+        let mut guard = self.translate_and_go_on(substream, access, bytes, faulted)?;
         // What the guard found is at least as old; both halves of the answer must be of one look.
         guard.resolve(substream, access, bytes)
     }

@@ -248,7 +248,7 @@ impl Remote {
                 operation,
                 privileged: false,
             };
-            let guard = self
+            let mut guard = self
                 .port
                 .translate_and_go_on(self.substream, access, 1, &mut *faulted)
                 .map_err(NotLent::Denied)?;
@@ -256,8 +256,8 @@ impl Remote {
             let (output, used) = guard
                 .resolve(self.substream, access, 1)
                 .map_err(NotLent::Denied)?;
-            let whole = Whole {
-                guard: &guard,
+            let mut whole = Whole {
+                guard: &mut guard,
                 substream: self.substream,
                 access,
                 output: output.address,
@@ -281,17 +281,17 @@ impl Remote {
 }
 
 /// The page or block around an address that has been translated.
-struct Whole<'g> {
-    guard: &'g Guarded<'g>,
+struct Whole<'w, 'g> {
+    guard: &'w mut Guarded<'g>,
     substream: Option<SubstreamId>,
     access: Access,
     output: u64,
     used: Use,
 }
 
-impl Whole<'_> {
+impl Whole<'_, '_> {
     /// As much of it as one translation covers and lies in one piece of host memory.
-    fn loan(&self, wanted: Wanted) -> Result<Loan, NotLent> {
+    fn loan(&mut self, wanted: Wanted) -> Result<Loan, NotLent> {
         let said = self.used.last.checked_sub(self.used.first);
         let said = said.and_then(|last| last.checked_add(1));
         let mut bytes = said.unwrap_or(UNTRANSLATED);
@@ -321,7 +321,7 @@ impl Whole<'_> {
 
     /// Whether all of a block has this one translation. What a guard says may be more: a block of
     /// stage 1 over pages of stage 2, or nothing of addresses at all.
-    fn is_one(&self, offset: u64, bytes: u64) -> bool {
+    fn is_one(&mut self, offset: u64, bytes: u64) -> bool {
         let access = Access {
             address: self.access.address - offset,
             ..self.access
