@@ -8,6 +8,20 @@
 //! ([`fault`]), the way as a whole ([`translate`]), the cache of what was found ([`tlb`]). What
 //! never will: rings, doorbells, threads, host interfaces.
 //!
+//! ```
+//! use smmu_core::command::{Command, Tlbi};
+//! use smmu_core::decode::decode;
+//! use smmu_core::spec::command::RawCommand;
+//! use smmu_core::{Asid, Capabilities};
+//!
+//! // TLBI_NH_VA as a guest writes it: ASID 7, the page at 0x5000.
+//! let raw = RawCommand { dw0: 7 << 48 | 0x12, dw1: 0x5000 };
+//! let Ok(Command::Tlbi(Tlbi::NhVa { asid, range, .. })) = decode(raw, &Capabilities::default()) else {
+//!     panic!("it is legal");
+//! };
+//! assert_eq!((asid, range.addr, range.bytes), (Asid(7), 0x5000, 4096));
+//! ```
+//!
 //! The crate is `no_std` + `alloc` without its default feature `std`. All formats are those
 //! of the Non-secure programming interface; section numbers are those of IHI 0070 G.b.
 #![cfg_attr(not(any(feature = "std", loom)), no_std)]

@@ -14,6 +14,9 @@
 //! | [`Instance`] | what stands behind a frame for one stage 2 and one host VMID: a [`dispatch::Backend`] |
 //! | [`registers::RegisterFrame`] | its SMMUv3 registers, for the VMM's MMIO handler |
 //! | [`Ring`] | one command queue: a doorbell in front, CONS and errors behind |
+//! | [`cmdqv`] | more rings for the guest: the registers of a Tegra241 CMDQV |
+//! | [`dma`], [`events`] | what device models translate by, and what becomes of their faults |
+//! | [`snapshot`] | what is saved of a frame, and restored |
 //! | [`seams`] | what the VMM gives: memory, interrupts, streams, threads, a clock |
 //!
 //! A vCPU's exit handler calls [`Ring::doorbell`], which publishes PROD, wakes a worker if one
