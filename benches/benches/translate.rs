@@ -6,7 +6,7 @@ use vcmdq_benches::is_quick;
 use vcmdq_benches::ping_pong::Pins;
 use vcmdq_benches::translate::goals::Goals;
 use vcmdq_benches::translate::hits::{self, Pages, SIZES};
-use vcmdq_benches::translate::{guards, invalidations, nested, syncs, threads};
+use vcmdq_benches::translate::{far, guards, invalidations, nested, syncs, threads};
 
 fn stage(c: &mut Criterion) {
     for size in SIZES {
@@ -28,6 +28,7 @@ fn goals() {
     let pins = Pins::take();
     hits::measure(rounds, &mut goals);
     nested::measure(rounds, &mut goals);
+    far::measure(rounds, &mut goals);
     guards::measure(rounds, &mut goals);
     invalidations::of_asid(rounds, &mut goals);
     invalidations::of_pages(rounds, &mut goals);

@@ -8,10 +8,11 @@
 //! | [`chain`] | lookups of random numbers, each of which needs the one before or not |
 //! | [`partner`] | a thread on the other core that does something while it is wanted |
 //! | [`goals`] | rows of the table of goals |
-//! | [`hits`], [`nested`], [`guards`], [`threads`], [`invalidations`], [`syncs`] | what is measured |
+//! | [`hits`], [`nested`], [`far`], [`guards`], [`threads`], [`invalidations`], [`syncs`] | what is measured |
 
 pub mod array;
 pub mod chain;
+pub mod far;
 pub mod goals;
 pub mod guards;
 pub mod hash;

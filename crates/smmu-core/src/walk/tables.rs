@@ -74,15 +74,21 @@ impl WalkCache {
 pub struct StageTables {
     /// As of which counts tables are kept now.
     stamp: Cell<u64>,
-    last: [Cell<Known>; LAST],
-    above: [Cell<Known>; ABOVE],
+    last: [Place; LAST],
+    above: [Place; ABOVE],
+}
+
+/// Where a table is kept.
+#[derive(Debug, Default)]
+struct Place {
+    key: Cell<Key>,
+    stamp: Cell<u64>,
+    known: Cell<Known>,
 }
 
 /// A table that has been found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
-    key: Key,
-    stamp: u64,
     /// Its address as its stage's descriptors have it.
     pub(super) table: u64,
     /// Where it lies in memory, in one piece.
@@ -109,14 +115,14 @@ impl Key {
 
 impl StageTables {
     fn forget(&self) {
-        for known in self.last.iter().chain(&self.above) {
-            known.set(Known::default());
+        for place in self.last.iter().chain(&self.above) {
+            place.key.set(Key::default());
         }
     }
 
     /// Where a table of `level` is kept: those of the last two levels are.
     #[inline]
-    fn place(&self, level: i8, key: Key) -> Option<&Cell<Known>> {
+    fn place(&self, level: i8, key: Key) -> Option<&Place> {
         match level {
             3 => Some(&self.last[key.slot(LAST)]),
             2 => Some(&self.above[key.slot(ABOVE)]),
@@ -127,17 +133,18 @@ impl StageTables {
     /// The table of a level, if it is known.
     #[inline]
     pub(super) fn find(&self, level: i8, key: Key) -> Option<Known> {
-        let known = self.place(level, key)?.get();
-        (known.key == key && known.stamp == self.stamp.get()).then_some(known)
+        let place = self.place(level, key)?;
+        let is_known = place.key.get() == key && place.stamp.get() == self.stamp.get();
+        is_known.then(|| place.known.get())
     }
 
     /// Keeps a table, in the place of another one.
     #[inline]
     pub(super) fn keep(&self, level: i8, key: Key, (table, at): (u64, Gpa), inherited: Inherited) {
         if let Some(place) = self.place(level, key) {
-            place.set(Known {
-                key,
-                stamp: self.stamp.get(),
+            place.key.set(key);
+            place.stamp.set(self.stamp.get());
+            place.known.set(Known {
                 table,
                 at,
                 inherited,
