@@ -2,15 +2,14 @@
 //! changing the tables behind the SMMU's back: an old answer can only come from a cache.
 
 use crate::memory::Memory;
-use crate::rig::execute;
+use crate::rig::{execute, setup};
 use dispatch::Backend;
 use dispatch::backend::Software;
 use dispatch::backend::software::Denied;
 use smmu_core::access::{Access, Operation};
 use smmu_core::caps::Capabilities;
-use smmu_core::config::StreamTable;
 use smmu_core::translate::Setup;
-use smmu_core::{Gpa, StreamId, SubstreamId};
+use smmu_core::{StreamId, SubstreamId};
 use std::sync::Arc;
 
 pub(crate) const CDS: u64 = 0x1000;
@@ -73,17 +72,7 @@ impl Hand {
         memory.set(second + 8, third | 3);
         // 64 KiB: 512 MiB each, then pages.
         memory.set(0x2_0000, 0x3_0003);
-        let setup = Setup {
-            streams: StreamTable {
-                base: Gpa(0),
-                log2size: 6,
-                split: 6,
-                two_level: false,
-            },
-            caps,
-            e2h: false,
-            record_bad_stream_id: true,
-        };
+        let setup = setup(caps);
         let hand = Self {
             memory,
             core: Arc::new(Software::default()),

@@ -14,10 +14,12 @@ use smmu_core::access::{Access, Operation};
 use smmu_core::attributes::{MemoryAttributes, MemoryType, Shareability};
 use smmu_core::caps::Capabilities;
 use smmu_core::command::Command;
+use smmu_core::config::StreamTable;
 use smmu_core::decode::decode;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::tlb::TlbSettings;
-use smmu_core::{StreamId, SubstreamId, Vmid};
+use smmu_core::translate::Setup;
+use smmu_core::{Gpa, StreamId, SubstreamId, Vmid};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -75,6 +77,21 @@ pub(crate) fn access(request: &Request) -> Access {
             (false, false) => Operation::Read,
         },
         privileged: request.privileged,
+    }
+}
+
+/// A linear table of 64 streams at address zero.
+pub(crate) fn setup(caps: Capabilities) -> Setup {
+    Setup {
+        streams: StreamTable {
+            base: Gpa(0),
+            log2size: 6,
+            split: 6,
+            two_level: false,
+        },
+        caps,
+        e2h: false,
+        record_bad_stream_id: true,
     }
 }
 

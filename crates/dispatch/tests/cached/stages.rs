@@ -2,17 +2,16 @@
 //! stage a fault is of, found in a cache or by a walk.
 
 use crate::memory::Memory;
-use crate::rig::execute;
+use crate::rig::{execute, setup};
 use dispatch::Backend;
 use dispatch::backend::Software;
 use dispatch::backend::software::Denied;
 use smmu_core::access::{Access, Operation};
 use smmu_core::caps::Capabilities;
-use smmu_core::config::StreamTable;
 use smmu_core::fault::{Fault, Place};
 use smmu_core::spec::event::Class;
-use smmu_core::translate::{Failed, Setup};
-use smmu_core::{Gpa, StreamId, SubstreamId};
+use smmu_core::translate::Failed;
+use smmu_core::{StreamId, SubstreamId};
 use std::sync::Arc;
 
 pub(crate) const CDS: u64 = 0x1000;
@@ -72,17 +71,7 @@ impl Stages {
         caps.idr0.set_s2p(true);
         caps.idr0.set_httu(2);
         change(&mut caps);
-        let setup = Setup {
-            streams: StreamTable {
-                base: Gpa(0),
-                log2size: 6,
-                split: 6,
-                two_level: false,
-            },
-            caps,
-            e2h: false,
-            record_bad_stream_id: true,
-        };
+        let setup = setup(caps);
         let core = Arc::new(Software::default());
         core.memory_changed(memory.clone());
         core.set_up(Some(setup));
