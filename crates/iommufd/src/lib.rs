@@ -78,6 +78,8 @@
 //! # }
 //! ```
 //!
+//! A whole program for a device of VFIO's: `examples/assigned-device.rs`.
+//!
 //! # What becomes of a stream when something goes wrong
 //!
 //! | what | the stream | who hears of it |

@@ -1,16 +1,20 @@
 //! Devices of VFIO's character devices (`/dev/vfio/devices/vfioN`).
 
-use crate::device::AttachDevice;
+use crate::device::{AttachDevice, Device};
 use crate::uapi::Errno;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::raw::c_ulong;
+use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
-    VFIO_BASE, VFIO_TYPE, vfio_device_attach_iommufd_pt, vfio_device_detach_iommufd_pt,
+    VFIO_BASE, VFIO_TYPE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
+    vfio_device_detach_iommufd_pt,
 };
 use vmm_sys_util::errno::Error as SysError;
 use vmm_sys_util::ioctl::{_IOC_NONE, ioctl_expr, ioctl_with_mut_ref};
 
-/// VFIO_DEVICE_ATTACH_IOMMUFD_PT and VFIO_DEVICE_DETACH_IOMMUFD_PT.
+/// VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_ATTACH_IOMMUFD_PT and VFIO_DEVICE_DETACH_IOMMUFD_PT.
+const BIND: u32 = VFIO_BASE + 18;
 const ATTACH: u32 = VFIO_BASE + 19;
 const DETACH: u32 = VFIO_BASE + 20;
 
@@ -23,6 +27,23 @@ impl VfioDevice {
     #[must_use]
     pub fn new(file: File) -> Self {
         Self(file)
+    }
+
+    /// Binds the device's file to `iommufd`: what is plugged in then. The VMM keeps a duplicate of the file for
+    /// the device's regions. Once for a file; blocks. EINVAL if it is bound already, EPERM or ENODEV if its
+    /// group is not the VMM's whole.
+    pub fn bind(file: File, iommufd: &impl AsRawFd) -> Result<Device, Errno> {
+        let device = Self(file);
+        let mut argument = vfio_device_bind_iommufd {
+            argsz: size_of::<vfio_device_bind_iommufd>() as u32,
+            iommufd: iommufd.as_raw_fd(),
+            ..Default::default()
+        };
+        device.call(BIND, &mut argument)?;
+        Ok(Device {
+            id: argument.out_devid,
+            attach: Arc::new(device),
+        })
     }
 
     /// `argument` is one of VFIO's structures, whose first field says its length.
