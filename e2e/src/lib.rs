@@ -14,6 +14,7 @@
 //! | [`parts`] | where QEMU, kernel, modules and busybox come from |
 //! | [`guest`] | the initramfs and what its `/init` does |
 //! | [`devicetree`] | QEMU's devicetree with an SMMU in it |
+//! | [`acpi`] | a table of ACPI with which QEMU's own SMMU can nest |
 //! | [`qemu`] | the process, its console and its qtest socket |
 //! | [`vehicle`] | the registers as a polled page of guest RAM |
 //! | [`mock`] | the iommufd backend inside a kernel with the mock IOMMU: `vcmdq mock` |
@@ -22,6 +23,7 @@
 //! This is a test vehicle: no VMM links it.
 #![deny(unsafe_code)]
 
+pub mod acpi;
 pub mod boot;
 pub mod devicetree;
 pub mod guest;

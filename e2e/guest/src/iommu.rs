@@ -4,12 +4,13 @@ use crate::ioctl::{Argument, call};
 use crate::memory::{Memory, PAGE};
 use anyhow::{Context, Result};
 use iommufd_bindings::iommufd::{
-    iommu_hwpt_alloc, iommu_hwpt_arm_smmuv3, iommu_hwpt_data_type_IOMMU_HWPT_DATA_ARM_SMMUV3,
-    iommu_hwpt_get_dirty_bitmap, iommu_hwpt_invalidate,
-    iommu_hwpt_invalidate_data_type_IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
+    iommu_hw_info, iommu_hwpt_alloc, iommu_hwpt_arm_smmuv3,
+    iommu_hwpt_data_type_IOMMU_HWPT_DATA_ARM_SMMUV3, iommu_hwpt_get_dirty_bitmap,
+    iommu_hwpt_invalidate, iommu_hwpt_invalidate_data_type_IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
     iommu_hwpt_set_dirty_tracking, iommu_ioas_alloc, iommu_ioas_map, iommu_ioas_unmap,
     iommu_vdevice_alloc, iommu_viommu_alloc, iommu_viommu_arm_smmuv3_invalidate,
     iommu_viommu_type_IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
+    iommufd_hw_capabilities_IOMMU_HW_CAP_DIRTY_TRACKING,
     iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_DIRTY_TRACKING as DIRTY_TRACKING,
     iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_NEST_PARENT as NEST_PARENT,
     iommufd_hwpt_set_dirty_tracking_flags_IOMMU_HWPT_DIRTY_TRACKING_ENABLE as ENABLE,
@@ -57,6 +58,18 @@ impl Iommu {
     /// A page table that can stand under those of a guest: the SMMU's stage 2.
     pub(crate) fn stage2(&self, device: u32) -> Result<u32> {
         self.table(device, NEST_PARENT).context("a stage 2")
+    }
+
+    /// Whether the device's SMMU can tell which pages were written.
+    pub(crate) fn tracks(&self, device: u32) -> Result<bool> {
+        let mut info = iommu_hw_info {
+            size: length::<iommu_hw_info>(),
+            dev_id: device,
+            ..Default::default()
+        };
+        self.fd.get_hw_info(&mut info)?;
+        let tracking = u64::from(iommufd_hw_capabilities_IOMMU_HW_CAP_DIRTY_TRACKING);
+        Ok(info.out_capabilities & tracking != 0)
     }
 
     /// A page table that tells which pages were written: a stage 1 whose descriptors the SMMU updates.

@@ -1,12 +1,14 @@
 //! What the guest asks of the host.
 
 use super::recording::Recording;
+use super::traced;
 use super::waited::Waited;
 use crate::nvme::{Controller, Dma};
 use crate::vehicle::{OfVmid, Smmu};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The most bytes of a checksum.
@@ -25,6 +27,8 @@ pub(super) struct Answers<'a> {
     pub(super) smmu: Option<&'a Smmu>,
     /// The recording to be made.
     pub(super) recording: Option<Recording>,
+    /// What QEMU writes of its own SMMU, if that is the one.
+    pub(super) trace: Option<PathBuf>,
     /// How long the engine's worker had to wait for a processor, where that matters.
     pub(super) worker: Option<Waited>,
 }
@@ -48,9 +52,17 @@ impl Answers<'_> {
             ["worker"] => Some(self.worker.as_mut().map_or("-".into(), Waited::share)),
             ["corrupted"] => Some(self.smmu?.corruption().done().to_string()),
             ["queues", cpus] => Some(queues(self.smmu?, cpus.parse().ok()?)),
-            ["stage2"] => Some(stage2(&seen(self.smmu?)?)),
-            ["nesting", asid] => Some(nesting(&seen(self.smmu?)?, asid.parse().ok()?)),
+            ["stage2"] => Some(stage2(&self.seen()?)),
+            ["nesting", asid] => Some(nesting(&self.seen()?, asid.parse().ok()?)),
             _ => None,
+        }
+    }
+
+    /// What was invalidated, in the engine's SMMU or in QEMU's.
+    fn seen(&self) -> Option<BTreeMap<u16, OfVmid>> {
+        match &self.trace {
+            Some(trace) => traced::by_vmid(&std::fs::read_to_string(trace).ok()?),
+            None => Some(self.smmu?.dropping().seen()?.by_vmid()),
         }
     }
 
@@ -112,10 +124,6 @@ fn queues(smmu: &Smmu, cpus: usize) -> String {
     )
 }
 
-fn seen(smmu: &Smmu) -> Option<BTreeMap<u16, OfVmid>> {
-    Some(smmu.dropping().seen()?.by_vmid())
-}
-
 /// Whether translations went by stage 2 alone.
 fn stage2(seen: &BTreeMap<u16, OfVmid>) -> String {
     let two: u64 = seen.values().map(|of| of.by_ipa + of.both).sum();
@@ -165,6 +173,7 @@ mod tests {
             dma: Box::new(Flat(ram.memory().clone())),
             smmu: None,
             recording: None,
+            trace: None,
             worker: None,
         }
     }

@@ -28,6 +28,16 @@ impl Offer {
     }
 }
 
+/// Whose SMMU the guest has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Whose {
+    /// The engine's.
+    #[default]
+    Engine,
+    /// QEMU's own, which nobody here wrote.
+    Qemu,
+}
+
 /// Boots a stock Linux for arm64 under QEMU with its PCIe devices behind the engine's SMMU.
 #[derive(Clone, Debug, Args)]
 pub struct BootArgs {
@@ -68,6 +78,10 @@ pub struct BootArgs {
     /// `cargo xtask guest` builds, and offers both stages and HTTU.
     #[arg(long, conflicts_with_all = ["no_smmu", "stages", "cmdqv", "record", "latency"])]
     pub nesting: bool,
+    /// Whose SMMU the program of `--nesting` has under it. On QEMU's own the guest boots by UEFI and ACPI,
+    /// with QEMU's NVMe controller; what needs HTTU is left out.
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["drop_invalidations", "no_ril"])]
+    pub smmu: Whose,
     /// The SMMU offers no range invalidation.
     #[arg(long)]
     pub no_ril: bool,

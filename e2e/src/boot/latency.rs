@@ -14,7 +14,7 @@ use crate::devicetree::{Place, with_smmu};
 use crate::guest::initramfs;
 use crate::nvme::{Controller, Flat};
 use crate::parts::{Parts, benchmark};
-use crate::qemu::{Device, Machine, Process, Qtest, devicetree};
+use crate::qemu::{Device, Machine, OwnSmmu, Process, Qtest, devicetree};
 use crate::vehicle::{Bases, Polling, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -99,10 +99,10 @@ impl Guests<'_> {
             devicetree: self.devicetree(cpus, way)?,
             append: append(cpus),
             device: Device::Idle,
-            own_smmu: way == Way::Qemu,
+            own_smmu: (way == Way::Qemu).then_some(OwnSmmu::One),
             qtest: self.place.join("qtest"),
         };
-        let mut process = Process::start(&mut machine.command(&self.parts.qemu))?;
+        let process = Process::start(&mut machine.command(&self.parts.qemu))?;
         if let Some(smmu) = &smmu {
             let qtest = Qtest::connect(&machine.qtest, PATIENCE)?;
             smmu.messages().connect(qtest);
@@ -117,22 +117,16 @@ impl Guests<'_> {
             dma: Box::new(Flat(ram.memory().clone())),
             smmu: smmu.as_ref(),
             recording: None,
+            trace: None,
             worker: smmu.as_ref().map(|_| Waited::of(thread)),
         };
         let plan = Plan::latency();
         println!("{} with {cpus} vCPU", way.name());
         let talk = Talk::new(&plan, self.args, self.bar, answers);
-        let (boots, stuck) = talk.until_the_end(&mut process);
+        let (boots, stuck) = talk.through(process);
         if let Some(smmu) = &smmu {
             tell_late(&smmu.lateness());
         }
-        let patience = if stuck.is_some() {
-            Duration::ZERO
-        } else {
-            PATIENCE
-        };
-        let ended = process.finish(patience);
-        let stuck = stuck.or_else(|| ended.is_none().then(|| "QEMU did not end".into()));
         Ok(Ran {
             plan,
             boots,

@@ -9,12 +9,14 @@
 //! | `latency.rs`, `table.rs` | guests that measure, and what they gave side by side |
 //! | `recording.rs` | takes the queues' streams into a file |
 //! | `waited.rs` | how long a worker waited for a processor |
+//! | `beneath.rs` | a QEMU whose own SMMU is under the program of `--nesting`, and what it told of it (`traced.rs`) |
 //! | `talk.rs` | the conversation with a machine |
 //! | `answers.rs` | what the guest asks of the host |
 //! | `verdict.rs` | what came out of it |
 
 mod answers;
 mod args;
+mod beneath;
 mod exit;
 mod latency;
 mod plan;
@@ -22,6 +24,7 @@ mod recording;
 mod run;
 mod table;
 mod talk;
+mod traced;
 mod verdict;
 mod waited;
 

@@ -1,7 +1,8 @@
 //! One QEMU after the other, each from its start to its end.
 
 use super::answers::Answers;
-use super::args::BootArgs;
+use super::args::{BootArgs, Whose};
+use super::beneath;
 use super::latency::LATE;
 use super::plan::Plan;
 use super::recording::Recording;
@@ -10,7 +11,7 @@ use super::verdict::{Ran, Verdict};
 use crate::devicetree::{Place, with_smmu};
 use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
-use crate::parts::{Parts, nesting};
+use crate::parts::{Parts, firmware, nesting};
 use crate::qemu::{Device, Machine, Process, Qtest, SLOT, devicetree};
 use crate::vehicle::{Bases, Polling, RAM_BASE, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result, ensure};
@@ -37,7 +38,7 @@ pub(super) const CMDQV: u64 = PLACE.smmu + 0x4_0000;
 /// The device's stream: its place on the bus.
 pub(super) const STREAM: StreamId = StreamId(SLOT << 3);
 /// Bytes of the disk.
-const DISK: u64 = 32 << 20;
+pub(super) const DISK: u64 = 32 << 20;
 /// Threads that serve the controller.
 const WORKERS: usize = 3;
 /// How long QEMU may take to make its sockets, and to end.
@@ -54,11 +55,19 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
         args.record.is_none() || args.modes.len() == 1,
         "a recording is of one mode: name it with --modes"
     );
+    ensure!(
+        args.smmu == Whose::Engine || args.nesting,
+        "on QEMU's own SMMU there is only --nesting to be seen"
+    );
     let (bar, directory) = begin(args.console, &args.directory)?;
     let parts = Parts::obtain(&directory, args.cmdqv || args.nesting, &teller(&bar))?;
     let program = match args.nesting {
         true => Some(nesting(&directory)?),
         false => None,
+    };
+    let firmware = match args.smmu {
+        Whose::Qemu => Some(firmware(&directory, &teller(&bar))?),
+        Whose::Engine => None,
     };
     let programs: Vec<_> = program.iter().map(|path| ("nesting", &**path)).collect();
     let scratch = tempfile::tempdir().context("no place for sockets")?;
@@ -74,7 +83,10 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
             place,
             bar: &bar,
         };
-        verdict.machines.push(run.machine(plan)?);
+        verdict.machines.push(match &firmware {
+            Some(firmware) => beneath::machine(&run, firmware, plan)?,
+            None => run.machine(plan)?,
+        });
     }
     bar.finish_and_clear();
     Ok(verdict)
@@ -103,13 +115,13 @@ pub(crate) fn teller(bar: &ProgressBar) -> impl Fn(&str) {
 }
 
 /// What one machine is made of.
-struct Run<'a> {
-    args: &'a BootArgs,
-    parts: &'a Parts,
-    initramfs: PathBuf,
+pub(super) struct Run<'a> {
+    pub(super) args: &'a BootArgs,
+    pub(super) parts: &'a Parts,
+    pub(super) initramfs: PathBuf,
     /// A directory for its sockets.
-    place: PathBuf,
-    bar: &'a ProgressBar,
+    pub(super) place: PathBuf,
+    pub(super) bar: &'a ProgressBar,
 }
 
 impl Run<'_> {
@@ -130,7 +142,7 @@ impl Run<'_> {
         let vectors = self.vectors();
         let served = serve(&device, controller.clone(), vectors)?;
         let machine = self.describe(&plan, &ram, device)?;
-        let mut process = Process::start(&mut machine.command(&self.parts.qemu))?;
+        let process = Process::start(&mut machine.command(&self.parts.qemu))?;
         let qtest = Qtest::connect(&machine.qtest, PATIENCE)?;
         if let Some(smmu) = &smmu {
             smmu.messages().connect(qtest);
@@ -140,17 +152,11 @@ impl Run<'_> {
             dma: way(0)?,
             smmu: smmu.as_ref(),
             recording: self.recording(&plan),
+            trace: None,
             worker: None,
         };
         let talk = Talk::new(&plan, self.args, self.bar, answers);
-        let (boots, stuck) = talk.until_the_end(&mut process);
-        let patience = if stuck.is_some() {
-            Duration::ZERO
-        } else {
-            PATIENCE
-        };
-        let ended = process.finish(patience);
-        let stuck = stuck.or_else(|| ended.is_none().then(|| "QEMU did not end".into()));
+        let (boots, stuck) = talk.through(process);
         served.finish().context("the device's connection")?;
         drop(workers);
         let mut counters = smmu.as_ref().map_or(Vec::new(), Smmu::counters);
@@ -227,7 +233,7 @@ impl Run<'_> {
             devicetree: Some(self.devicetree()?),
             append: self.append(plan),
             device: Device::Served(device),
-            own_smmu: false,
+            own_smmu: None,
             qtest: self.place.join("qtest"),
         })
     }
@@ -247,7 +253,8 @@ impl Run<'_> {
         Ok(blob)
     }
 
-    fn append(&self, plan: &Plan) -> String {
+    /// The kernel's command line.
+    pub(super) fn append(&self, plan: &Plan) -> String {
         // Without a console to show, only what is wrong is worth the time of a serial line.
         let level = if self.args.console { 7 } else { 4 };
         let mode = plan.mode.options();

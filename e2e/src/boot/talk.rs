@@ -3,6 +3,7 @@
 use super::answers::Answers;
 use super::args::BootArgs;
 use super::plan::Plan;
+use super::run::PATIENCE;
 use super::verdict::{Booted, Check};
 use crate::qemu::{Line, Process, Said, parse};
 use indicatif::ProgressBar;
@@ -44,8 +45,20 @@ impl<'a> Talk<'a> {
         }
     }
 
+    /// Listens to a machine to its end, and sees to it that it ends.
+    pub(super) fn through(self, mut process: Process) -> Told {
+        let (boots, stuck) = self.until_the_end(&mut process);
+        let patience = match stuck {
+            Some(_) => Duration::ZERO,
+            None => PATIENCE,
+        };
+        let ended = process.finish(patience);
+        let stuck = stuck.or_else(|| ended.is_none().then(|| "QEMU did not end".into()));
+        (boots, stuck)
+    }
+
     /// Listens until the machine is switched off, or nothing more is to be expected of it.
-    pub(super) fn until_the_end(mut self, process: &mut Process) -> Told {
+    fn until_the_end(mut self, process: &mut Process) -> Told {
         let limit = Duration::from_secs(self.args.timeout);
         let mut deadline = Instant::now() + limit;
         self.tell_begin();

@@ -18,6 +18,7 @@ const MODULES: [&str; 1] = ["nvme"];
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
+const FILE: u32 = 0o100_644;
 
 /// A program beside busybox: its name, and where it lies.
 pub type Program<'a> = (&'a str, &'a Path);
@@ -59,6 +60,28 @@ pub fn sole_program(program: &Path, to: &Path) -> Result<()> {
     cpio::newc::trailer(&mut out)?;
     out.finish()?;
     Ok(())
+}
+
+/// Writes an archive with a table of ACPI before what is in `archive`: the kernel takes it instead of an
+/// older one. Not packed, because it is read before anything is unpacked.
+///
+/// # Errors
+///
+/// The one cannot be read, or the other not be written.
+pub fn with_table(archive: &Path, name: &str, table: &[u8], to: &Path) -> Result<()> {
+    let mut out = Vec::new();
+    let mut path = String::new();
+    for part in ["kernel", "firmware", "acpi"] {
+        path.push_str(part);
+        entry(&mut out, &path, DIRECTORY, &[])?;
+        path.push('/');
+    }
+    entry(&mut out, &format!("{path}{name}.aml"), FILE, table)?;
+    cpio::newc::trailer(&mut out)?;
+    out.resize(out.len().next_multiple_of(4), 0);
+    let rest = fs::read(archive);
+    out.extend(rest.with_context(|| format!("cannot read {}", archive.display()))?);
+    fs::write(to, out).with_context(|| format!("cannot write {}", to.display()))
 }
 
 fn write(out: &mut impl Write, programs: &[(&str, Vec<u8>)], modules: &[Module]) -> Result<()> {
@@ -121,6 +144,32 @@ mod tests {
             Some(&b"object"[..])
         );
         assert_eq!(file("proc").map(|f| f.1), Some(DIRECTORY));
+    }
+
+    #[test]
+    fn a_table_stands_before_the_archive_and_is_not_packed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [archive, to] = ["archive", "both"].map(|name| directory.path().join(name));
+        fs::write(&archive, b"packed").expect("a file");
+        with_table(&archive, "iort", b"IORT", &to).expect("a file");
+        let both = fs::read(&to).expect("a file");
+        assert!(both.ends_with(b"packed"));
+        assert_eq!((both.len() - b"packed".len()) % 4, 0);
+        let mut rest = &*both;
+        let mut names = Vec::new();
+        loop {
+            let mut reader = NewcReader::new(rest).expect("well formed");
+            if reader.entry().is_trailer() {
+                break;
+            }
+            names.push(reader.entry().name().to_owned());
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).expect("well formed");
+            assert_eq!(bytes == b"IORT", names.len() == 4);
+            rest = reader.finish().expect("well formed");
+        }
+        let last = names.last().map(String::as_str);
+        assert_eq!(last, Some("kernel/firmware/acpi/iort.aml"));
     }
 
     #[test]

@@ -3,4 +3,4 @@
 mod initramfs;
 mod modules;
 
-pub use initramfs::{Program, initramfs, sole_program};
+pub use initramfs::{Program, initramfs, sole_program, with_table};

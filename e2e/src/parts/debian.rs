@@ -90,6 +90,13 @@ impl<'a> Packages<'a> {
         find(&root, 3, |name| name == "busybox").context("the package holds no busybox")
     }
 
+    pub(super) fn firmware(&self) -> Result<PathBuf> {
+        let root = self.unpacked("firmware", |apt, root| {
+            apt.unpack(&["qemu-efi-aarch64".into()], root)
+        })?;
+        find(&root, 4, |name| name == "QEMU_EFI.fd").context("the package holds no firmware")
+    }
+
     /// The directory with a part; fetched unless an earlier run did.
     fn unpacked(&self, part: &str, fetch: impl Fn(&Apt, &Path) -> Result<()>) -> Result<PathBuf> {
         let root = self.directory.join(part);

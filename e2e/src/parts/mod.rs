@@ -13,6 +13,7 @@
 //! | `VCMDQ_QEMU_X86` | a `qemu-system-x86_64` |
 //! | `VCMDQ_MOCK_KERNEL` | an x86-64 kernel whose iommufd has the mock IOMMU |
 //! | `VCMDQ_MOCK` | this project's program for that kernel, for x86-64 and static |
+//! | `VCMDQ_FIRMWARE` | UEFI for QEMU's machine `virt`, as QEMU takes it for `-bios` |
 
 mod apt;
 mod built;
@@ -161,6 +162,33 @@ pub fn qemu(directory: &Path, tell: &dyn Fn(&str)) -> Result<Qemu, Missing> {
     }
 }
 
+/// UEFI for QEMU's arm64 machine, found or fetched.
+///
+/// # Errors
+///
+/// It is not to be had.
+pub fn firmware(directory: &Path, tell: &dyn Fn(&str)) -> Result<PathBuf, Missing> {
+    let installed = || {
+        FIRMWARES
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.exists())
+    };
+    match named("VCMDQ_FIRMWARE")?.or_else(installed) {
+        Some(firmware) => Ok(firmware),
+        None => {
+            let packages = debian::Packages::new(directory, tell);
+            packages.firmware().map_err(|e| missing_firmware(&e))
+        }
+    }
+}
+
+/// Where distributions install it.
+const FIRMWARES: [&str; 2] = [
+    "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
+    "/usr/share/edk2/aarch64/QEMU_EFI.fd",
+];
+
 /// The one that is named, or the system's own if it serves.
 fn installed_qemu(emulator: &Emulator) -> Result<Option<Qemu>, Missing> {
     Ok(match named(emulator.variable)? {
@@ -222,6 +250,12 @@ fn missing_cmdqv() -> Missing {
     let what = "no kernel with tegra241-cmdqv and iommufd: run `cargo xtask kernel`, which builds one in some minutes, \
                 or name an arm64 image in VCMDQ_CMDQV_KERNEL";
     Missing(what.into())
+}
+
+fn missing_firmware(why: &anyhow::Error) -> Missing {
+    Missing(format!(
+        "no firmware: install qemu-efi-aarch64 or name its QEMU_EFI.fd in VCMDQ_FIRMWARE ({why:#})"
+    ))
 }
 
 fn missing_busybox(why: &anyhow::Error) -> Missing {

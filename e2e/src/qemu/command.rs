@@ -25,8 +25,8 @@ pub struct Machine {
     pub append: String,
     /// The device in [`SLOT`].
     pub device: Device,
-    /// The devices are behind QEMU's own SMMU.
-    pub own_smmu: bool,
+    /// QEMU's own SMMU, with the devices behind it.
+    pub own_smmu: Option<OwnSmmu>,
     /// The socket for interrupts, made by QEMU.
     pub qtest: PathBuf,
 }
@@ -38,7 +38,30 @@ pub enum Device {
     Served(PathBuf),
     /// A device that does nothing, for a driver that only maps and unmaps.
     Idle,
+    /// QEMU's own NVMe controller, with this file as its disk.
+    Disk(PathBuf),
 }
+
+/// QEMU's own SMMU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnSmmu {
+    /// Stage 1, found through the devicetree.
+    One,
+    /// Both stages, found through ACPI.
+    Nested {
+        /// UEFI, which the tables of ACPI come with.
+        firmware: PathBuf,
+        /// Where QEMU writes down what is invalidated.
+        trace: PathBuf,
+    },
+}
+
+/// What QEMU writes of an invalidation.
+const TRACED: [&str; 3] = [
+    "smmuv3_range_inval",
+    "smmuv3_cmdq_tlbi_nh",
+    "smmuv3_cmdq_tlbi_s12_vmid",
+];
 
 impl Device {
     fn argument(&self) -> String {
@@ -50,6 +73,7 @@ impl Device {
                 )
             }
             Self::Idle => format!("pci-testdev,addr={SLOT}"),
+            Self::Disk(_) => format!("nvme,drive=disk,serial=1,addr={SLOT}"),
         }
     }
 }
@@ -72,7 +96,10 @@ impl Machine {
             self.ram_mib,
             text(&self.ram)
         );
-        let iommu = if self.own_smmu { ",iommu=smmuv3" } else { "" };
+        let iommu = match self.own_smmu {
+            Some(_) => ",iommu=smmuv3",
+            None => "",
+        };
         command
             .args(["-machine", &format!("{BOARD},memory-backend=ram{iommu}")])
             .args(["-object", &memory])
@@ -93,6 +120,17 @@ impl Machine {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Device::Disk(file) = &self.device {
+            let drive = format!("id=disk,if=none,format=raw,file={}", text(file));
+            command.args(["-drive", &drive]);
+        }
+        if let Some(OwnSmmu::Nested { firmware, trace }) = &self.own_smmu {
+            command
+                .args(["-global", "arm-smmuv3.stage=nested"])
+                .args(["-bios", &text(firmware)])
+                .args(["-D", &text(trace)])
+                .args(TRACED.iter().flat_map(|event| ["-trace", event]));
+        }
         if let Some(devicetree) = &self.devicetree {
             command.args(["-dtb", &text(devicetree)]);
         }

@@ -5,7 +5,7 @@ mod console;
 mod process;
 mod qtest;
 
-pub use command::{Device, Machine, SLOT, devicetree};
+pub use command::{Device, Machine, OwnSmmu, SLOT, devicetree};
 pub use console::{Line, parse};
 pub use process::{Process, Said};
 pub use qtest::Qtest;
