@@ -112,6 +112,10 @@ mod hw_info;
 mod instance;
 mod ioctl;
 mod join;
+#[cfg_attr(
+    not(any(test, feature = "testing")),
+    expect(unreachable_pub, reason = "`testing` shows it to the models")
+)]
 mod joint;
 mod learnt;
 mod metrics;
