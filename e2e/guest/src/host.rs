@@ -41,6 +41,43 @@ pub(crate) fn has_on_disk(offset: u64, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Commands of one kind that have come to the host's SMMU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// What Linux calls it, without its class.
+    pub(crate) name: String,
+    /// The VMID or StreamID in them, if that is known.
+    pub(crate) whose: Option<u64>,
+    /// How many.
+    pub(crate) count: u64,
+}
+
+/// The commands that have come to the host's SMMU since this was asked last.
+///
+/// # Errors
+///
+/// The host does not answer.
+pub(crate) fn heard() -> Result<Vec<Heard>> {
+    let answer = ask("heard")?;
+    let parse = |word| parse(word).with_context(|| format!("the host says {answer:?}"));
+    answer.split_whitespace().skip(1).map(parse).collect()
+}
+
+/// `NAME@ID=COUNT`; the ID is hexadecimal, or `?`.
+fn parse(word: &str) -> Option<Heard> {
+    let (name, rest) = word.split_once('@')?;
+    let (whose, count) = rest.split_once('=')?;
+    let whose = match whose {
+        "?" => None,
+        number => Some(u64::from_str_radix(number, 16).ok()?),
+    };
+    Some(Heard {
+        name: name.to_owned(),
+        whose,
+        count: count.parse().ok()?,
+    })
+}
+
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     // Without a console nobody would hear of it.
@@ -56,4 +93,22 @@ pub(crate) fn kernel_log() -> Result<String> {
     let output = std::process::Command::new("dmesg").output();
     let output = output.context("cannot run dmesg")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_a_kind_and_whose_and_how_many() {
+        let heard = |whose| Heard {
+            name: "NH_VA".into(),
+            whose,
+            count: 20,
+        };
+        assert_eq!(parse("NH_VA@1a=20"), Some(heard(Some(0x1A))));
+        assert_eq!(parse("NH_VA@?=20"), Some(heard(None)));
+        assert_eq!(parse("NH_VA=20"), None);
+        assert_eq!(parse("NH_VA@1a=x"), None);
+    }
 }

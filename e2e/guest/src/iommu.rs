@@ -21,6 +21,7 @@ use iommufd_bindings::iommufd::{
 use iommufd_ioctls::IommuFd;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 
 fn length<T>() -> u32 {
     std::mem::size_of::<T>() as u32
@@ -28,7 +29,7 @@ fn length<T>() -> u32 {
 
 /// An address space, which is the content of every stage 2 made for it.
 pub(crate) struct Iommu {
-    fd: IommuFd,
+    fd: Arc<IommuFd>,
     space: u32,
 }
 
@@ -45,7 +46,31 @@ pub(crate) struct Virtual(u32);
 impl Iommu {
     /// An empty address space.
     pub(crate) fn new() -> Result<Self> {
-        let fd = IommuFd::new()?;
+        let fd = Arc::new(IommuFd::new()?);
+        Self::beside(fd)
+    }
+
+    /// Another address space of the same file.
+    pub(crate) fn another(&self) -> Result<Self> {
+        Self::beside(self.fd.clone())
+    }
+
+    /// The kernel's calls, for others.
+    pub(crate) fn kernel(&self) -> Arc<IommuFd> {
+        self.fd.clone()
+    }
+
+    /// What the kernel calls the address space.
+    pub(crate) fn space(&self) -> u32 {
+        self.space
+    }
+
+    /// Ends the address space, which nothing may use any more.
+    pub(crate) fn destroy(&self) -> Result<()> {
+        Ok(self.fd.destroy_iommu_object(self.space)?)
+    }
+
+    fn beside(fd: Arc<IommuFd>) -> Result<Self> {
         let mut space = iommu_ioas_alloc {
             size: length::<iommu_ioas_alloc>(),
             ..Default::default()

@@ -1,5 +1,6 @@
 //! Runs in the guest of `vcmdq boot --nesting`: drives the NVMe controller from user space, through
-//! iommufd, with a stage 2 under it, then with a stage 1 of its own on top, then with dirty tracking.
+//! iommufd, with a stage 2 under it, then with a stage 1 of its own on top, then with dirty tracking, then as a
+//! device of a guest whose SMMU is the engine's.
 //!
 //! `nesting ADDRESS`: the device's address on the PCI bus; vfio-pci has it. Speaks with the host as `/init`
 //! does; ends with 0 if every check held.
@@ -12,8 +13,16 @@
 //! | `nvme.rs` | the driver |
 //! | `tables.rs` | a guest's stage 1, and its commands |
 //! | `transfers.rs` | contents, translations that change, dirty pages, faults |
+//! | `engine.rs` | the same device once more, by a VMM made of this project's crates |
+//! | `vmm.rs`, `watched.rs` | that VMM; the calls that it makes of iommufd, counted |
+//! | `guest.rs`, `driver.rs` | its guest: tables and commands; the driver of the SMMU |
+//! | `arrivals.rs` | what was sent, beside what has come to the host's SMMU |
 #![deny(unsafe_code)]
 
+mod arrivals;
+mod driver;
+mod engine;
+mod guest;
 mod host;
 mod ioctl;
 mod iommu;
@@ -22,12 +31,13 @@ mod nvme;
 mod tables;
 mod transfers;
 mod vfio;
+mod vmm;
+mod watched;
 
 use anyhow::{Result, ensure};
 use host::verdict;
 use iommu::Iommu;
 use memory::{Memory, PAGE};
-use nvme::Nvme;
 use std::cell::Cell;
 use std::ops::Range;
 use std::process::ExitCode;
@@ -72,11 +82,12 @@ fn main() -> ExitCode {
 
 /// Every check that can be made; `true` if all held.
 fn run(address: &str) -> bool {
-    match Setup::new(address) {
+    let held = match Setup::new(address) {
         // One after the other, whatever the first has found.
         Ok(setup) => setup.stage2() & setup.nested() & setup.dirty_if_offered(),
         Err(error) => verdict("stage2-attach", &Err(error)),
-    }
+    };
+    held & engine::run(address)
 }
 
 impl Setup {
@@ -99,19 +110,7 @@ impl Setup {
 
     /// A controller that runs, and what it says of itself.
     fn transfers(&self, at: u64) -> Result<(Transfers<'_>, String)> {
-        let mut nvme = Nvme::start(&self.device, &self.memory, at)?;
-        let seen = format!("{:?} at {at:#x}", nvme.model()?);
-        let memory = &self.memory;
-        let of_qemu = seen.contains("QEMU");
-        Ok((
-            Transfers {
-                nvme,
-                memory,
-                at,
-                of_qemu,
-            },
-            seen,
-        ))
+        Transfers::begin(&self.device, &self.memory, at)
     }
 
     /// Stage 2 alone.
@@ -209,7 +208,7 @@ impl Setup {
 
     /// Tables with all of memory in them, and the device behind them.
     fn nest(&self) -> Result<(Tables<'_>, iommu::Virtual)> {
-        let mut tables = Tables::new(&self.memory, END / PAGE, IPA)?;
+        let mut tables = Tables::new(&self.memory, END / PAGE, IPA, ASID)?;
         tables.map(VA, IPA, self.memory.len())?;
         let smmu = self.iommu.virtual_smmu(self.device.id, self.stage2, VSID)?;
         let table = self.iommu.nested(smmu, self.device.id, tables.entry())?;

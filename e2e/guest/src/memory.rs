@@ -3,21 +3,32 @@
 use anyhow::{Context, Result, anyhow};
 use std::fs::File;
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use vm_memory::{MmapRegion, VolatileMemory};
+use vm_memory::{
+    GuestAddress, GuestMemoryMmap, GuestRegionCollection, GuestRegionMmap, MmapRegion,
+    VolatileMemory,
+};
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
 
 /// A private mapping, whole pages.
 #[derive(Debug)]
-pub(crate) struct Memory(MmapRegion<()>);
+pub(crate) struct Memory(Arc<MmapRegion<()>>);
 
 impl Memory {
     /// `pages` pages of zeros.
     pub(crate) fn new(pages: usize) -> Result<Self> {
         let region = MmapRegion::new(pages * PAGE).context("no memory")?;
-        Ok(Self(region))
+        Ok(Self(Arc::new(region)))
+    }
+
+    /// The same memory as a guest's that sees it at `address`.
+    pub(crate) fn of_guest(&self, address: u64) -> Result<GuestMemoryMmap<()>> {
+        let region = GuestRegionMmap::with_arc(self.0.clone(), GuestAddress(address));
+        let regions = vec![region.context("no room at that address")?];
+        Ok(GuestRegionCollection::from_regions(regions)?)
     }
 
     /// Where the process sees the byte at `at`.

@@ -26,6 +26,8 @@ const LISTS: usize = 6;
 const INTERRUPT_MASK_SET: u64 = 0x0C;
 const CONFIGURATION: u64 = 0x14;
 const STATUS: u64 = 0x1C;
+/// In the status: nothing works until the controller is reset.
+const FATAL: u32 = 2;
 const ADMIN_SIZES: u64 = 0x24;
 const ADMIN_SUBMISSION: u64 = 0x28;
 const ADMIN_COMPLETION: u64 = 0x30;
@@ -147,6 +149,16 @@ impl<'a> Nvme<'a> {
                 begin.elapsed() < PATIENCE,
                 "CSTS.RDY does not become {ready}"
             );
+        }
+        Ok(())
+    }
+
+    /// Waits until the controller says that it has lost its way to memory.
+    pub(crate) fn is_cut_off(&self) -> Result<()> {
+        let begin = Instant::now();
+        while self.device.read(STATUS)? & FATAL == 0 {
+            ensure!(begin.elapsed() < PATIENCE, "CSTS.CFS is not set");
+            std::thread::yield_now();
         }
         Ok(())
     }

@@ -29,27 +29,29 @@ pub(crate) struct Tables<'a> {
     at: usize,
     ipa: u64,
     used: usize,
+    root: usize,
 }
 
 impl<'a> Tables<'a> {
     /// Tables without any translation in the page `page` of memory and those behind it. The walker sees
     /// memory at `seen`.
-    pub(crate) fn new(memory: &'a Memory, page: usize, seen: u64) -> Result<Self> {
+    pub(crate) fn new(memory: &'a Memory, page: usize, seen: u64, asid: u64) -> Result<Self> {
         let at = page * PAGE;
         let mut tables = Self {
             memory,
             at,
             ipa: seen + at as u64,
             used: 0,
+            root: 0,
         };
         memory.write(at, &vec![0; PAGES * PAGE])?;
         // The descriptor is the first page.
         tables.used = 1;
-        let root = tables.another()?;
+        tables.root = tables.another()?;
         let context = [
             // T0SZ=16, 4 KiB, write-back, inner shareable; no TTB1; IPS=48 bits; AArch64; R, A, ASET.
-            16 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 30 | 5 << 32 | 1 << 41 | 7 << 45 | ASID << 48,
-            tables.ipa + (root - at) as u64,
+            16 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 30 | 5 << 32 | 1 << 41 | 7 << 45 | asid << 48,
+            tables.root(),
             0,
             0xFF,
         ];
@@ -58,6 +60,16 @@ impl<'a> Tables<'a> {
             tables.store(at + 8 * index, word | valid)?;
         }
         Ok(tables)
+    }
+
+    /// Where a walk begins.
+    pub(crate) fn root(&self) -> u64 {
+        self.ipa + (self.root - self.at) as u64
+    }
+
+    /// Has walks that go by this context descriptor begin somewhere else.
+    pub(crate) fn begin_at(&self, root: u64) -> Result<()> {
+        self.store(self.at + 8, root)
     }
 
     /// The guest's stream table entry: stage 1, one context descriptor, found through write-back memory.
@@ -168,7 +180,7 @@ mod tests {
     #[test]
     fn a_walk_ends_where_it_was_mapped_to() {
         let memory = Memory::new(PAGES).expect("memory");
-        let mut tables = Tables::new(&memory, 0, SEEN).expect("room");
+        let mut tables = Tables::new(&memory, 0, SEEN, ASID).expect("room");
         let va = 0x1234_5677_F000;
         tables.map(va, 0x9_8000, 3 * PAGE).expect("room");
         for page in 0..3 {
@@ -185,7 +197,7 @@ mod tests {
     #[test]
     fn the_descriptor_is_valid_and_the_entry_leads_to_it() {
         let memory = Memory::new(PAGES + 1).expect("memory");
-        let tables = Tables::new(&memory, 1, SEEN).expect("room");
+        let tables = Tables::new(&memory, 1, SEEN, ASID).expect("room");
         let word = memory.word(PAGE).expect("inside").load(Ordering::Relaxed);
         assert_eq!((word >> 31 & 1, word >> 48), (1, ASID));
         let [first, _] = tables.entry();

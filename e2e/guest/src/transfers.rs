@@ -3,6 +3,7 @@
 use crate::host::{has_on_disk, kernel_log};
 use crate::memory::{Memory, PAGE, random};
 use crate::nvme::{self, BLOCK, DATA_TRANSFER_ERROR, LARGEST, Nvme, Way};
+use crate::vfio::Device;
 use anyhow::{Result, ensure};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ const CONTENT: usize = 1 << 20;
 /// Parts of memory: what is written, what is read back, and two places to which a window leads in turn.
 const SOURCE: usize = 32 * PAGE;
 const BACK: usize = SOURCE + CONTENT;
-const PLACES: [usize; 2] = [BACK + CONTENT, BACK + CONTENT + WINDOW];
+pub(crate) const PLACES: [usize; 2] = [BACK + CONTENT, BACK + CONTENT + WINDOW];
 /// The first byte behind them.
 pub(crate) const END: usize = PLACES[1] + WINDOW;
 const _: () = assert!(nvme::PAGES * PAGE <= SOURCE);
@@ -50,9 +51,30 @@ pub(crate) struct Transfers<'a> {
     pub(crate) of_qemu: bool,
 }
 
-impl Transfers<'_> {
+impl<'a> Transfers<'a> {
+    /// A controller that runs and sees memory at `at`, and what it says of itself.
+    pub(crate) fn begin(device: &'a Device, memory: &'a Memory, at: u64) -> Result<(Self, String)> {
+        let mut nvme = Nvme::start(device, memory, at)?;
+        let seen = format!("{:?} at {at:#x}", nvme.model()?);
+        let transfers = Self {
+            nvme,
+            memory,
+            at,
+            of_qemu: seen.contains("QEMU"),
+        };
+        Ok((transfers, seen))
+    }
+
     fn address(&self, part: usize) -> u64 {
         self.at + part as u64
+    }
+
+    /// Waits until the controller has noticed that it does not reach memory any more: even a command's entry is
+    /// out of its reach.
+    pub(crate) fn is_cut_off(&mut self) -> Result<()> {
+        let to = self.address(BACK);
+        self.nvme.begin(Way::Read, 0, to, PAGE)?;
+        self.nvme.is_cut_off()
     }
 
     /// Random data, written and read back in transfers of many sizes, compared here and on the host.
@@ -155,21 +177,26 @@ impl Transfers<'_> {
         Ok(format!("{pages} pages in {LOOKS} looks"))
     }
 
-    /// A transfer that must fail at its first byte, with an event as [`Event`] says.
+    /// A transfer that must fail at its first byte.
+    pub(crate) fn misses(&mut self, address: u64) -> Result<()> {
+        self.nvme.begin(Way::Write, 0, address, PAGE)?;
+        let status = self.nvme.end()?;
+        let told = if self.of_qemu { 0 } else { DATA_TRANSFER_ERROR };
+        ensure!(
+            status == told,
+            "status {status:#x}: the device reached {address:#x}"
+        );
+        Ok(())
+    }
+
+    /// The same, with an event as [`Event`] says.
     pub(crate) fn fault(&mut self, event: &Event) -> Result<String> {
         if self.of_qemu {
             // The kernel logs only so many events in five seconds, and others may have been before.
             std::thread::sleep(LOG_INTERVAL);
         }
         let before = event.found(&kernel_log()?, self.of_qemu).len();
-        self.nvme.begin(Way::Write, 0, event.address, PAGE)?;
-        let status = self.nvme.end()?;
-        let told = if self.of_qemu { 0 } else { DATA_TRANSFER_ERROR };
-        ensure!(
-            status == told,
-            "status {status:#x}: the device reached {:#x}",
-            event.address
-        );
+        self.misses(event.address)?;
         let begin = Instant::now();
         loop {
             if let Some(line) = event.found(&kernel_log()?, self.of_qemu).get(before) {

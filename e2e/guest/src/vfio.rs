@@ -69,6 +69,11 @@ impl Device {
         call(&self.file, &mut attach).context("attach")
     }
 
+    /// The file, once more, for others who attach it.
+    pub(crate) fn file(&self) -> Result<File> {
+        Ok(self.file.try_clone()?)
+    }
+
     /// Lets it use memory.
     pub(crate) fn enable(&self) -> Result<()> {
         let at = self.region(VFIO_PCI_CONFIG_REGION_INDEX)? + COMMAND;

@@ -4,7 +4,7 @@ use super::recording::Recording;
 use super::traced;
 use super::waited::Waited;
 use crate::nvme::{Controller, Dma};
-use crate::vehicle::{OfVmid, Smmu};
+use crate::vehicle::{Commands, OfVmid, Smmu};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -29,6 +29,8 @@ pub(super) struct Answers<'a> {
     pub(super) recording: Option<Recording>,
     /// What QEMU writes of its own SMMU, if that is the one.
     pub(super) trace: Option<PathBuf>,
+    /// The commands in it that have been told.
+    pub(super) heard: Commands,
     /// How long the engine's worker had to wait for a processor, where that matters.
     pub(super) worker: Option<Waited>,
 }
@@ -53,6 +55,7 @@ impl Answers<'_> {
             ["corrupted"] => Some(self.smmu?.corruption().done().to_string()),
             ["queues", cpus] => Some(queues(self.smmu?, cpus.parse().ok()?)),
             ["stage2"] => Some(stage2(&self.seen()?)),
+            ["heard"] => Some(said(&self.heard()?)),
             ["nesting", asid] => Some(nesting(&self.seen()?, asid.parse().ok()?)),
             _ => None,
         }
@@ -63,6 +66,19 @@ impl Answers<'_> {
         match &self.trace {
             Some(trace) => traced::by_vmid(&std::fs::read_to_string(trace).ok()?),
             None => Some(self.smmu?.dropping().seen()?.by_vmid()),
+        }
+    }
+
+    /// The commands that have come since this was asked last, to the engine's SMMU or to QEMU's.
+    fn heard(&mut self) -> Option<Commands> {
+        match &self.trace {
+            Some(trace) => {
+                let trace = std::fs::read_to_string(trace).ok()?;
+                let now = traced::commands(&trace)?;
+                let before = std::mem::replace(&mut self.heard, now);
+                Some(since(&before, &self.heard))
+            }
+            None => Some(self.smmu?.heard().take()),
         }
     }
 
@@ -151,6 +167,29 @@ fn nesting(seen: &BTreeMap<u16, OfVmid>, asid: u16) -> String {
     format!("{verdict}: VMID {vmid}: {ipa} by IPA, {one} of stage 1, {asids} of ASID {asid}")
 }
 
+/// What one list of counts has more than the other.
+fn since(before: &Commands, now: &Commands) -> Commands {
+    let more = now.iter().map(|(kind, count)| {
+        let told = before.get(kind).unwrap_or(&0);
+        (kind.clone(), count.saturating_sub(*told))
+    });
+    more.filter(|(_, count)| *count > 0).collect()
+}
+
+/// `NAME@ID=COUNT` of each kind; the ID is hexadecimal, or `?`.
+fn said(heard: &Commands) -> String {
+    heard
+        .iter()
+        .fold("heard".into(), |mut text, (kind, count)| {
+            let (name, whose) = kind;
+            let _a_string_takes_all = match whose {
+                Some(whose) => write!(text, " {name}@{whose:x}={count}"),
+                None => write!(text, " {name}@?={count}"),
+            };
+            text
+        })
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _a_string_takes_all = write!(text, "{byte:02x}");
@@ -174,6 +213,7 @@ mod tests {
             smmu: None,
             recording: None,
             trace: None,
+            heard: Commands::new(),
             worker: None,
         }
     }
@@ -192,6 +232,16 @@ mod tests {
         assert!(other.starts_with("different 076a"), "{other}");
         let beyond = ask("sum 8192 512 00").expect("an answer");
         assert!(beyond.starts_with("unreadable"), "{beyond}");
+    }
+
+    #[test]
+    fn commands_are_told_once_and_with_whom_they_name() {
+        let kind = |name: &str, whose| (name.to_owned(), whose);
+        let before = Commands::from([(kind("NH_VA", Some(0x1A)), 4)]);
+        let now = Commands::from([(kind("NH_VA", Some(0x1A)), 6), (kind("NH_ASID", None), 1)]);
+        let told = said(&since(&before, &now));
+        assert_eq!(told, "heard NH_ASID@?=1 NH_VA@1a=2");
+        assert_eq!(said(&since(&now, &now)), "heard");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::acpi;
 use crate::guest::with_table;
 use crate::nvme::{Controller, Disk, Flat};
 use crate::qemu::{Device, Machine, OwnSmmu, Process};
-use crate::vehicle::Ram;
+use crate::vehicle::{Commands, Ram};
 use anyhow::{Context, Result, bail};
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -60,6 +60,7 @@ pub(super) fn machine(run: &Run<'_>, firmware: &Path, plan: Plan) -> Result<Ran>
         smmu: None,
         recording: None,
         trace: Some(trace),
+        heard: Commands::new(),
         worker: None,
     };
     let talk = Talk::new(&plan, run.args, run.bar, answers);

@@ -15,7 +15,7 @@ use crate::guest::initramfs;
 use crate::nvme::{Controller, Flat};
 use crate::parts::{Parts, benchmark};
 use crate::qemu::{Device, Machine, OwnSmmu, Process, Qtest, devicetree};
-use crate::vehicle::{Bases, Polling, Ram, Smmu, SmmuSettings};
+use crate::vehicle::{Bases, Commands, Polling, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use smmu_core::Capabilities;
@@ -118,6 +118,7 @@ impl Guests<'_> {
             smmu: smmu.as_ref(),
             recording: None,
             trace: None,
+            heard: Commands::new(),
             worker: smmu.as_ref().map(|_| Waited::of(thread)),
         };
         let plan = Plan::latency();

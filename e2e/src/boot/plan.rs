@@ -50,7 +50,7 @@ const PLAIN: [&str; 5] = ["probe", "content", "parallel", "rebind", "rescan"];
 /// What needs one that translates: faults, errors of commands.
 const TRANSLATING: [&str; 2] = ["fault", "cmderr"];
 /// A program with stage 2, nested translation and dirty tracking; what it finds, and that the disk is back.
-const NESTING: [&str; 12] = [
+const NESTING: [&str; 20] = [
     "stage2-attach",
     "stage2-content",
     "stage2-remap",
@@ -62,6 +62,14 @@ const NESTING: [&str; 12] = [
     "nested-fault",
     "nested-traffic",
     "dirty-pages",
+    "engine-attach",
+    "engine-content",
+    "engine-remap",
+    "engine-ste",
+    "engine-event",
+    "engine-traffic",
+    "engine-stage2",
+    "engine-withheld",
     "nesting-back",
 ];
 /// The same where the SMMU cannot update tables.

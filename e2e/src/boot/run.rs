@@ -13,7 +13,7 @@ use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
 use crate::parts::{Parts, firmware, nesting};
 use crate::qemu::{Device, Machine, Process, Qtest, SLOT, devicetree};
-use crate::vehicle::{Bases, Polling, RAM_BASE, Ram, Smmu, SmmuSettings};
+use crate::vehicle::{Bases, Commands, Polling, RAM_BASE, Ram, Smmu, SmmuSettings};
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use smmu_core::caps::TableUpdates;
@@ -153,6 +153,7 @@ impl Run<'_> {
             smmu: smmu.as_ref(),
             recording: self.recording(&plan),
             trace: None,
+            heard: Commands::new(),
             worker: None,
         };
         let talk = Talk::new(&plan, self.args, self.bar, answers);
@@ -188,7 +189,9 @@ impl Run<'_> {
         };
         let caps = Capabilities::builder()
             .stages(self.args.offer().stages())
-            .table_updates(updates);
+            .table_updates(updates)
+            // A host's guests invalidate what devices cache, too.
+            .ats(self.args.nesting);
         // Range invalidation is part of every version from 3.2 on.
         let caps = match self.args.no_ril {
             true => caps.range_invalidation(false).version(1),

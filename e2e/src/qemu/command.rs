@@ -57,7 +57,10 @@ pub enum OwnSmmu {
 }
 
 /// What QEMU writes of an invalidation.
-const TRACED: [&str; 3] = [
+const TRACED: [&str; 6] = [
+    "smmuv3_cmdq_opcode",
+    "smmuv3_cmdq_cfgi_ste",
+    "smmuv3_cmdq_cfgi_cd",
     "smmuv3_range_inval",
     "smmuv3_cmdq_tlbi_nh",
     "smmuv3_cmdq_tlbi_s12_vmid",

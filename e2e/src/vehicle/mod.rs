@@ -13,11 +13,13 @@
 //! | `corrupt.rs` | makes a command of the guest's illegal on its way |
 //! | `messages.rs` | interrupts, on their way to QEMU |
 //! | `dropping.rs` | a backend that loses invalidations on purpose |
+//! | `heard.rs` | which commands come, and what they name |
 //! | `seen.rs` | which stages and address spaces the invalidations name |
 
 mod cmdqv;
 mod corrupt;
 mod dropping;
+mod heard;
 mod messages;
 mod polled;
 mod ram;
@@ -27,6 +29,7 @@ mod window;
 
 pub use corrupt::Corruption;
 pub use dropping::Dropping;
+pub use heard::{Commands, Heard};
 pub use messages::Messages;
 pub use polled::Polled;
 pub use ram::{RAM_BASE, Ram};

@@ -3,6 +3,7 @@
 use super::cmdqv::{Placed, SharedPage};
 use super::corrupt::Corruption;
 use super::dropping::Dropping;
+use super::heard::Heard;
 use super::messages::Messages;
 use super::polled::{Pace, Pages, Polled};
 use super::ram::Ram;
@@ -41,6 +42,7 @@ pub struct Smmu {
     registers: Arc<RegisterFrame>,
     core: Arc<Software>,
     backend: Arc<Dropping>,
+    heard: Arc<Heard>,
     messages: Messages,
     corruption: Arc<Corruption>,
     cmdqv: Option<Arc<CmdqvFrame>>,
@@ -125,6 +127,11 @@ impl Smmu {
         let frame = Arc::new(engine.add_frame(advertised, seams));
         let (core, backend) = add_core(&frame, settings.stream, settings.drop, &caps)?;
         let registers = Arc::new(RegisterFrame::new(frame.clone())?);
+        let heard = Arc::new(Heard::default());
+        // What a host sends for guests of its own; a recorder takes its place.
+        if caps.idr0.s2p() {
+            registers.ring().set_tap(Some(heard.clone()));
+        }
         let corruption = Arc::new(Corruption::default());
         let mut pages = vec![Pages {
             frame: registers.clone(),
@@ -148,6 +155,7 @@ impl Smmu {
             registers,
             core,
             backend,
+            heard,
             messages,
             corruption,
             cmdqv,
@@ -215,6 +223,12 @@ impl Smmu {
     #[must_use]
     pub fn dropping(&self) -> &Dropping {
         &self.backend
+    }
+
+    /// The commands of its own queue, if it has two stages.
+    #[must_use]
+    pub fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     /// What has been done so far, by name.
