@@ -14,18 +14,21 @@
 //!    ASID; a fault, which could be any of these), say so and go back to 2.
 
 pub(super) mod ats;
+mod said;
 
 use super::Software;
-use super::context::{Kept, Nowhere, Route};
+use super::context::{Kept, Nowhere};
 use super::output::Output;
 use super::overdue::{Complaint, Overdue};
+use said::expected;
+pub(super) use said::{anything, union};
 use smmu_core::access::{Access, Transaction};
 use smmu_core::attributes::MemoryAttributes;
 use smmu_core::fault::{Fault, FaultPolicy};
 use smmu_core::guard::{NoSlot, Slot, Use};
 use smmu_core::translate::Failed;
 use smmu_core::walk::WalkCache;
-use smmu_core::{GuestMemory, StreamId, SubstreamId, Vmid};
+use smmu_core::{GuestMemory, StreamId, SubstreamId};
 use std::sync::Arc;
 use sync_wrapper::SyncWrapper;
 use vcmdq_sync::weak::{Site, taken};
@@ -304,66 +307,6 @@ impl Drop for Port {
         if let Some(slot) = self.slot.take() {
             self.core.guards.give_back(slot);
         }
-    }
-}
-
-/// What a guard says before the context is known: the kept one's ASID, or any.
-#[inline]
-fn expected(
-    stream: StreamId,
-    kept: Option<&Kept>,
-    substream: Option<SubstreamId>,
-    access: &Access,
-) -> Use {
-    let (first, last) = page(access.address);
-    let Some(kept) = kept else {
-        return anything(stream, Vmid(0));
-    };
-    let vmid = kept.vmid();
-    match kept.route() {
-        Route::Stage1(context, _) | Route::El2(context, _) if kept.is_of(substream) => {
-            let asid = Some(context.asid);
-            Use {
-                stream,
-                vmid,
-                asid,
-                global: false,
-                first,
-                last,
-            }
-        }
-        // No address of stage 1 is used, and what concerns stage 2 asks for the VMID.
-        Route::Bypass(_) | Route::Disabled(_) | Route::Stage2(_) => Use::untranslated(stream, vmid),
-        _ => anything(stream, vmid),
-    }
-}
-
-/// The 4 KiB page of an address: the least that a translation covers. Not more, however long the
-/// access is: a guard is for one translation, and pages further on may lie beyond the top byte.
-#[inline]
-fn page(address: u64) -> (u64, u64) {
-    (address & !0xFFF, address | 0xFFF)
-}
-
-pub(super) fn union(a: &Use, b: &Use) -> Use {
-    Use {
-        asid: if a.asid == b.asid { a.asid } else { None },
-        vmid: b.vmid,
-        global: a.global || b.global,
-        first: a.first.min(b.first),
-        last: a.last.max(b.last),
-        stream: a.stream,
-    }
-}
-
-pub(super) fn anything(stream: StreamId, vmid: Vmid) -> Use {
-    Use {
-        stream,
-        vmid,
-        asid: None,
-        global: true,
-        first: 0,
-        last: u64::MAX,
     }
 }
 
