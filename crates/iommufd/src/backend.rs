@@ -15,7 +15,7 @@ use smmu_core::StreamId;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
-use vcmdq_sync::atomic::{AtomicU32, Ordering};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::queue::Queue;
 
 /// Of so many calls one is measured.
@@ -78,9 +78,10 @@ pub struct IommufdBackend {
     free: Queue<Box<Entries>>,
     learnt: Learnt,
     counters: Counters,
-    /// The vIOMMU of which every stream aborts and to which nothing is sent, or 0 for none: another one, with a
-    /// stage 2 that replaces the one before, has nothing cached.
-    closed: AtomicU32,
+    /// The [generation](crate::target::Aim) in which every stream aborts and nothing is sent, or 0 for none: in
+    /// a later one, with another stage 2 or all of the cache removed, nothing of before is cached. Never goes
+    /// back: who closes a generation that is over has closed nothing.
+    closed: AtomicU64,
 }
 
 impl fmt::Debug for IommufdBackend {
@@ -116,7 +117,7 @@ impl IommufdBackend {
             free,
             learnt: Learnt::default(),
             counters: Counters::default(),
-            closed: AtomicU32::new(0),
+            closed: AtomicU64::new(0),
         }
     }
 
@@ -130,12 +131,17 @@ impl IommufdBackend {
     /// Any thread; never blocks.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.is_closed_to(self.target.id())
+        self.is_closed_in(self.target.generation())
     }
 
-    fn is_closed_to(&self, target: u32) -> bool {
-        // Acquire: pairs with the Release in `fail_closed`, behind which every stream aborts.
-        target != 0 && self.closed.load(Ordering::Acquire) == target
+    fn is_closed_in(&self, generation: u64) -> bool {
+        // Acquire: pairs with the Release in `close`, before which every stream aborts.
+        self.closed.load(Ordering::Acquire) == generation
+    }
+
+    fn close(&self, generation: u64) {
+        // Release: who sees it lets a SYNC complete.
+        self.closed.fetch_max(generation, Ordering::Release);
     }
 
     /// After such a failure: has everything that the guest's streams have cached removed, and takes batches
@@ -144,14 +150,18 @@ impl IommufdBackend {
     pub fn reopen(&self) -> Result<(), Cause> {
         let mut all = Batch::new();
         all.push(Invalidation::everything(), 0);
+        // Before the call: what fails from here on is not made good by it, and closes the new generation.
+        let before = self.target.renew();
         let target = self.target.read();
-        if let Some(target) = *target {
-            self.execute(&all, target)
-                .map_err(|rejected| rejected.cause)?;
-        }
-        // Release: who reads this and submits is ordered behind the call.
-        self.closed.store(0, Ordering::Release);
-        Ok(())
+        let Some(id) = target.id else {
+            return Ok(());
+        };
+        self.execute(&all, id).map_err(|rejected| {
+            if self.is_closed_in(before) {
+                self.close(target.generation);
+            }
+            rejected.cause
+        })
     }
 
     fn execute(&self, batch: &Batch, target: u32) -> Result<(), Rejected> {
@@ -307,15 +317,15 @@ impl Backend for IommufdBackend {
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         // Held until the call has returned: whoever replaces the vIOMMU waits for it.
         let target = self.target.read();
-        let Some(target) = *target else {
+        let Some(id) = target.id else {
             // Every stream aborts, and the next vIOMMU has nothing cached.
             return Ok(());
         };
-        if self.is_closed_to(target) {
+        if self.is_closed_in(target.generation) {
             self.counters.closed.add(batch.len() as u64);
             return Ok(());
         }
-        self.execute(batch, target)
+        self.execute(batch, id)
     }
 
     fn barrier(&self, _waiter: WaiterId) -> Barrier {
@@ -328,12 +338,12 @@ impl Backend for IommufdBackend {
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {
-        // Asked before: one that comes meanwhile has nothing cached.
-        let target = self.target.id();
+        // Asked before: in one that comes meanwhile nothing of this is cached.
+        let generation = self.target.generation();
         self.settings.streams.fail_closed(stream);
         if stream.is_none() {
-            // Release, and not before every stream aborts: who sees it lets a SYNC complete.
-            self.closed.store(target, Ordering::Release);
+            // Not before every stream aborts.
+            self.close(generation);
         }
     }
 }

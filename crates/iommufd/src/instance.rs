@@ -113,12 +113,14 @@ impl HostInstance {
 
     /// What its TLB holds is not to be used any more.
     pub(crate) fn distrust(&self) {
-        self.present().distrust();
+        let present = self.present();
+        present.distrust(self.target.generation());
     }
 
-    /// Its TLB is empty.
+    /// Its backend has been reopened: what failed before that is not in its TLB any more.
     pub(crate) fn trust(&self) {
-        self.present().trust();
+        let present = self.present();
+        present.trust(self.target.generation());
     }
 
     fn present(&self) -> MutexGuard<'_, Arc<Viommu>> {

@@ -212,10 +212,12 @@ impl NestedStreams {
         }
         for plugged in self.of(instance) {
             let mut own = locked(&plugged.stream);
-            if stream.is_some_and(|stream| stream != own.id) {
-                continue;
+            match stream {
+                Some(stream) if stream != own.id => continue,
+                // On another vIOMMU meanwhile, or behind a reopening: of what failed nothing is cached.
+                None if !own.is_closed() => continue,
+                _ => own.closed |= stream.is_some(),
             }
-            own.closed |= stream.is_some();
             self.counters.closed.add(1);
             self.abort(&mut own);
         }

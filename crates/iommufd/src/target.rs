@@ -5,35 +5,65 @@ use std::fmt;
 use vcmdq_sync::snapshot::Snapshot;
 use vcmdq_sync::sync::Arc;
 
+/// Where invalidations go, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Aim {
+    /// `None` while no stream of the instance translates and nothing of it is cached, so that an invalidation
+    /// has nothing to do.
+    pub(crate) id: Option<u32>,
+    /// Counts from 1, whenever all that was cached is gone, or is about to be. (The kernel gives the numbers of
+    /// what has been destroyed again.)
+    pub(crate) generation: u64,
+}
+
 /// The vIOMMU of an instance (or, for VT-d, the nested page table), as its backend knows it. Clones are the
 /// same one.
 #[derive(Clone)]
-pub struct Target(Arc<Snapshot<Option<u32>>>);
+pub struct Target(Arc<Snapshot<Aim>>);
 
 impl From<u32> for Target {
     /// One that stays.
     fn from(id: u32) -> Self {
-        Self(Arc::new(Snapshot::new(Some(id))))
+        let (id, generation) = (Some(id), 1);
+        Self(Arc::new(Snapshot::new(Aim { id, generation })))
     }
 }
 
 impl Target {
-    /// The present one; `None` while no stream of the instance translates and nothing of it is cached, so that
-    /// an invalidation has nothing to do. Held for as long as a call to it is under way. From any thread, never
-    /// waits.
-    pub(crate) fn read(&self) -> Arc<Option<u32>> {
+    /// The present one. Held for as long as a call to it is under way. From any thread, never waits.
+    pub(crate) fn read(&self) -> Arc<Aim> {
         self.0.read()
     }
 
     /// Its ID, or 0 while there is none.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.read().unwrap_or_default()
+        self.read().id.unwrap_or_default()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.read().generation
     }
 
     /// Another one. When this returns, no call is under way to the one before.
     pub(crate) fn replace(&self, id: Option<u32>) {
-        let _: Result<(), Infallible> = self.0.replace(|_| Ok(id));
+        self.go_on(|_| id);
+    }
+
+    /// The same one, and what failed before does not count any more: everything is about to be removed. When
+    /// this returns, calls of before have ended. The generation that is over.
+    pub(crate) fn renew(&self) -> u64 {
+        self.go_on(|id| id)
+    }
+
+    fn go_on(&self, to: impl FnOnce(Option<u32>) -> Option<u32>) -> u64 {
+        let mut over = 0;
+        let _: Result<(), Infallible> = self.0.replace(|now| {
+            over = now.generation;
+            let (id, generation) = (to(now.id), over + 1);
+            Ok(Aim { id, generation })
+        });
+        over
     }
 }
 

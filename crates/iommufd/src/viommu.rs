@@ -9,7 +9,7 @@ use crate::vste::Vste;
 use smmu_core::StreamId;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use vcmdq_sync::atomic::{AtomicBool, Ordering};
+use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
 /// Room for events in a vEVENTQ. A guest's own queue has at most 2^19; a host that has more than this to
 /// say before anybody reads says LOST_EVENTS.
@@ -52,8 +52,9 @@ pub(crate) struct Viommu {
     faults: Option<u32>,
     /// What the kernel would not destroy yet.
     orphans: Mutex<Vec<u32>>,
-    /// An invalidation was not carried out: what its TLB holds is not to be believed.
-    stale: AtomicBool,
+    /// The last generation of its target in which an invalidation was not carried out, so that what its TLB holds
+    /// is not to be believed; or 0.
+    stale: AtomicU64,
 }
 
 impl Viommu {
@@ -103,7 +104,7 @@ impl Viommu {
             flavour: flavour.clone(),
             faults,
             orphans: Mutex::default(),
-            stale: AtomicBool::new(false),
+            stale: AtomicU64::new(0),
         })
     }
 
@@ -169,18 +170,21 @@ impl Viommu {
     }
 
     /// Nothing that its TLB holds may be used any more.
-    pub(crate) fn distrust(&self) {
-        self.stale.store(true, Ordering::Relaxed);
+    pub(crate) fn distrust(&self, generation: u64) {
+        self.stale.fetch_max(generation, Ordering::Relaxed);
     }
 
-    /// Its TLB is empty.
-    pub(crate) fn trust(&self) {
-        self.stale.store(false, Ordering::Relaxed);
+    /// Its TLB has been emptied when `generation` began; what failed since then counts.
+    pub(crate) fn trust(&self, generation: u64) {
+        let over = |stale: u64| (stale < generation).then_some(0);
+        let _later = self
+            .stale
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, over);
     }
 
     /// Relaxed: who sets it takes the lock of each stream afterwards, and who reads it holds one.
     pub(crate) fn is_distrusted(&self) -> bool {
-        self.stale.load(Ordering::Relaxed)
+        self.stale.load(Ordering::Relaxed) != 0
     }
 }
 

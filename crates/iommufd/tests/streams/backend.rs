@@ -6,7 +6,13 @@ use crate::host::*;
 use dispatch::{Backend, Batch, Invalidation, Scope};
 use rustix::io::Errno;
 use smmu_core::{Asid, StreamId};
-use vcmdq_iommufd::{ArmSmmuv3, IommufdBackend, IommufdSettings};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use vcmdq_iommufd::{
+    ArmSmmuv3, AttachDevice, Device, HostStreams, IommufdBackend, IommufdSettings,
+};
 
 fn backend(world: &World) -> IommufdBackend {
     let settings = IommufdSettings::new(world.streams.of_instance(&world.instance));
@@ -126,4 +132,138 @@ fn law4_a_dead_queue_closes_the_instance_until_everything_has_been_removed() {
     assert!(!backend.is_closed() && !translates(&world));
     world.streams.reopened(&world.instance);
     assert!(translates(&world));
+}
+
+/// The kernel gives numbers of what it has destroyed again.
+#[test]
+fn law4_a_viommu_with_the_number_of_one_that_had_failed_is_sent_invalidations() {
+    let world = World::new();
+    let backend = backend(&world);
+    let failed = world.instance.target().id();
+    fails(&world, &backend);
+    for ioas in [OTHER_IOAS, IOAS] {
+        let replaced = world.streams.replace_stage2(&world.instance, 101, ioas);
+        assert!(replaced.unwrap().left_closed.is_empty());
+    }
+    assert_eq!(
+        world.instance.target().id(),
+        failed,
+        "the number is there again"
+    );
+    assert!(!backend.is_closed() && translates(&world));
+    backend.submit(&asid(1)).unwrap();
+    assert_eq!(sent(&world), [failed]);
+}
+
+#[test]
+fn law4_what_fails_behind_a_reopening_is_not_forgotten_with_what_failed_before() {
+    let world = World::new();
+    let backend = backend(&world);
+    fails(&world, &backend);
+    backend.reopen().unwrap();
+    // Before the streams hear of it, another ring's invalidation fails.
+    backend.fail_closed(None);
+    world.streams.reopened(&world.instance);
+    assert!(backend.is_closed() && !translates(&world));
+    backend.reopen().unwrap();
+    world.streams.reopened(&world.instance);
+    assert!(!backend.is_closed() && translates(&world));
+}
+
+/// Streams that are reopened as soon as they abort, while the backend has not noted that they do.
+struct Eager {
+    inner: Arc<dyn HostStreams>,
+    backend: OnceLock<Arc<IommufdBackend>>,
+    then: Box<dyn Fn() + Send + Sync>,
+}
+
+impl HostStreams for Eager {
+    fn reads_contexts(&self, stream: StreamId) -> bool {
+        self.inner.reads_contexts(stream)
+    }
+
+    fn fail_closed(&self, stream: Option<StreamId>) {
+        self.inner.fail_closed(stream);
+        self.backend.get().unwrap().reopen().unwrap();
+        (self.then)();
+    }
+}
+
+#[test]
+fn law4_no_backend_is_closed_whose_streams_were_reopened_meanwhile() {
+    let world = World::new();
+    let (streams, instance) = (world.streams.clone(), world.instance.clone());
+    let eager = Arc::new(Eager {
+        inner: world.streams.of_instance(&world.instance),
+        backend: OnceLock::new(),
+        then: Box::new(move || streams.reopened(&instance)),
+    });
+    let settings = IommufdSettings::new(eager.clone());
+    let target = world.instance.target();
+    let backend = IommufdBackend::new(world.host.clone(), target, ArmSmmuv3::new(true), settings);
+    let backend = Arc::new(backend);
+    assert!(eager.backend.set(backend.clone()).is_ok());
+    world.plug(1, 101).unwrap();
+    world.traffic(&[1], &world.enabled());
+    world.configure(1, &stage1(0x4000));
+    backend.fail_closed(None);
+    assert_eq!(sent(&world).len(), 1, "everything");
+    assert!(!backend.is_closed() && translates(&world));
+    backend.submit(&asid(1)).unwrap();
+    assert_eq!(sent(&world).len(), 1);
+}
+
+type Run = Box<dyn FnOnce() + Send>;
+
+/// A device, and what begins on another thread when it is attached next.
+struct Beside {
+    inner: Device,
+    armed: AtomicBool,
+    run: Mutex<Option<Run>>,
+    running: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl AttachDevice for Beside {
+    fn attach(&self, table: u32) -> Result<(), Errno> {
+        if self.armed.swap(false, Ordering::Relaxed) {
+            let run = self.run.lock().unwrap().take().unwrap();
+            *self.running.lock().unwrap() = Some(std::thread::spawn(run));
+            // It comes as far as it can; whether it does, the outcome is the same.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.inner.attach.attach(table)
+    }
+
+    fn detach(&self) -> Result<(), Errno> {
+        self.inner.attach.detach()
+    }
+}
+
+#[test]
+fn law9_a_failure_at_the_old_viommu_leaves_no_stream_of_the_new_one_aborting() {
+    let world = World::new();
+    let (streams, instance) = (world.streams.clone(), world.instance.clone());
+    let beside = Arc::new(Beside {
+        inner: world.host.device(101),
+        armed: AtomicBool::new(false),
+        run: Mutex::new(Some(Box::new(move || streams.fail_closed(&instance, None)))),
+        running: Mutex::default(),
+    });
+    let (id, attach) = (101, beside.clone());
+    let (stream, device) = (StreamId(1), Device { id, attach });
+    let plugged = world
+        .streams
+        .plug(&world.frame, stream, device, &world.instance, world.binding);
+    plugged.unwrap();
+    world.traffic(&[1], &world.enabled());
+    world.configure(1, &stage1(0x4000));
+    beside.armed.store(true, Ordering::Relaxed);
+    let replaced = world
+        .streams
+        .replace_stage2(&world.instance, 101, OTHER_IOAS);
+    replaced.unwrap();
+    let running = beside.running.lock().unwrap().take();
+    running.unwrap().join().unwrap();
+    let closed = world.streams.stream(stream).unwrap().closed;
+    assert!(translates(&world) || closed, "and nobody would change it");
 }

@@ -3,7 +3,7 @@
 pub(crate) mod world;
 
 use rustix::io::Errno;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -15,6 +15,8 @@ use vcmdq_iommufd::{AttachDevice, Device, Iommufd};
 pub(crate) const IOAS: u32 = 1;
 pub(crate) const OTHER_IOAS: u32 = 2;
 const NEST_PARENT: u32 = 1;
+/// Objects are counted from here on.
+const FIRST: u32 = 1001;
 
 /// The bits of a vSTE that the kernel takes (`arm_smmu_validate_vste`).
 const WORD0: u64 = 1 | 7 << 1 | 3 << 4 | ((1 << 56) - (1 << 6)) | 0x1F << 59;
@@ -79,7 +81,8 @@ pub(crate) struct FakeDevice {
 
 #[derive(Default)]
 pub(crate) struct State {
-    next: u32,
+    /// Numbers of what the kernel has destroyed by itself: they do not come again.
+    tombs: BTreeSet<u32>,
     objects: BTreeMap<u32, Object>,
     pub(crate) devices: BTreeMap<u32, FakeDevice>,
     fail: VecDeque<(Call, Errno)>,
@@ -119,7 +122,6 @@ impl FakeHost {
         let host = Self::default();
         {
             let mut state = host.state();
-            state.next = 1000;
             state.hw_info_type = kind::HW_INFO_ARM_SMMUV3;
             for ioas in [IOAS, OTHER_IOAS] {
                 state.objects.insert(ioas, Object::Ioas);
@@ -171,9 +173,12 @@ impl FakeHost {
     /// The device goes, with whatever the kernel keeps for it.
     pub(crate) fn take_away(&self, id: u32) {
         let mut state = self.state();
-        let own =
-            |object: &Object| matches!(object, Object::Vdevice { device, .. } if *device == id);
-        state.objects.retain(|_, object| !own(object));
+        let State { objects, tombs, .. } = &mut *state;
+        objects.retain(|at, object| {
+            let own = matches!(object, Object::Vdevice { device, .. } if *device == id);
+            own.then(|| tombs.insert(*at));
+            !own
+        });
         let device = state.devices.get_mut(&id).unwrap();
         (device.gone, device.attached) = (true, 0);
     }
@@ -295,10 +300,12 @@ impl State {
         }
     }
 
+    /// The lowest number that is free, as Linux has it: those of objects that were destroyed come again.
     fn add(&mut self, object: Object) -> u32 {
-        self.next += 1;
-        self.objects.insert(self.next, object);
-        self.next
+        let free = (FIRST..).find(|id| !(self.objects.contains_key(id) || self.tombs.contains(id)));
+        let id = free.unwrap();
+        self.objects.insert(id, object);
+        id
     }
 
     fn users(&self, id: u32) -> usize {
