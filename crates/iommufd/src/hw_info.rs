@@ -2,7 +2,8 @@
 //!
 //! The kernel passes the raw identification registers on and names the fields that mean something
 //! for a guest (`struct iommu_hw_info_arm_smmuv3`). The others describe what the host can do for itself: HTTU,
-//! BTM, MPAM, ATS, PRI, OAS are not looked at here. STALL_MODEL is not copied either: a frame offers stalls
+//! BTM, MPAM, PRI, OAS are not looked at here. ATS is a device's property; of the SMMU only its absence means
+//! something: ATC_INV is illegal there, and the kernel passes a guest's on unseen. STALL_MODEL is not copied either: a frame offers stalls
 //! only if its VMM wants them ([`Offer`](crate::Offer)) and somebody reads the page faults.
 
 use crate::uapi::{Errno, Iommufd, kind};
@@ -24,6 +25,8 @@ pub struct HostFeatures {
     pub two_level_contexts: bool,
     /// IDR0.ASID16.
     pub asid16: bool,
+    /// IDR0.ATS: ATC_INV is a legal command. Whether a device has ATS is another question.
+    pub ats: bool,
     /// IDR0.STALL_MODEL.
     pub stalls: StallModel,
     /// IDR0.TERM_MODEL is 0: a CD may ask that terminated accesses read zero.
@@ -114,6 +117,7 @@ impl HostFeatures {
             big_endian: matches!(endian, 0 | 3),
             two_level_contexts: idr0.cd2l(),
             asid16: idr0.asid16(),
+            ats: idr0.ats(),
             stalls: match idr0.stall_model() {
                 0 => StallModel::Either,
                 2 => StallModel::Always,
@@ -144,6 +148,7 @@ impl HostFeatures {
             big_endian: self.big_endian && other.big_endian,
             two_level_contexts: self.two_level_contexts && other.two_level_contexts,
             asid16: self.asid16 && other.asid16,
+            ats: self.ats && other.ats,
             stalls: self.stalls.and(other.stalls)?,
             terminates_silently: self.terminates_silently && other.terminates_silently,
             substream_bits: self.substream_bits.min(other.substream_bits),

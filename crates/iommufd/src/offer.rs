@@ -21,8 +21,8 @@ pub struct Offer {
     /// IDR5.OAS in bits: 32, 36, 40, 42, 44, 48 or 52. No more than the guest-physical addresses that the
     /// host's stage 2 can have; the kernel does not say how many (KVM does: `KVM_CAP_ARM_VM_IPA_SIZE`).
     pub output_bits: u8,
-    /// IDR0.ATS: some device of the frame is shown to the guest with ATS. A property of the device, not of the
-    /// SMMU.
+    /// IDR0.ATS: some device of the frame is shown to the guest with ATS, which is a property of the device. The
+    /// SMMU must know ATC_INV for it ([`HostFeatures::ats`]).
     pub ats: bool,
     /// IDR0.STALL_MODEL and IDR5.STALL_MAX: how many accesses can wait for the guest, 0 for none. Somebody
     /// must read the page faults then ([`NestedStreams::drain`](crate::NestedStreams::drain)).
@@ -147,6 +147,8 @@ impl Profile {
             big_endian: false,
             two_level_contexts: true,
             asid16: true,
+            // Not asked for unless the frame offers it.
+            ats: true,
             stalls: StallModel::Never,
             terminates_silently: false,
             substream_bits: 16,
@@ -212,6 +214,7 @@ pub fn admits(host: &HostFeatures, frame: &Capabilities) -> Result<(), Lack> {
             host.two_level_contexts.into(),
         ),
         ("IDR0.ASID16", idr0.asid16().into(), host.asid16.into()),
+        ("IDR0.ATS", idr0.ats().into(), host.ats.into()),
         (
             "IDR1.SSIDSIZE",
             idr1.ssidsize().into(),

@@ -6,7 +6,6 @@ use crate::vfio;
 use crate::watched::Watched;
 use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use smmu_core::spec::register::Idr0;
 use smmu_core::{Capabilities, GuestMemory, StreamId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use vcmdq::registers::RegisterFrame;
 use vcmdq::{
     Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings, StdThreads, VmMemory,
 };
-use vcmdq_iommufd::uapi::{Iommufd, kind};
 use vcmdq_iommufd::{
     ArmSmmuv3, Attachment, Device, HostFeatures, HostInstance, IommufdBackend, IommufdSettings,
     NestedStreams, Offer, VfioDevice,
@@ -47,7 +45,11 @@ impl Vmm {
     ) -> Result<Self> {
         let watched = Arc::new(Watched::new(iommu.kernel()));
         let features = HostFeatures::of_device(&*watched, device.id)?;
-        let caps = offered(&*watched, device.id, &features)?;
+        let offer = Offer {
+            ats: features.ats,
+            ..Offer::new(ADDRESSES)
+        };
+        let caps = offer.capabilities(&features)?;
         let memory: Arc<dyn GuestMemory> = Arc::new(VmMemory::new(memory.of_guest(address)?));
         let streams = NestedStreams::new(memory.clone());
         let engine = Engine::start(Settings::default(), Arc::new(StdThreads))?;
@@ -124,16 +126,4 @@ impl Drop for Vmm {
         let _gone = self.streams.unplug(&self.frame, self.stream);
         self.engine.stop();
     }
-}
-
-/// What the host's SMMU has. Invalidations of the device's own caches are legal only where it has ATS.
-fn offered(kernel: &dyn Iommufd, device: u32, features: &HostFeatures) -> Result<Capabilities> {
-    let mut data = [0; 40];
-    kernel.hw_info(device, kind::HW_INFO_DEFAULT, &mut data)?;
-    let idr0 = u32::from_ne_bytes([data[8], data[9], data[10], data[11]]);
-    let offer = Offer {
-        ats: Idr0::from_bits(idr0).ats(),
-        ..Offer::new(ADDRESSES)
-    };
-    Ok(offer.capabilities(features)?)
 }

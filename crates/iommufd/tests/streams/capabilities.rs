@@ -78,14 +78,17 @@ fn stalls_are_offered_only_if_they_are_wanted_and_there() {
 fn an_smmu_that_has_less_is_refused_by_the_name_of_what_it_lacks() {
     let frame = Offer {
         stalls: 16,
+        ats: true,
         ..Offer::new(48)
     };
     let frame = frame.capabilities(&rich()).unwrap();
     type Change = fn(&mut HostFeatures);
-    let lacking: [(&str, Change); 12] = [
+    let lacking: [(&str, Change); 13] = [
         ("IDR0.TTF", |host| host.aarch64_tables = false),
         ("IDR0.CD2L", |host| host.two_level_contexts = false),
         ("IDR0.ASID16", |host| host.asid16 = false),
+        // A guest's ATC_INV would stop the host's own queue.
+        ("IDR0.ATS", |host| host.ats = false),
         ("IDR0.STALL_MODEL", |host| host.stalls = StallModel::Never),
         ("IDR0.TERM_MODEL", |host| host.terminates_silently = false),
         ("IDR0.TTENDIAN", |host| host.big_endian = false),
