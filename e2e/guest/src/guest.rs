@@ -29,11 +29,13 @@ const DRIVER: usize = SPACES[1] + tables::PAGES;
 /// All of them.
 pub(crate) const PAGES: usize = DRIVER + driver::PAGES;
 
-/// Ways to have the window forgotten; the last is another context.
+/// Ways to have the window forgotten; one more than these is everything, and the last is another context.
+const BY_ASID: usize = 0;
+pub(crate) const BY_PAGE: usize = 1;
+const BY_RANGE: usize = 2;
+const BY_ADDRESS: usize = 3;
 pub(crate) const WAYS: usize = 6;
 pub(crate) const CONTEXT: usize = WAYS - 1;
-/// Page by page.
-pub(crate) const BY_PAGE: usize = 1;
 
 /// See the [module](self).
 pub(crate) struct Guest<'a> {
@@ -43,6 +45,8 @@ pub(crate) struct Guest<'a> {
     /// Whose context descriptor the stream has, and whose tables that leads to.
     used: usize,
     walked: usize,
+    /// Its SMMU has range invalidation.
+    ranges: bool,
 }
 
 impl<'a> Guest<'a> {
@@ -58,6 +62,7 @@ impl<'a> Guest<'a> {
             driver: Driver::boot(memory, DRIVER, IPA, &vmm.registers)?,
             used: 0,
             walked: 0,
+            ranges: vmm.caps.idr3.ril(),
         })
     }
 
@@ -77,7 +82,7 @@ impl<'a> Guest<'a> {
         }
         let tables = &mut self.spaces[self.walked];
         tables.clear(VA_WINDOW, WINDOW)?;
-        self.driver.issue(&forgetting(way))?;
+        self.driver.issue(&forgetting(way, self.ranges))?;
         tables.map(VA_WINDOW, ipa, WINDOW)
     }
 
@@ -104,33 +109,30 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// What makes the window be forgotten.
-fn forgetting(way: usize) -> Vec<Command> {
-    let (asid, pages) = (Asid(ASID), (WINDOW / PAGE) as u64);
-    let page = |number: u64| TlbiRange::page(VA_WINDOW + number * PAGE as u64);
-    let range = TlbiRange {
+/// What makes the window be forgotten; without range invalidation always page by page.
+fn forgetting(way: usize, ranges: bool) -> Vec<Command> {
+    let (vmid, asid) = (VMID, Asid(ASID));
+    let whole = TlbiRange {
         bytes: WINDOW as u64,
         granule: Some(Granule::K4),
-        ..page(0)
+        ..TlbiRange::page(VA_WINDOW)
     };
-    let tlbi: Vec<Tlbi> = match way {
-        0 => return vec![of_asid()],
-        BY_PAGE => (0..pages)
-            .map(|number| Tlbi::NhVa {
-                vmid: VMID,
-                asid,
-                range: page(number),
-            })
+    let parts = match ranges && way != BY_PAGE {
+        true => vec![whole],
+        false => (0..WINDOW as u64)
+            .step_by(PAGE)
+            .map(|offset| TlbiRange::page(VA_WINDOW + offset))
             .collect(),
-        2 => vec![Tlbi::NhVa {
-            vmid: VMID,
-            asid,
-            range,
-        }],
-        3 => vec![Tlbi::NhVaa { vmid: VMID, range }],
-        _ => vec![Tlbi::NhAll { vmid: VMID }],
     };
-    tlbi.into_iter().map(Command::Tlbi).collect()
+    let one = |range| match way {
+        BY_PAGE | BY_RANGE => Tlbi::NhVa { vmid, asid, range },
+        _ => Tlbi::NhVaa { vmid, range },
+    };
+    match way {
+        BY_ASID => vec![of_asid()],
+        BY_PAGE | BY_RANGE | BY_ADDRESS => parts.into_iter().map(one).map(Command::Tlbi).collect(),
+        _ => vec![Command::Tlbi(Tlbi::NhAll { vmid })],
+    }
 }
 
 fn of_asid() -> Command {
@@ -164,9 +166,13 @@ mod tests {
 
     #[test]
     fn every_way_but_the_last_has_commands_of_its_own() {
-        let ways: Vec<_> = (0..CONTEXT).map(forgetting).collect();
-        let other = |way: usize| ways[..way].iter().all(|before| *before != ways[way]);
-        assert!((0..CONTEXT).all(other), "{ways:?}");
-        assert_eq!(ways[BY_PAGE].len(), WINDOW / PAGE);
+        for (ranges, of_range) in [(true, 1), (false, WINDOW / PAGE)] {
+            let ways: Vec<_> = (0..CONTEXT).map(|way| forgetting(way, ranges)).collect();
+            let lengths: Vec<_> = ways.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [1, WINDOW / PAGE, of_range, of_range, 1]);
+            let other = |way: usize| ways[..way].iter().all(|before| *before != ways[way]);
+            let same = |way| way == BY_RANGE && !ranges;
+            assert!((0..CONTEXT).all(|way| other(way) != same(way)), "{ways:?}");
+        }
     }
 }

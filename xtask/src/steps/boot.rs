@@ -32,12 +32,20 @@ enum Broken {
 
 /// Checks that look at contents or translations.
 const CONTENTS: Broken = Broken::First(&["content", "content-host", "parallel", "fault-device"]);
-/// Those whose translations change in stage 2, in stage 1, and in the stage 2 below it.
-const REMAPS: Broken = Broken::Each(&["stage2-remap", "nested-remap", "nested-remap2"]);
+/// Those whose translations change in stage 2, in stage 1, and in the stage 2 below it; by the program itself, and
+/// by the engine in it.
+const REMAPS: Broken = Broken::Each(&[
+    "stage2-remap",
+    "nested-remap",
+    "nested-remap2",
+    "engine-remap",
+    "engine-ste",
+    "engine-stage2",
+]);
 
 /// The distribution's kernel on stage 1, on stage 2, and with the choice; one that drives VCMDQs; one whose
-/// user space nests.
-const GUESTS: [Guest; 5] = [
+/// user space nests, on the engine's SMMU and on QEMU's.
+const GUESTS: [Guest; 6] = [
     Guest {
         arguments: &[],
         what: "Linux runs on the engine",
@@ -62,6 +70,11 @@ const GUESTS: [Guest; 5] = [
         arguments: &[NESTING, "--modes=strict"],
         what: "user space nests",
         broken: REMAPS,
+    },
+    Guest {
+        arguments: &[NESTING, "--smmu=qemu", "--modes=strict"],
+        what: "user space nests on QEMU's SMMU",
+        broken: Broken::No,
     },
 ];
 
@@ -203,11 +216,14 @@ mod tests {
             "stage2-fault",
             "nested-remap",
             "dirty-pages",
+            "engine-remap",
+            "engine-ste",
+            "engine-stage2",
             "nested-remap2",
         ];
         let text: String = all.into_iter().map(line).collect();
         assert!(noticed_by(&REMAPS, &failed(&text)).is_some());
-        let text: String = all[..4].iter().copied().map(line).collect();
+        let text: String = all[..7].iter().copied().map(line).collect();
         assert_eq!(noticed_by(&REMAPS, &failed(&text)), None);
         let made = text + "FAILED strict boot 1: nested-remap2: not made\n";
         assert_eq!(noticed_by(&REMAPS, &failed(&made)), None);
