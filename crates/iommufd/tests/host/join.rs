@@ -3,6 +3,8 @@
 use crate::common::*;
 use dispatch::{Backend, Invalidation, Scope};
 use proptest::prelude::*;
+use smmu_core::Asid;
+use smmu_core::range::TlbiRange;
 use vcmdq_iommufd::ArmSmmuv3;
 use vcmdq_iommufd::testing::Counting;
 
@@ -48,6 +50,26 @@ fn law7_nothing_is_joined_where_no_block_is_saved() {
     };
     requests[1] = request(Scope::Addresses { asid: None, range });
     assert_eq!(calls(&requests), 64);
+}
+
+#[test]
+fn law7_what_stands_for_two_takes_tables_and_levels_of_either() {
+    let kinds = [(0, true), (0, false), (2, true), (3, true), (3, false)];
+    let near = |page: u64, (ttl, leaf): (u8, bool)| {
+        let range = range(page, 1);
+        request(Scope::Addresses {
+            asid: Some(Asid(1)),
+            range: TlbiRange { ttl, leaf, ..range },
+        })
+    };
+    for (early, late) in kinds.iter().flat_map(|a| kinds.map(|b| (*a, b))) {
+        for [first, second] in [[0, 3], [3, 0]] {
+            let mut requests = far(62);
+            requests.push(near((62 << 12) + first, early));
+            requests.push(near((62 << 12) + second, late));
+            assert_eq!(calls(&requests), 63, "{early:?} {late:?}");
+        }
+    }
 }
 
 /// Without ranges it would be more commands.

@@ -3,13 +3,14 @@
 
 use crate::host::world::*;
 use crate::host::*;
-use dispatch::{Backend, Batch, Invalidation, Scope};
+use dispatch::{Backend, BackendCapabilities, Batch, Invalidation, Scope};
 use rustix::io::Errno;
 use smmu_core::{Asid, StreamId};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use vcmdq_iommufd::encode::{Encoder, Entries, NotEncodable};
 use vcmdq_iommufd::{
     ArmSmmuv3, AttachDevice, Device, HostStreams, IommufdBackend, IommufdSettings,
 };
@@ -266,4 +267,93 @@ fn law9_a_failure_at_the_old_viommu_leaves_no_stream_of_the_new_one_aborting() {
     running.unwrap().join().unwrap();
     let closed = world.streams.stream(stream).unwrap().closed;
     assert!(translates(&world) || closed, "and nobody would change it");
+}
+
+/// Streams that note whether their backend leaves invalidations out while they do not abort yet.
+struct Noting {
+    inner: Arc<dyn HostStreams>,
+    backend: OnceLock<Arc<IommufdBackend>>,
+    closed_before: AtomicBool,
+}
+
+impl HostStreams for Noting {
+    fn reads_contexts(&self, stream: StreamId) -> bool {
+        self.inner.reads_contexts(stream)
+    }
+
+    fn fail_closed(&self, stream: Option<StreamId>) {
+        let closed = self.backend.get().unwrap().is_closed();
+        self.closed_before.fetch_or(closed, Ordering::Relaxed);
+        self.inner.fail_closed(stream);
+    }
+}
+
+#[test]
+fn law4_nothing_is_left_out_before_every_stream_aborts() {
+    let world = World::new();
+    let noting = Arc::new(Noting {
+        inner: world.streams.of_instance(&world.instance),
+        backend: OnceLock::new(),
+        closed_before: AtomicBool::new(false),
+    });
+    let settings = IommufdSettings::new(noting.clone());
+    let target = world.instance.target();
+    let backend = IommufdBackend::new(world.host.clone(), target, ArmSmmuv3::new(true), settings);
+    let backend = Arc::new(backend);
+    assert!(noting.backend.set(backend.clone()).is_ok());
+    backend.fail_closed(None);
+    assert!(backend.is_closed());
+    assert!(!noting.closed_before.load(Ordering::Relaxed));
+}
+
+/// Arm commands, and what begins on another thread when the first one is written.
+struct Slow {
+    inner: ArmSmmuv3,
+    run: Mutex<Option<Run>>,
+    running: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Encoder for Slow {
+    fn data_type(&self) -> u32 {
+        self.inner.data_type()
+    }
+
+    fn entry_len(&self) -> usize {
+        self.inner.entry_len()
+    }
+
+    fn capabilities(&self) -> BackendCapabilities {
+        self.inner.capabilities()
+    }
+
+    fn encode(&self, request: &Invalidation, entries: &mut Entries) -> Result<(), NotEncodable> {
+        if let Some(run) = self.run.lock().unwrap().take() {
+            *self.running.lock().unwrap() = Some(std::thread::spawn(run));
+            // It comes as far as it can; whether it does, the outcome is the same.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.inner.encode(request, entries)
+    }
+}
+
+#[test]
+fn law9_the_old_viommu_is_there_until_calls_to_it_have_ended() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    let old = world.instance.target().id();
+    let (streams, instance) = (world.streams.clone(), world.instance.clone());
+    let replace = move || drop(streams.replace_stage2(&instance, 101, OTHER_IOAS).unwrap());
+    let running = Arc::default();
+    let slow = Slow {
+        inner: ArmSmmuv3::new(true),
+        run: Mutex::new(Some(Box::new(replace))),
+        running: Arc::clone(&running),
+    };
+    let settings = IommufdSettings::new(world.streams.of_instance(&world.instance));
+    let target = world.instance.target();
+    let backend = IommufdBackend::new(world.host.clone(), target, slow, settings);
+    backend.submit(&asid(1)).unwrap();
+    running.lock().unwrap().take().unwrap().join().unwrap();
+    assert_eq!(sent(&world), [old]);
+    assert_ne!(world.instance.target().id(), old);
 }

@@ -2,6 +2,7 @@
 
 use crate::host::world::*;
 use crate::host::*;
+use dispatch::Traffic;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use smmu_core::command::{Msi, ResumeAction};
@@ -235,6 +236,37 @@ fn a_guest_that_answers_before_the_cookie_is_noted_is_heard() {
     world.host.page_fault(101, None, 1, 0x7000, 77);
     drained(&world);
     assert_eq!(world.host.answers(), [(77, RETRIED)]);
+    assert_eq!(world.streams.pending_faults(&world.instance), 0);
+}
+
+/// A guest that switches its SMMU off as soon as it is interrupted.
+#[derive(Default)]
+struct Leaving(OnceLock<(Weak<NestedStreams>, Traffic)>);
+
+impl Interrupts for Leaving {
+    fn pulse(&self, line: Line) {
+        if let (Line::EventQueue, Some((streams, off))) = (line, self.0.get()) {
+            let streams = streams.upgrade().unwrap();
+            streams.traffic_changed(StreamId(1), off);
+        }
+    }
+
+    fn message(&self, _: u32, _: Msi) -> Result<(), NoTarget> {
+        Err(NoTarget)
+    }
+}
+
+#[test]
+fn a_fault_whose_stream_stops_before_its_cookie_is_noted_is_answered() {
+    let guest = Arc::new(Leaving::default());
+    let world = World::interrupting(offer(2), guest.clone());
+    world.plug(1, 101).unwrap();
+    world.traffic(&[1], &world.enabled());
+    let streams = Arc::downgrade(&world.streams);
+    assert!(guest.0.set((streams, world.disabled(true))).is_ok());
+    world.host.page_fault(101, None, 1, 0x7000, 77);
+    drained(&world);
+    assert_eq!(world.host.answers(), [(77, ENDED)]);
     assert_eq!(world.streams.pending_faults(&world.instance), 0);
 }
 
