@@ -3,13 +3,16 @@
 use criterion::{Criterion, Throughput};
 use dispatch::backend::Software;
 use dispatch::coalesce::Coalescer;
-use dispatch::{Backend, BackendCapabilities, Batch, Invalidation, MAX_BATCH};
+use dispatch::{Backend, BackendCapabilities, Batch, Invalidation};
 use smmu_core::command::Command;
 use smmu_core::decode::decode;
 use smmu_core::spec::command::RawCommand;
 use std::hint::black_box;
 use vcmdq_benches::rig::capabilities;
 use vcmdq_benches::streams;
+
+/// Of a backend whose calls are made at once.
+const WINDOW: usize = 256;
 
 type Window = Vec<(Invalidation, u32)>;
 
@@ -21,7 +24,7 @@ fn windows(commands: &[RawCommand]) -> Vec<Window> {
         _ => None,
     };
     commands
-        .chunks(MAX_BATCH)
+        .chunks(WINDOW)
         .map(|window| window.iter().enumerate().filter_map(request).collect())
         .collect()
 }

@@ -27,7 +27,7 @@ const COST: Cost = Cost {
     block: Duration::from_micros(1),
     command: Duration::from_nanos(20),
 };
-const SIZES: [usize; 6] = [1, 16, 63, 64, 126, 252];
+const SIZES: [usize; 7] = [1, 16, 63, 64, 126, 252, 1008];
 /// Calls of a round.
 const CALLS: usize = 8;
 

@@ -7,9 +7,10 @@ use arrayvec::ArrayVec;
 use smmu_core::range::TlbiRange;
 use smmu_core::{Asid, Vmid};
 
-/// The most requests in a batch; also the most commands that a window looks at.
+/// The most requests in a batch; also the most commands that a window looks at. As many as a host takes in
+/// one call: sixteen blocks of 63, for each of which Linux's SMMUv3 driver waits once.
 #[cfg(not(loom))]
-pub const MAX_BATCH: usize = 256;
+pub const MAX_BATCH: usize = 1008;
 /// Small enough for the stacks and the state space of a model.
 #[cfg(loom)]
 pub const MAX_BATCH: usize = 4;
@@ -20,14 +21,14 @@ pub const MAX_WAITERS: usize = 16;
 /// Which of the rings that share a batch need a request: bit `n` stands for the `n`th.
 pub type Rings = u16;
 
-/// One call's worth of work. Reused, so that dispatching allocates nothing.
+/// One call's worth of work. Reused: room for [`MAX_BATCH`] requests is allocated once, and not on the stack.
 #[derive(Clone, Debug)]
 pub struct Batch {
     vmid: Vmid,
     waiters: ArrayVec<WaiterId, MAX_WAITERS>,
-    requests: ArrayVec<Packed, MAX_BATCH>,
+    requests: Vec<Packed>,
     /// Those requests that name a stream.
-    devices: ArrayVec<Invalidation, MAX_BATCH>,
+    devices: Vec<Invalidation>,
 }
 
 impl Default for Batch {
@@ -35,8 +36,8 @@ impl Default for Batch {
         Self {
             vmid: Vmid::default(),
             waiters: ArrayVec::from_iter([WaiterId::default()]),
-            requests: ArrayVec::new(),
-            devices: ArrayVec::new(),
+            requests: Vec::with_capacity(MAX_BATCH),
+            devices: Vec::with_capacity(MAX_BATCH),
         }
     }
 }
@@ -48,13 +49,14 @@ impl Batch {
         Self::default()
     }
 
-    /// An empty batch of the same VMID and waiters.
+    /// An empty batch of the same VMID and waiters. Allocates when it is filled.
     #[must_use]
     pub fn like(other: &Self) -> Self {
         Self {
             vmid: other.vmid,
             waiters: other.waiters.clone(),
-            ..Self::default()
+            requests: Vec::new(),
+            devices: Vec::new(),
         }
     }
 
@@ -131,6 +133,7 @@ impl Batch {
 
     #[inline(always)]
     pub(crate) fn push_packed(&mut self, request: Packed) {
+        assert!(self.requests.len() < MAX_BATCH, "the batch is full");
         self.requests.push(request);
     }
 

@@ -41,6 +41,9 @@ use smmu_core::{Asid, StreamId, Vmid};
 /// How many of the newest wide requests are asked whether they cover a new one: all of them would make a
 /// window of wide requests cost its square.
 const WIDE: usize = 4;
+/// How many kept requests a window's wide ones look through for what they cover, so that a long window of
+/// wide requests does not cost its square either. What is not looked for leaves as a request of its own.
+const LOOKS: usize = 8 * MAX_BATCH;
 /// Looking through a kept request for what a wide one covers, in nanoseconds.
 const LOOK_NS: u64 = 2;
 
@@ -67,10 +70,12 @@ pub struct Coalescer {
     costs: Costs,
     /// What the requests kept so far cost, in nanoseconds.
     spent: u64,
-    translations: ArrayVec<Packed, MAX_BATCH>,
-    devices: ArrayVec<Kept, MAX_BATCH>,
+    translations: Vec<Packed>,
+    devices: Vec<Kept>,
     /// Where the newest wide requests lie: new ones may be covered already.
     wide: ArrayVec<usize, WIDE>,
+    /// How many requests wide ones may still look through.
+    looks: usize,
     recent: Recent,
     /// The VMID of the newest request, in its key.
     vmid: u64,
@@ -99,9 +104,10 @@ impl Coalescer {
             widen_above: capabilities.widen_above,
             costs: Costs::default(),
             spent: 0,
-            translations: ArrayVec::new(),
-            devices: ArrayVec::new(),
+            translations: Vec::with_capacity(MAX_BATCH),
+            devices: Vec::with_capacity(MAX_BATCH),
             wide: ArrayVec::new(),
+            looks: LOOKS,
             recent: Recent::NONE,
             vmid: NO_VMID,
             page_ns: 0,
@@ -146,6 +152,7 @@ impl Coalescer {
         self.translations.clear();
         self.devices.clear();
         self.wide.clear();
+        self.looks = LOOKS;
         self.recent.clear();
         self.vmid = NO_VMID;
         self.mixed = false;
@@ -309,7 +316,10 @@ impl Coalescer {
         }
         let (mut rings, mut earliest) = (self.ring, origin);
         // An ASID covers nothing but itself.
-        if !matches!(request.scope, Scope::Context(_)) || vcmdq_sync::broken!(break_law7a) {
+        let covers_others =
+            !matches!(request.scope, Scope::Context(_)) || vcmdq_sync::broken!(break_law7a);
+        if covers_others && self.translations.len() <= self.looks {
+            self.looks -= self.translations.len();
             self.spent += self.translations.len() as u64 * LOOK_NS;
             self.translations.retain(|kept| {
                 let covered = covers(&request, &kept.unpack());

@@ -25,7 +25,7 @@ use crate::cmdqv::cover::Taken;
 use crate::complete::Completed;
 use crate::consumer::Consumer;
 use crate::ring::{Again, Ring};
-use crate::window::{Desk, MAX_WINDOW, Part};
+use crate::window::{Desk, Part, window_limit};
 use arrayvec::ArrayVec;
 use dispatch::MAX_WAITERS;
 use std::sync::Arc;
@@ -129,13 +129,11 @@ fn open(members: &mut Members<'_>, desk: &mut Desk) {
     let count = members.len() as u32;
     for (nth, member) in (0..).zip(members.iter_mut()) {
         let (ring, published) = (member.ring, member.published);
-        let share = (MAX_WINDOW - desk.window.len) / (count - nth);
+        let in_lane = member.claim.with(|consumer| consumer.calls_in_lane);
+        let share = window_limit(in_lane).saturating_sub(desk.window.len) / (count - nth);
         desk.window.coalescer.begin_ring(nth);
         let before = desk.window.cost();
-        let allowed = member
-            .claim
-            .with(|consumer| member.budget.of_window(consumer.calls_in_lane));
-        desk.window.allow(allowed);
+        desk.window.allow(member.budget.of_window(in_lane));
         member.part = Some(member.claim.with(|consumer| {
             let covering = consumer.is_covering();
             let mut part = consumer.open::<true>(ring, desk, published, published.min(share));
@@ -160,15 +158,12 @@ fn cover(members: &mut Members<'_>, desk: &mut Desk) {
         let (ring, Some(part)) = (member.ring, &mut member.part) else {
             continue;
         };
-        let room = MAX_WINDOW.saturating_sub(desk.window.len);
+        let in_lane = member.claim.with(|consumer| consumer.calls_in_lane);
+        let room = window_limit(in_lane).saturating_sub(desk.window.len);
         desk.window.coalescer.begin_ring(nth);
         let before = desk.window.cost();
         let left = member.budget.less(member.cost);
-        desk.window.allow(
-            member
-                .claim
-                .with(|consumer| left.of_window(consumer.calls_in_lane)),
-        );
+        desk.window.allow(left.of_window(in_lane));
         member.claim.with(|consumer| {
             if !consumer.is_covering() {
                 consumer.cover_others(ring, desk, part, room, &taken);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 
-/// Buckets of the window-size histogram: 1, 2, 3 to 4, 5 to 8, … 129 to 256 commands.
-pub const WINDOW_BUCKETS: usize = 9;
+/// Buckets of the window-size histogram: 1, 2, 3 to 4, 5 to 8, … 513 to 1,008 commands.
+pub const WINDOW_BUCKETS: usize = 11;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {

@@ -1,7 +1,7 @@
 //! What can be set, and what cannot work.
 
 use crate::error::StartError;
-use crate::window::MAX_WINDOW;
+use crate::window::SHORT_WINDOW;
 use smmu_core::{Capabilities, Gpa};
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ impl Settings {
             return Err(StartError::Spinning { workers, cores });
         }
         if let Some(limit) = self.inline {
-            if !(1..=MAX_WINDOW).contains(&limit) {
+            if !(1..=SHORT_WINDOW).contains(&limit) {
                 return Err(StartError::Inline(limit));
             }
         }

@@ -19,8 +19,9 @@ impl Consumer {
         desk.window.restart(&self.capabilities);
         let share = (desk.budget).of_window(self.calls_in_lane && !desk.is_inline());
         desk.window.allow(share);
-        let mut part = self.open::<SEEN>(ring, desk, published, published.min(desk.left));
-        let room = desk.left.saturating_sub(desk.window.len);
+        let most = desk.most(self.calls_in_lane);
+        let mut part = self.open::<SEEN>(ring, desk, published, published.min(most));
+        let room = most.saturating_sub(desk.window.len);
         self.cover_others(ring, desk, &mut part, room, &[]);
         self.dispatch_window(&[ring], ring, desk);
         let completed = self.finish::<SEEN>(ring, desk, 0, &part);

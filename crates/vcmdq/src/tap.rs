@@ -49,7 +49,7 @@ pub struct Fetched<'a> {
     pub log2size: u8,
     /// Index and wrap bit of the first of `commands`.
     pub first: u32,
-    /// 1 to 256.
+    /// 1 to 1,008.
     pub commands: &'a [RawCommand],
 }
 

@@ -3,7 +3,6 @@
 use crate::budget::{self, Budget};
 use crate::fetch::Entries;
 use crate::looks::Looks;
-use arrayvec::ArrayVec;
 use dispatch::coalesce::Coalescer;
 use dispatch::dispatch::Report;
 use dispatch::{BackendCapabilities, Batch, MAX_BATCH};
@@ -15,8 +14,21 @@ use smmu_core::{Gpa, Stag, StreamId, SubstreamId};
 use std::ops::Range;
 use std::time::Duration;
 
-/// The most commands in a window.
+/// The most commands in a window of a frame whose backends' calls are made for whole windows.
 pub(crate) const MAX_WINDOW: u32 = MAX_BATCH as u32;
+/// The most commands in any other window. A slice bounds what it costs, but not to the last command
+/// ([`Window::exceeds`]), and nothing is gained by more.
+#[cfg(not(loom))]
+pub(crate) const SHORT_WINDOW: u32 = 256;
+/// Small enough for the state space of a model.
+#[cfg(loom)]
+pub(crate) const SHORT_WINDOW: u32 = MAX_WINDOW;
+
+/// The most commands in a window.
+#[inline]
+pub(crate) fn window_limit(in_lane: bool) -> u32 {
+    if in_lane { MAX_WINDOW } else { SHORT_WINDOW }
+}
 
 /// A SYNC and its place in its ring's part of the window.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +126,7 @@ impl Part {
 #[derive(Debug)]
 pub(crate) struct Window {
     pub(crate) coalescer: Coalescer,
-    pub(crate) syncs: ArrayVec<SyncPoint, MAX_BATCH>,
+    pub(crate) syncs: Vec<SyncPoint>,
     pub(crate) stride: Stride,
     /// How many SYNCs other parts have.
     others_syncs: u32,
@@ -226,7 +238,7 @@ pub(crate) struct Desk {
     pub(crate) budget: Budget,
     /// What the worker's time went into, if that is measured.
     pub(crate) looks: Looks,
-    /// How many more commands may be looked at; counted down at an inline desk only.
+    /// How many more commands may be looked at at an inline desk; the only one at which it changes.
     pub(crate) left: u32,
     /// Who sits here may make calls that block: others do its other work meanwhile (law 11).
     pub(crate) may_block: bool,
@@ -249,7 +261,7 @@ impl Desk {
         Self {
             window: Window {
                 coalescer: Coalescer::new(&nothing),
-                syncs: ArrayVec::new(),
+                syncs: Vec::with_capacity(MAX_BATCH),
                 stride: Stride::default(),
                 others_syncs: 0,
                 len: 0,
@@ -262,7 +274,7 @@ impl Desk {
             report: Report::default(),
             budget: Budget::of(Duration::ZERO),
             looks: Looks::default(),
-            left: MAX_WINDOW,
+            left: SHORT_WINDOW,
             may_block: true,
             deferred: false,
             defers_effects: false,
@@ -292,6 +304,16 @@ impl Desk {
         Self {
             inline: true,
             ..Self::new()
+        }
+    }
+
+    /// The most commands in a window here.
+    #[inline]
+    pub(crate) fn most(&self, in_lane: bool) -> u32 {
+        if self.inline {
+            self.left
+        } else {
+            window_limit(in_lane)
         }
     }
 

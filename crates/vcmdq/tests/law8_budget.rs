@@ -346,3 +346,29 @@ fn a_backend_that_may_block_gets_whole_windows() {
         assert_eq!(rig.cons() == 200, blocking, "{}", rig.cons());
     }
 }
+
+/// Where nothing is waited for, a longer window gains nothing; and not each of its commands looks at the
+/// budget.
+#[test]
+fn law8_only_calls_that_block_are_made_for_windows_of_more_than_256() {
+    for blocking in [false, true] {
+        let mut rig = Rig::set(
+            Settings::default(),
+            all_features(),
+            10,
+            DoorbellMode::Trap,
+            false,
+        );
+        if blocking {
+            rig.frame
+                .add_instance(Arc::new(Blocking), Placement::default());
+        }
+        rig.stepper = Stepper::with_slice(Duration::from_secs(1));
+        rig.send(&(0..1008).map(tlbi).chain([sync()]).collect::<Vec<_>>());
+        assert_eq!(rig.cons(), rig.prod);
+        let sizes = rig.ring.metrics().window_sizes;
+        // The SYNC is the one window more.
+        let expected = if blocking { [0, 0, 1] } else { [4, 0, 0] };
+        assert_eq!(sizes[8..], expected, "{sizes:?}");
+    }
+}

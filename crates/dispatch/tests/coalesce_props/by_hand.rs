@@ -2,7 +2,7 @@
 
 use crate::drive::{capabilities, coalesced};
 use dispatch::coalesce::Coalescer;
-use dispatch::{BackendCapabilities, Batch, Invalidation, Scope, Stage};
+use dispatch::{BackendCapabilities, Batch, Costs, Invalidation, MAX_BATCH, Scope, Stage};
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, StreamId, Vmid};
 
@@ -222,5 +222,35 @@ fn law7_a_page_at_the_top_merges_without_wrapping() {
             };
             assert!(kept.iter().any(holds), "{request:?} of {kept:?}");
         }
+    }
+}
+
+/// Each of these looks for what it covers. In a window of them that would be half a million looks.
+#[test]
+fn law8_wide_requests_do_not_look_through_a_long_window_again_and_again() {
+    let whole = |vmid| Invalidation {
+        vmid: Vmid(vmid),
+        stage: Stage::Both,
+        scope: Scope::Vmid,
+    };
+    let mut coalescer = Coalescer::new(&capabilities(true, u64::MAX));
+    coalescer.set_costs(&Costs::NOTHING);
+    for _ in 0..2 {
+        coalescer.restart(&capabilities(true, u64::MAX));
+        let count = MAX_BATCH as u16;
+        (0..count).for_each(|n| coalescer.push(whole(n), u32::from(n)));
+        // Each look has its price.
+        assert!(
+            (1..100_000).contains(&coalescer.spent()),
+            "{}",
+            coalescer.spent()
+        );
+        coalescer.finish();
+        let mut batch = Batch::new();
+        for n in 0..count {
+            assert!(coalescer.next_batch(&mut batch));
+            assert!(batch.requests().eq([whole(n)]), "nothing is lost");
+        }
+        assert!(!coalescer.next_batch(&mut batch));
     }
 }

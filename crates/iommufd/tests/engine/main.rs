@@ -4,4 +4,5 @@
 
 mod fault_table;
 mod rows;
+mod windows;
 mod world;

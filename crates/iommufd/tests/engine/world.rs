@@ -22,7 +22,7 @@ use vcmdq::{
 use vcmdq_iommufd::testing::{Counting, FakeKernel, FakeStreams};
 use vcmdq_iommufd::{ArmSmmuv3, IommufdBackend, IommufdSettings};
 
-const LOG2SIZE: u8 = 8;
+const LOG2SIZE: u8 = 10;
 const VIOMMU: u32 = 3;
 
 /// The stream of an instance.
@@ -105,7 +105,7 @@ pub(crate) struct World {
 }
 
 fn base(ring: usize) -> Gpa {
-    Gpa(0x1_0000 + (ring as u64) * 0x4000)
+    Gpa(0x1_0000 + (ring as u64) * (16 << LOG2SIZE))
 }
 
 impl World {
