@@ -6,6 +6,7 @@ use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
 use smmu_core::range::TlbiRange;
 use smmu_core::{Asid, Vmid};
+use std::ops::Range;
 
 /// The most requests in a batch; also the most commands that a window looks at. As many as a host takes in
 /// one call: sixteen blocks of 63, for each of which Linux's SMMUv3 driver waits once.
@@ -177,19 +178,19 @@ impl Batch {
         self.unpack(&self.requests[index])
     }
 
-    /// Request `index`, if it is of stage 1's addresses: the ASID, if it is of one, and the range. For who
-    /// encodes many: what [`request`](Self::request) returns is written field by field, and moving it at
-    /// once makes the processor wait for that.
-    ///
-    /// # Panics
-    ///
-    /// If there are no so many.
-    #[must_use]
+    /// The requests of a part of the batch, as far as they are there, each if it is of stage 1's addresses: the
+    /// ASID, if it is of one, and the range. For who encodes many: what [`request`](Self::request) returns is
+    /// written field by field, and moving it at once makes the processor wait for that.
     #[inline(always)]
-    pub fn stage_one_addresses(&self, index: usize) -> Option<(Option<Asid>, TlbiRange)> {
-        let request = &self.requests[index];
-        let plain = request.key & (key::KIND | key::STAGE) == key::ADDRESSES;
-        plain.then(|| request.asid_and_range())
+    pub fn stage_one_addresses(
+        &self,
+        part: Range<usize>,
+    ) -> impl Iterator<Item = Option<(Option<Asid>, TlbiRange)>> + '_ {
+        let requests = self.requests.get(part).unwrap_or_default();
+        requests.iter().map(|request| {
+            let plain = request.key & (key::KIND | key::STAGE) == key::ADDRESSES;
+            plain.then(|| request.asid_and_range())
+        })
     }
 
     /// Where request `index` comes from.
@@ -265,9 +266,11 @@ mod tests {
                 let scope = Scope::Addresses { asid, range };
                 batch.push(Invalidation { vmid, stage, scope }, 0);
                 batch.push(all(), 1);
-                let seen = [0, 1].map(|index| batch.stage_one_addresses(index));
+                let seen = |part| -> Vec<_> { batch.stage_one_addresses(part).collect() };
                 let first = (stage == Stage::One).then_some((asid, range));
-                assert_eq!(seen, [first, None]);
+                assert_eq!(seen(0..2), [first, None]);
+                assert_eq!(seen(1..2), [None]);
+                assert_eq!(seen(1..3), [], "there are no so many");
             }
         }
     }

@@ -228,32 +228,46 @@ impl IommufdBackend {
         next: usize,
         entries: &mut Entries,
     ) -> (usize, Result<(), NotEncodable>) {
-        for at in next..batch.len() {
-            // A batch has fewer requests than that.
-            let number = at as u16;
-            let added = match joined.in_place_of(at) {
-                Place::Elsewhere => continue,
-                Place::Both(both) => entries.add(number, |to| self.encoder.encode(both, to)),
-                Place::Own => match batch.stage_one_addresses(at) {
-                    Some((asid, range)) => {
-                        entries.add(number, |to| self.encoder.encode_addresses(asid, &range, to))
-                    }
-                    None => {
-                        let request = batch.request(at);
-                        if !self.concerns_host(&request) {
-                            continue;
-                        }
-                        entries.add(number, |to| self.encoder.encode(&request, to))
-                    }
-                },
-            };
-            match added {
-                Ok(true) => {}
+        let mut at = next;
+        while at < batch.len() {
+            let run = joined.own_from(at, batch.len());
+            match self.encoder.encode_run(batch, run, entries) {
+                0 => {}
+                encoded => {
+                    at += encoded;
+                    continue;
+                }
+            }
+            match self.fill_one(batch, joined, at, entries) {
+                Ok(true) => at += 1,
                 Ok(false) => return (at, Ok(())),
                 Err(not) => return (at, Err(not)),
             }
         }
         (batch.len(), Ok(()))
+    }
+
+    /// Encodes one request: whether it had room.
+    fn fill_one(
+        &self,
+        batch: &Batch,
+        joined: &Joined,
+        at: usize,
+        entries: &mut Entries,
+    ) -> Result<bool, NotEncodable> {
+        // A batch has fewer requests than that.
+        let number = at as u16;
+        match joined.in_place_of(at) {
+            Place::Elsewhere => Ok(true),
+            Place::Both(both) => entries.add(number, |to| self.encoder.encode(both, to)),
+            Place::Own => {
+                let request = batch.request(at);
+                if !self.concerns_host(&request) {
+                    return Ok(true);
+                }
+                entries.add(number, |to| self.encoder.encode(&request, to))
+            }
+        }
     }
 
     /// Whether the host can have anything of what a request names. A guest may send CFGI_CD before its STE

@@ -7,7 +7,9 @@
 use crate::encode::BLOCK;
 use arrayvec::ArrayVec;
 use dispatch::{Batch, Invalidation, Scope};
-use smmu_core::range::TlbiRange;
+use smmu_core::Asid;
+use smmu_core::range::{Granule, TlbiRange};
+use std::ops::Range;
 
 /// How many requests may be too many for the last block.
 const MOST: usize = 4;
@@ -31,44 +33,52 @@ struct Pair {
     both: Invalidation,
 }
 
-/// A request of stage-1 addresses, as far as it matters who is close to it.
-#[derive(Clone, Copy)]
-struct Near {
-    at: usize,
+/// The newest requests of stage-1 addresses, each in the slot that its place has modulo their number, in a
+/// form in which all of them are compared at once.
+struct Newest {
+    at: [usize; REACH],
     /// ASID and granule.
-    alike: u64,
-    first: u64,
-    last: u64,
+    alike: [u64; REACH],
+    /// What a later one must touch to be close: not more than [`GAP`] granules lie between them then.
+    first: [u64; REACH],
+    last: [u64; REACH],
 }
 
-impl Near {
+impl Newest {
     const NOBODY: Self = Self {
-        at: usize::MAX,
-        alike: u64::MAX,
-        first: 0,
-        last: 0,
+        at: [0; REACH],
+        alike: [u64::MAX; REACH],
+        first: [0; REACH],
+        last: [0; REACH],
     };
 
     #[inline(always)]
-    fn of(batch: &Batch, at: usize) -> Option<Self> {
-        let (asid, range) = batch.stage_one_addresses(at)?;
-        let granule = range.granule?;
+    fn alike(asid: Option<Asid>, granule: Granule) -> u64 {
         let asid = asid.map_or(1 << 16, |asid| u64::from(asid.0));
-        Some(Self {
-            at,
-            alike: asid | u64::from(granule.shift()) << 20,
-            first: range.addr,
-            last: range.last(),
-        })
+        asid | u64::from(granule.shift()) << 20
     }
 
-    /// Not more than [`GAP`] granules lie between them.
+    /// The slot of one that is close.
     #[inline(always)]
-    fn is_close(&self, other: &Self) -> bool {
-        let gap = GAP << (other.alike >> 20);
-        self.alike == other.alike
-            && self.first <= other.last.saturating_add(gap)
-            && other.first <= self.last.saturating_add(gap)
+    fn close_to(&self, alike: u64, range: &TlbiRange) -> Option<usize> {
+        let (first, last) = (range.addr, range.last());
+        let is_close = |slot: usize| {
+            (self.alike[slot] == alike) & (first <= self.last[slot]) & (last >= self.first[slot])
+        };
+        let any = (0..REACH).fold(false, |any, slot| any | is_close(slot));
+        if !any {
+            return None;
+        }
+        (0..REACH).find(|slot| is_close(*slot))
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, at: usize, alike: u64, range: &TlbiRange, granule: Granule) {
+        let (slot, gap) = (at % REACH, GAP << granule.shift());
+        self.at[slot] = at;
+        self.alike[slot] = alike;
+        self.first[slot] = range.addr.saturating_sub(gap);
+        self.last[slot] = range.last().saturating_add(gap);
     }
 }
 
@@ -84,23 +94,27 @@ impl Joined {
 
     fn search(batch: &Batch, over: usize) -> Option<Self> {
         let mut joined = Self::default();
-        let mut newest = [Near::NOBODY; REACH];
-        for at in 0..batch.len() {
-            let Some(late) = Near::of(batch, at) else {
+        let mut newest = Newest::NOBODY;
+        for (at, addresses) in batch.stage_one_addresses(0..batch.len()).enumerate() {
+            let Some((asid, range)) = addresses else {
                 continue;
             };
-            let close = newest.iter_mut().find(|early| early.is_close(&late));
-            let Some(early) = close else {
-                newest[at % REACH] = late;
+            let Some(granule) = range.granule else {
                 continue;
             };
+            let alike = Newest::alike(asid, granule);
+            let Some(slot) = newest.close_to(alike, &range) else {
+                newest.keep(at, alike, &range, granule);
+                continue;
+            };
+            let early = newest.at[slot];
             joined.pairs.push(Pair {
-                early: early.at,
+                early,
                 late: at,
-                both: both(&batch.request(early.at), &batch.request(at))?,
+                both: both(&batch.request(early), &batch.request(at))?,
             });
             // Neither is joined again.
-            *early = Near::NOBODY;
+            newest.alike[slot] = u64::MAX;
             if joined.pairs.len() == over {
                 return Some(joined);
             }
@@ -111,6 +125,13 @@ impl Joined {
     /// How many requests go with others.
     pub(crate) fn len(&self) -> usize {
         self.pairs.len()
+    }
+
+    /// The requests from `at` on, and before `end`, that leave as they are.
+    pub(crate) fn own_from(&self, at: usize, end: usize) -> Range<usize> {
+        let others = self.pairs.iter().flat_map(|pair| [pair.early, pair.late]);
+        let next = others.filter(|other| *other >= at).min();
+        at..next.unwrap_or(end)
     }
 
     /// What becomes of a request.

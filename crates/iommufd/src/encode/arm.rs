@@ -6,12 +6,13 @@
 
 use super::{BLOCK, Encoder, Entries, NotEncodable};
 use crate::uapi::kind;
-use dispatch::{BackendCapabilities, Invalidation, Scope, Stage};
+use dispatch::{BackendCapabilities, Batch, Invalidation, Scope, Stage};
 use smmu_core::command::{AtcInv, Cfgi, Command, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::{RawCommand, TlbiWord0, TlbiWord1, opcode};
 use smmu_core::{Asid, Vmid};
+use std::ops::Range;
 
 /// The VMID of a command to the kernel, which puts its own there.
 const NO_VMID: Vmid = Vmid(0);
@@ -33,10 +34,7 @@ impl ArmSmmuv3 {
     #[inline]
     fn addresses(self, asid: Option<Asid>, range: &TlbiRange, entries: &mut Entries) {
         match range.granule {
-            Some(granule) if self.ranges => match single(asid, range, granule) {
-                Some(raw) => push_raw(entries, raw),
-                None => push(entries, by_address(asid, promised(range, granule))),
-            },
+            Some(granule) if self.ranges => push_raw(entries, one(asid, range, granule)),
             _ => self.page_by_page(asid, range, entries),
         }
     }
@@ -91,14 +89,17 @@ impl Encoder for ArmSmmuv3 {
         self.ranges
     }
 
-    fn encode_addresses(
-        &self,
-        asid: Option<Asid>,
-        range: &TlbiRange,
-        entries: &mut Entries,
-    ) -> Result<(), NotEncodable> {
-        self.addresses(asid, range, entries);
-        Ok(())
+    fn encode_run(&self, batch: &Batch, part: Range<usize>, entries: &mut Entries) -> usize {
+        if !self.ranges {
+            return 0;
+        }
+        let first = part.start;
+        let of_known_granule = batch.stage_one_addresses(part).map_while(|addresses| {
+            let (asid, range) = addresses?;
+            let granule = range.granule?;
+            Some(bytes(one(asid, &range, granule)))
+        });
+        entries.push_run(first, of_known_granule)
     }
 
     fn encode(&self, request: &Invalidation, entries: &mut Entries) -> Result<(), NotEncodable> {
@@ -177,9 +178,18 @@ fn by_address(asid: Option<Asid>, range: TlbiRange) -> Tlbi {
     }
 }
 
+/// A range of a known granule, for a host that has range invalidation.
+#[inline(always)]
+fn one(asid: Option<Asid>, range: &TlbiRange, granule: Granule) -> RawCommand {
+    match single(asid, range, granule) {
+        Some(raw) => raw,
+        None => encode(&Command::Tlbi(by_address(asid, promised(range, granule)))),
+    }
+}
+
 /// Nearly every request: one granule, at a level that its address is aligned for. What `encode` says of it,
 /// without its arithmetic.
-#[inline]
+#[inline(always)]
 fn single(asid: Option<Asid>, range: &TlbiRange, granule: Granule) -> Option<RawCommand> {
     let last_level = range.ttl == 3 || range.ttl == 2;
     let within = (1u64 << granule.leaf_shift(range.ttl)) - 1;
@@ -223,10 +233,15 @@ fn push_command(entries: &mut Entries, command: &Command) {
 
 #[inline]
 fn push_raw(entries: &mut Entries, raw: RawCommand) {
+    entries.push(&bytes(raw));
+}
+
+#[inline(always)]
+fn bytes(raw: RawCommand) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&raw.dw0.to_le_bytes());
     bytes[8..].copy_from_slice(&raw.dw1.to_le_bytes());
-    entries.push(&bytes);
+    bytes
 }
 
 #[cfg(test)]

@@ -14,9 +14,8 @@ pub use arm::ArmSmmuv3;
 pub use selftest::Selftest;
 pub use vtd::VtdFirstStage;
 
-use dispatch::{BackendCapabilities, Invalidation, Scope, Stage};
-use smmu_core::range::TlbiRange;
-use smmu_core::{Asid, Vmid};
+use dispatch::{BackendCapabilities, Batch, Invalidation};
+use std::ops::Range;
 
 /// Commands that Linux's SMMUv3 driver hands over at once, with one SYNC of its own behind them.
 pub const BLOCK: usize = 63;
@@ -46,23 +45,12 @@ pub trait Encoder: Send + Sync {
         false
     }
 
-    /// [`encode`](Self::encode) of addresses of stage 1, which nearly all requests are, for whoever can do it
-    /// faster: those of an ASID, or of every one.
-    fn encode_addresses(
-        &self,
-        asid: Option<Asid>,
-        range: &TlbiRange,
-        entries: &mut Entries,
-    ) -> Result<(), NotEncodable> {
-        let request = Invalidation {
-            vmid: Vmid(0),
-            stage: Stage::One,
-            scope: Scope::Addresses {
-                asid,
-                range: *range,
-            },
-        };
-        self.encode(&request, entries)
+    /// [`encode`](Self::encode) of the first of a part of a batch's requests, for whoever can do it faster
+    /// together: those that are of stage 1's addresses, which nearly all are, and make one entry each, and have
+    /// room ([`Entries::push_run`]). How many; one that has encoded none is asked request by request.
+    fn encode_run(&self, batch: &Batch, part: Range<usize>, entries: &mut Entries) -> usize {
+        let _ = (batch, part, entries);
+        0
     }
 
     /// Adds entries that together remove what `request` asks for, or more. None at all: there is nothing
@@ -111,6 +99,32 @@ impl Entries {
             }
             _ => self.overflowed = true,
         }
+    }
+
+    /// Adds an entry for each of so many requests one after the other, `first` being the first one's place in
+    /// its batch, as many as have room. How many; none if they are not of [`Encoder::entry_len`] bytes.
+    #[inline]
+    pub fn push_run<const LEN: usize>(
+        &mut self,
+        first: usize,
+        entries: impl Iterator<Item = [u8; LEN]>,
+    ) -> usize {
+        let free = self.bytes.get_mut(self.len * LEN..).unwrap_or_default();
+        if LEN != self.entry_len {
+            return 0;
+        }
+        let of = self.of.get_mut(self.len..).unwrap_or_default();
+        let places = free.chunks_exact_mut(LEN).zip(of);
+        let mut count = 0;
+        // The places first: an entry for which there is none is not asked for.
+        for ((bytes, of), entry) in places.zip(entries) {
+            bytes.copy_from_slice(&entry);
+            // A batch has fewer requests than that.
+            *of = (first + count) as u16;
+            count += 1;
+        }
+        self.len += count;
+        count
     }
 
     /// How many there are.

@@ -4,7 +4,8 @@
 //! modulo four. So a request by address removes at most what its pages stand for, of every device.
 
 use super::{Encoder, Entries, NotEncodable};
-use dispatch::{BackendCapabilities, Invalidation, Scope};
+use dispatch::{BackendCapabilities, Batch, Invalidation, Scope};
+use std::ops::Range;
 
 /// `IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST`.
 const DATA_TYPE: u32 = 0xdead_beef;
@@ -46,6 +47,19 @@ impl Encoder for Selftest {
         }
     }
 
+    fn encode_run(&self, batch: &Batch, part: Range<usize>, entries: &mut Entries) -> usize {
+        let &[vsid] = &self.vsids[..] else {
+            return 0;
+        };
+        let first = part.start;
+        let single = batch.stage_one_addresses(part).map_while(|addresses| {
+            let (_, range) = addresses?;
+            let page = range.addr >> 12;
+            (page == range.last() >> 12).then(|| entry(0, vsid, (page % SLOTS) as u32))
+        });
+        entries.push_run(first, single)
+    }
+
     fn encode(&self, request: &Invalidation, entries: &mut Entries) -> Result<(), NotEncodable> {
         let (first, last) = match request.scope {
             Scope::Addresses { range, .. } => (range.addr >> 12, range.last() >> 12),
@@ -69,9 +83,14 @@ impl Encoder for Selftest {
 }
 
 fn push(entries: &mut Entries, flags: u32, vsid: u32, slot: u32) {
+    entries.push(&entry(flags, vsid, slot));
+}
+
+#[inline(always)]
+fn entry(flags: u32, vsid: u32, slot: u32) -> [u8; 12] {
     let mut bytes = [0; 12];
     for (word, at) in [flags, vsid, slot].into_iter().zip([0, 4, 8]) {
         bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
     }
-    entries.push(&bytes);
+    bytes
 }

@@ -6,7 +6,9 @@
 
 use super::{Encoder, Entries, NotEncodable};
 use crate::uapi::{kind, raw};
-use dispatch::{BackendCapabilities, Invalidation, Scope};
+use dispatch::{BackendCapabilities, Batch, Invalidation, Scope};
+use smmu_core::range::TlbiRange;
+use std::ops::Range;
 
 const PAGE_SHIFT: u32 = 12;
 const LEAF: u32 = raw::iommu_hwpt_vtd_s1_invalidate_flags_IOMMU_VTD_INV_FLAGS_LEAF;
@@ -35,13 +37,16 @@ impl Encoder for VtdFirstStage {
         }
     }
 
+    fn encode_run(&self, batch: &Batch, part: Range<usize>, entries: &mut Entries) -> usize {
+        let first = part.start;
+        let addresses = batch.stage_one_addresses(part);
+        let of_range = |addresses: Option<(_, TlbiRange)>| Some(range(&addresses?.1).bytes());
+        entries.push_run(first, addresses.map_while(of_range))
+    }
+
     fn encode(&self, request: &Invalidation, entries: &mut Entries) -> Result<(), NotEncodable> {
         let entry = match request.scope {
-            Scope::Addresses { range, .. } => {
-                // An empty range is the page that it begins in.
-                let last = range.addr.saturating_add(range.bytes.saturating_sub(1));
-                pages(range.addr, last, range.leaf)
-            }
+            Scope::Addresses { range: ref all, .. } => range(all),
             Scope::DeviceTlb { addr, size, .. } if size < 52 => {
                 let span = 1u64 << (PAGE_SHIFT + u32::from(size));
                 let first = addr & !(span - 1);
@@ -75,6 +80,13 @@ impl Entry {
         bytes[16..20].copy_from_slice(&self.flags.to_le_bytes());
         bytes
     }
+}
+
+#[inline(always)]
+fn range(range: &TlbiRange) -> Entry {
+    // An empty range is the page that it begins in.
+    let last = range.addr.saturating_add(range.bytes.saturating_sub(1));
+    pages(range.addr, last, range.leaf)
 }
 
 /// Never past the top of the address space, where the kernel's sum would begin anew.

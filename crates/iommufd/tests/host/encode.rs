@@ -8,6 +8,7 @@ use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::{RawCommand, opcode};
 use smmu_core::{Asid, StreamId, SubstreamId, Vmid};
 use std::sync::{Arc, Mutex};
+use vcmdq_iommufd::encode::{Entries, MAX_ENTRIES};
 use vcmdq_iommufd::testing::{Counting, FakeStreams, Selftest};
 use vcmdq_iommufd::uapi::{Invalidate, InvalidateError};
 use vcmdq_iommufd::{ArmSmmuv3, Encoder, Iommufd, IommufdBackend, IommufdSettings, VtdFirstStage};
@@ -319,4 +320,65 @@ proptest! {
         let raw = sent(ArmSmmuv3::new(false), &requests);
         prop_assert!(raw.iter().all(|raw| is_clean(raw, false)));
     }
+}
+
+/// Entries of requests, as many together as the encoder can, or one by one; and how many went together.
+fn entries(encoder: &dyn Encoder, requests: &[Invalidation], together: bool) -> (Entries, usize) {
+    let (batch, mut entries) = (batch(requests), Entries::new(encoder.entry_len()));
+    let (mut at, mut runs) = (0, 0);
+    while at < requests.len() {
+        let run = match together {
+            true => encoder.encode_run(&batch, at..requests.len(), &mut entries),
+            false => 0,
+        };
+        if run == 0 {
+            encoder
+                .encode(&requests[at], &mut entries)
+                .expect("an entry");
+        }
+        runs += run;
+        at += run.max(1);
+    }
+    (entries, runs)
+}
+
+proptest! {
+    #[test]
+    fn law7_requests_together_are_what_each_is_alone(
+        requests in prop::collection::vec(any_request(), 1..=200),
+    ) {
+        let encoders: [&dyn Encoder; 4] = [
+            &ArmSmmuv3::new(true),
+            &ArmSmmuv3::new(false),
+            &VtdFirstStage,
+            &Selftest::new([STREAM.0]),
+        ];
+        for encoder in encoders {
+            let [together, alone] = [true, false].map(|how| entries(encoder, &requests, how).0);
+            prop_assert_eq!(together.bytes(), alone.bytes());
+        }
+    }
+}
+
+/// All of a call that a busy guest makes goes at once, and what has no room is left for the next.
+#[test]
+fn a_whole_call_is_one_run() {
+    let requests = far(MAX_ENTRIES);
+    let arm = ArmSmmuv3::new(true);
+    assert_eq!(entries(&arm, &requests, true).1, MAX_ENTRIES);
+    let mut full = Entries::new(16);
+    let batch = batch(&requests);
+    assert_eq!(arm.encode_run(&batch, 0..8, &mut full), 8);
+    assert_eq!(arm.encode_run(&batch, 0..MAX_ENTRIES, &mut full), 1000);
+    assert_eq!(arm.encode_run(&batch, 0..MAX_ENTRIES, &mut full), 0);
+    assert_eq!(full.len(), MAX_ENTRIES);
+    let mut other = Entries::new(24);
+    assert_eq!(
+        arm.encode_run(&batch, 0..8, &mut other),
+        0,
+        "of another length"
+    );
+    // Without ranges, a page is one command of its own kind.
+    let plain = ArmSmmuv3::new(false);
+    assert_eq!(entries(&plain, &requests, true).1, 0);
 }
