@@ -133,7 +133,7 @@ pub enum Span {
     Store = 1,
 }
 
-/// What was measured how: the key of a [`Row`].
+/// What was measured how: the key of a [`Row`](crate::Row).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Case {
     /// How the queue is consumed.

@@ -43,19 +43,24 @@ impl Rustc {
 ///
 /// None is installed and none can be had; says why.
 pub(super) fn find(workspace: &Workspace, version: &str) -> Result<Rustc> {
+    if let Some(rustc) = at_hand(version) {
+        return Ok(rustc);
+    }
+    debian::obtain(&workspace.target.join("msrv"), version)
+        .with_context(|| format!("rustup has no {version}, nor has Debian"))
+}
+
+/// One that is installed.
+pub(super) fn at_hand(version: &str) -> Option<Rustc> {
     let present = Rustc {
         path: "rustc".into(),
         libraries: None,
         origin: "this machine",
     };
-    if present.is(version) {
-        return Ok(present);
+    match present.is(version) {
+        true => Some(present),
+        false => of_rustup(version),
     }
-    if let Some(rustc) = of_rustup(version) {
-        return Ok(rustc);
-    }
-    debian::obtain(&workspace.target.join("msrv"), version)
-        .with_context(|| format!("rustup has no {version}, nor has Debian"))
 }
 
 fn of_rustup(version: &str) -> Option<Rustc> {
