@@ -148,6 +148,18 @@ fn vmid(word: TlbiWord0, caps: &Capabilities) -> Vmid {
     }
 }
 
+/// The ASID that a command carries. Bits that none has are reserved: heeding them could spare what the others
+/// name, and a host's queue may call them illegal.
+#[inline(always)]
+fn asid(word: TlbiWord0, caps: &Capabilities) -> Asid {
+    Asid(word.asid() & asid_mask(caps))
+}
+
+#[inline(always)]
+fn asid_mask(caps: &Capabilities) -> u16 {
+    if caps.idr0.asid16() { u16::MAX } else { 0xFF }
+}
+
 /// TLBI_NH_VA, the command that a guest's hot path consists of, in parts that stay in registers:
 /// exactly what [`decode`] says, or `None` where that is another command or an error.
 #[inline(always)]
@@ -158,7 +170,7 @@ pub fn nh_va(raw: RawCommand, caps: &Capabilities) -> Option<(Vmid, Asid, TlbiRa
     }
     let word = TlbiWord0::from_bits(raw.dw0);
     let range = range(raw, caps).ok()?;
-    Some((vmid(word, caps), Asid(word.asid()), range))
+    Some((vmid(word, caps), asid(word, caps), range))
 }
 
 /// SYNC's completion signal: exactly what [`decode`] says, or `None` where that is another command
@@ -178,7 +190,7 @@ pub fn signal(raw: RawCommand, caps: &Capabilities) -> Option<Signal> {
 #[inline]
 fn tlbi_el1(raw: RawCommand, caps: &Capabilities) -> Result<Tlbi, Illegal> {
     let word = TlbiWord0::from_bits(raw.dw0);
-    let (vmid, asid) = (vmid(word, caps), Asid(word.asid()));
+    let (vmid, asid) = (vmid(word, caps), asid(word, caps));
     Ok(match raw.opcode() {
         opcode::TLBI_NH_VA => Tlbi::NhVa {
             vmid,
@@ -195,7 +207,7 @@ fn tlbi_el1(raw: RawCommand, caps: &Capabilities) -> Result<Tlbi, Illegal> {
 }
 
 fn tlbi_el2(raw: RawCommand, caps: &Capabilities) -> Result<Tlbi, Illegal> {
-    let asid = Asid(TlbiWord0::from_bits(raw.dw0).asid());
+    let asid = asid(TlbiWord0::from_bits(raw.dw0), caps);
     Ok(match raw.opcode() {
         opcode::TLBI_EL2_ASID => Tlbi::El2Asid { asid },
         opcode::TLBI_EL2_VA => Tlbi::El2Va {

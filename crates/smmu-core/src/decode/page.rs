@@ -31,6 +31,7 @@ pub struct PageForm {
     mask: u64,
     want: u64,
     vmid: u16,
+    asid: u16,
 }
 
 impl PageForm {
@@ -51,6 +52,7 @@ impl PageForm {
                 u64::MAX
             },
             vmid: if s2p { u16::MAX } else { 0 },
+            asid: super::asid_mask(caps),
         }
     }
 
@@ -65,7 +67,7 @@ impl PageForm {
         }
         Some(SinglePage {
             vmid: Vmid((raw.dw0 >> 32) as u16 & self.vmid),
-            asid: Asid((raw.dw0 >> 48) as u16),
+            asid: Asid((raw.dw0 >> 48) as u16 & self.asid),
             addr: raw.dw1 & !0xFFF,
             ttl: (raw.dw1 >> 8 & 3) as u8,
             leaf: raw.dw1 & 1 != 0,
