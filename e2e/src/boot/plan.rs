@@ -72,6 +72,8 @@ const NESTING: [&str; 20] = [
     "engine-withheld",
     "nesting-back",
 ];
+/// What is not asked of an SMMU that loses invalidations: its disk may not come back for a minute.
+const GIVEN_BACK: &str = "nesting-back";
 /// The same where the SMMU cannot update tables.
 const WITHOUT_UPDATES: &str = "dirty-pages";
 /// One point for each size in KiB.
@@ -115,7 +117,7 @@ impl Plan {
         }
         if args.nesting && args.drop_invalidations.is_some() {
             // The program is to notice, not what runs on stage 1 before it.
-            let boots = vec![vec!["probe", "nesting"]];
+            let boots = vec![vec!["probe", "nesting_broken"]];
             return Self { mode, boots };
         }
         let translating = !args.no_smmu && mode != Mode::Passthrough;
@@ -150,6 +152,9 @@ impl Plan {
     pub fn expected(checks: &[&str]) -> Vec<&'static str> {
         let mut names = Vec::new();
         for &check in checks {
+            if check == "nesting_broken" {
+                names.extend(NESTING.iter().filter(|name| **name != GIVEN_BACK));
+            }
             if check == "nesting_qemu" {
                 names.extend(NESTING.iter().filter(|name| **name != WITHOUT_UPDATES));
             }
@@ -224,7 +229,7 @@ mod tests {
         let place = |check| nesting[0].boots[0].iter().position(|&name| name == check);
         assert!(place("nesting").is_some() && place("nesting") < place("fault"));
         let broken = plans(&["--nesting", "--drop-invalidations=1", "--modes=strict"]);
-        assert_eq!(broken[0].boots, [["probe", "nesting"]]);
+        assert_eq!(broken[0].boots, [["probe", "nesting_broken"]]);
         let other = plans(&["--nesting", "--smmu=qemu", "--modes=strict"]);
         let expected = Plan::expected(&other[0].boots[0]);
         assert_eq!(expected.len(), NESTING.len() - 1 + 2, "{expected:?}");
