@@ -112,9 +112,10 @@ impl HostInstance {
     }
 
     /// What its TLB holds is not to be used any more.
-    pub(crate) fn distrust(&self) {
+    /// Whether it was until now.
+    pub(crate) fn distrust(&self) -> bool {
         let present = self.present();
-        present.distrust(self.target.generation());
+        present.distrust(self.target.generation())
     }
 
     /// Its backend has been reopened: what failed before that is not in its TLB any more.

@@ -207,18 +207,19 @@ impl NestedStreams {
     /// returns, whatever the guest says later. One stream does until it is unplugged; all of an instance do
     /// until its stage 2 has been replaced, or its backend is [reopened](Self::reopened). From a worker; blocks.
     pub fn fail_closed(&self, instance: &HostInstance, stream: Option<StreamId>) {
-        if stream.is_none() {
-            instance.distrust();
-        }
+        let all = stream.is_none() && instance.distrust();
         for plugged in self.of(instance) {
             let mut own = locked(&plugged.stream);
             match stream {
                 Some(stream) if stream != own.id => continue,
                 // On another vIOMMU meanwhile, or behind a reopening: of what failed nothing is cached.
                 None if !own.is_closed() => continue,
-                _ => own.closed |= stream.is_some(),
+                Some(_) => {
+                    self.counters.closed.add((!own.is_closed()).into());
+                    own.closed = true;
+                }
+                None => self.counters.closed.add((all && !own.closed).into()),
             }
-            self.counters.closed.add(1);
             self.abort(&mut own);
         }
     }

@@ -169,9 +169,9 @@ impl Viommu {
         patiently(|| self.iommufd.invalidate(&call).map_err(|error| error.errno))
     }
 
-    /// Nothing that its TLB holds may be used any more.
-    pub(crate) fn distrust(&self, generation: u64) {
-        self.stale.fetch_max(generation, Ordering::Relaxed);
+    /// Nothing that its TLB holds may be used any more. Whether it might until now.
+    pub(crate) fn distrust(&self, generation: u64) -> bool {
+        self.stale.fetch_max(generation, Ordering::Relaxed) == 0
     }
 
     /// Its TLB has been emptied when `generation` began; what failed since then counts.

@@ -509,6 +509,21 @@ fn law4_an_instance_that_failed_closed_has_no_stream_that_translates() {
 }
 
 #[test]
+fn a_stream_that_fails_closed_again_and_again_is_counted_once() {
+    let world = World::new();
+    for (stream, device) in [(1, 101), (2, 102)] {
+        world.plug(stream, device).unwrap();
+    }
+    let closed = |stream: Option<u32>| {
+        let stream = stream.map(StreamId);
+        world.streams.fail_closed(&world.instance, stream);
+        world.streams.metrics().closed
+    };
+    assert_eq!([closed(Some(1)), closed(Some(1))], [1, 1]);
+    assert_eq!([closed(None), closed(None), closed(Some(2))], [2, 2, 2]);
+}
+
+#[test]
 fn law4_a_device_that_cannot_be_made_to_abort_is_detached_or_named() {
     let world = World::new();
     world.plug(1, 101).unwrap();

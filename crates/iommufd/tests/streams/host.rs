@@ -147,6 +147,12 @@ impl FakeHost {
         self.state().fail.push_back((call, error));
     }
 
+    /// How many failures of a call are to come.
+    pub(crate) fn failures(&self, call: Call) -> usize {
+        let state = self.state();
+        state.fail.iter().filter(|(of, _)| *of == call).count()
+    }
+
     pub(crate) fn forget_failures(&self) {
         self.state().fail.clear();
     }
