@@ -255,14 +255,14 @@ impl NestedStreams {
             let own = self.enter(stream, device, &plugged.instance)?;
             self.bind(frame, own, &plugged.instance, binding)
         };
-        let entered = enter(to, device.clone());
-        if entered.is_err() {
-            if let Err(error) = enter(from, device) {
-                tracing::error!(stream = %from, %error, "the stream could not be given its StreamID back");
-                self.leave(&mut locked(&plugged.stream));
-            }
+        let Err(refused) = enter(to, device.clone()) else {
+            return Ok(());
+        };
+        if let Err(error) = enter(from, device) {
+            tracing::error!(stream = %from, %error, "the stream could not be given its StreamID back");
+            self.leave(&mut locked(&plugged.stream));
         }
-        Ok(entered?)
+        Err(refused.into())
     }
 
     /// Out of the frame and out of the table, aborting.

@@ -181,16 +181,16 @@ impl State {
             if (at + 1) % BLOCK != 0 && at + 1 != all.len() {
                 continue;
             }
-            if let Fault::TimeOut {
-                block: slow,
-                executed,
-            } = fault
-            {
-                if block == slow.min(last_block) {
+            match fault {
+                Fault::TimeOut {
+                    block: slow,
+                    executed,
+                } if block == slow.min(last_block) => {
                     let end = at.min(issued + executed);
                     self.executed.extend(&all[issued..end]);
                     return Err((Errno::TIMEDOUT, at));
                 }
+                _ => {}
             }
             self.executed.extend(&all[issued..=at]);
             issued = at + 1;
