@@ -3,9 +3,9 @@
 use crate::exact::{CDS, FAR, Hand, NEIGHBOUR, OWN, PAGE, TABLES, VA, asid};
 use crate::rig::{WAITER, execute};
 use crate::stages::{
-    NEIGHBOUR as IPA_NEIGHBOUR, ONE, PAGE as IPA, SECOND, Stages, VA as VA_NESTED,
+    CDS as NESTED_CDS, NEIGHBOUR as IPA_NEIGHBOUR, ONE, PAGE as IPA, SECOND, Stages,
+    TABLES as NESTED_TABLES, VA as VA_NESTED, VA_NEIGHBOUR,
 };
-use crate::stages::{TABLES as NESTED_TABLES, VA_NEIGHBOUR};
 use dispatch::backend::software::{Denied, Port};
 use dispatch::{Backend, Barrier};
 use smmu_core::access::{Access, Operation};
@@ -226,4 +226,36 @@ fn law7_a_table_of_stage_1_goes_with_its_page_of_stage_2() {
     stages.execute(&[[0x2a | vmid, third | LEAF_ONLY]]);
     let found = read(&mut port, VA_NEIGHBOUR);
     assert_eq!(found, Ok(1 << 32 | (IPA_NEIGHBOUR + 0x1_0000)));
+}
+
+/// A table of 64 KiB of which stage 2 maps pieces of 4 KiB, not one behind the other: what is known of one
+/// piece says nothing of the next.
+#[test]
+fn a_table_that_stage_2_has_in_pieces_is_not_taken_for_one() {
+    const TOP: u64 = 0x3_4000;
+    const TABLE: u64 = 0x18_0000;
+    const FIRST_PIECE: u64 = 0x3_0000;
+    const SECOND_PIECE: u64 = 0x3_8000;
+    let stages = Stages::with(|caps| caps.idr5.set_gran64k(true));
+    let memory = &stages.memory;
+    let identity = |page: u64| memory.get(SECOND + 0x2000 + 8 * page).expect("in memory");
+    for (n, piece) in (0..).zip([FIRST_PIECE, SECOND_PIECE]) {
+        let entry = SECOND + 0x2000 + 8 * (TABLE >> 12) + 8 * n;
+        memory.set(entry, identity(piece >> 12));
+    }
+    // Pages 1 and 513, the first of each piece but one; and where page 513 would be if it were one.
+    memory.set(FIRST_PIECE + 8, 0x10_0000 | OWN);
+    memory.set(SECOND_PIECE + 8, 0x11_0000 | OWN);
+    memory.set(FIRST_PIECE + 0x1008, 0x12_0000 | OWN);
+    memory.set(TOP, TABLE | 3);
+    // TG0=64K.
+    let cd = NESTED_CDS + 64;
+    let word = memory.get(cd).expect("in memory");
+    memory.set_all(cd, &[word | 1 << 6, TOP]);
+    let mut port = stages.core.port(StreamId(ONE.0)).expect("a guard");
+    for _ in 0..2 {
+        assert_eq!(read(&mut port, 1 << 16), Ok(1 << 32 | 0x10_0000));
+        assert_eq!(read(&mut port, 513 << 16), Ok(1 << 32 | 0x11_0000));
+        stages.execute(&[[0x12 | 1 << 48 | 9 << 32, 1 << 16 | LEAF_ONLY]]);
+    }
 }
