@@ -166,7 +166,7 @@ impl NestedStreams {
         match settled {
             Ok(changed) => self.counters.attached.add(changed.into()),
             Err(Trouble::Refused(error)) => {
-                tracing::warn!(stream = %stream.id, %error, "the host refuses the vSTE");
+                tracing::debug!(stream = %stream.id, %error, "the host refuses the vSTE");
                 self.counters.refused.add(1);
                 self.report(stream.id, Fault::BadSte);
             }

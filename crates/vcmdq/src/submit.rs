@@ -69,7 +69,11 @@ impl Consumer {
             let (ring, stream, cause) = (rings[first(failed.rings)], failed.stream, failed.cause);
             let instance = InstanceId(failed.member);
             ring.counters.failed_closed.add(1);
-            tracing::warn!(ring = ring.index, ?instance, ?stream, %cause, "invalidation failed closed");
+            // A guest can have this again and again: it must not fill the host's log (law 8).
+            let times = ring.counters.failed_closed.get();
+            if times.is_power_of_two() {
+                tracing::warn!(ring = ring.index, ?instance, ?stream, %cause, times, "invalidation failed closed");
+            }
             self.frame.host.failed_closed(instance, stream, cause);
         }
     }
