@@ -165,7 +165,7 @@ fn law3_a_server_unmaps_its_windows_before_the_sync() {
 
 #[test]
 fn a_window_that_is_lent_again_replaces_what_it_overlaps() {
-    let (world, space) = guest();
+    let (mut world, space) = guest();
     let (link, server) = server(false);
     let mut service = service(&world, link);
     for wanted in [Wanted::Read, Wanted::ReadWrite] {
@@ -177,6 +177,8 @@ fn a_window_that_is_lent_again_replaces_what_it_overlaps() {
     world.guest.map(&space, block + 0x5000, DATA, PAGE);
     service.lend(block + 0x5000, Wanted::Read).unwrap();
     world.guest.map_block(&space, block, 2 << 20, PAGE);
+    // Of another address: the table in the block's place is not known any more, and what is lent stays.
+    world.send(&[tlbi_with_tables(1, VA + 0x8000)]);
     service.lend(block, Wanted::Read).unwrap();
     assert_eq!(server.list()[1..], [(block, 2 << 20, 2 << 20, 1)]);
 }

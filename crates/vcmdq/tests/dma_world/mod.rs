@@ -367,6 +367,15 @@ pub(crate) fn tlbi(asid: u16, va: u64) -> RawCommand {
     }))
 }
 
+/// Of a page, and of the tables on the way to it.
+pub(crate) fn tlbi_with_tables(asid: u16, va: u64) -> RawCommand {
+    encode(&Command::Tlbi(Tlbi::NhVa {
+        vmid: Vmid(0),
+        asid: Asid(asid),
+        range: range(va, 1, false),
+    }))
+}
+
 pub(crate) fn tlbi_asid(asid: u16) -> RawCommand {
     encode(&Command::Tlbi(Tlbi::NhAsid {
         vmid: Vmid(0),
