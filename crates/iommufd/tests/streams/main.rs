@@ -6,5 +6,6 @@ mod capabilities;
 mod guest;
 mod host;
 mod law9_stage2;
+mod plug;
 mod random;
 mod told;
