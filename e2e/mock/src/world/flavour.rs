@@ -34,8 +34,8 @@ impl Flavour for Mock {
         if info.data_type != INFO {
             return Err(HwInfoError::OtherIommu(info.data_type));
         }
-        // AArch64 tables, ASIDs of 16 bits, either endianness, stalls by choice; 4 KiB pages.
-        let idr0 = Idr0::new().with_ttf(2).with_asid16(true);
+        // AArch64 tables, ASIDs of 16 bits, either endianness, ATS, stalls by choice; 4 KiB pages.
+        let idr0 = Idr0::new().with_ttf(2).with_asid16(true).with_ats(true);
         Ok(HostFeatures::from_registers(&[
             idr0.into_bits(),
             0,
