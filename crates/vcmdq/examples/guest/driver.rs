@@ -82,15 +82,18 @@ impl Driver {
 
     /// Takes the oldest event out of the queue.
     pub(crate) fn next_event(&self) -> Result<Option<EventRecord>, Box<dyn Error>> {
-        let cons = self.registers.read(offset::EVENTQ_CONS, 4);
-        if self.registers.read(offset::EVENTQ_PROD, 4) == cons {
+        // Bit 31 of PROD says that events were lost, until CONS says the same.
+        let prod = self.registers.read(offset::EVENTQ_PROD, 4);
+        let cons = self.registers.read(offset::EVENTQ_CONS, 4) % (2 << LOG2);
+        if prod % (2 << LOG2) == cons {
             return Ok(None);
         }
         let mut record = [0; EventRecord::BYTES as usize];
         let at = EVENTS + EventRecord::BYTES * (cons % (1 << LOG2));
         self.ram.read_slice(&mut record, GuestAddress(at))?;
         let next = (cons + 1) % (2 << LOG2);
-        self.registers.write(offset::EVENTQ_CONS, 4, next);
+        let lost = prod & 1 << 31;
+        self.registers.write(offset::EVENTQ_CONS, 4, next | lost);
         Ok(Some(EventRecord::from_le_bytes(record)))
     }
 }
