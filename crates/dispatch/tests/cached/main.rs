@@ -6,16 +6,18 @@
 //! |---|---|
 //! | `memory.rs` | guest memory, in which something can happen in the middle of a walk |
 //! | `naive.rs` | the walker without caches, shared with the tests of `smmu-core` |
-//! | `obvious.rs` | what could be cached, as lists |
+//! | `obvious.rs`, `obvious/` | what could be cached, as lists, and what a command removes of it |
 //! | `world.rs` | tables, contexts and streams, and random changes of them |
 //! | `second.rs` | the same of stage 2 |
 //! | `commands.rs` | random commands |
 //! | `rig.rs` | both SMMUs over one memory, step by step |
 //! | `law7.rs` | random runs |
 //! | `exact.rs` | by hand: what a command takes, and what it leaves |
-//! | `stages.rs` | by hand: the same with a stage 2 of the guest's |
+//! | `stages.rs`, `stages/` | by hand: the same with a stage 2 of the guest's, and which stage a fault is of |
+//! | `tables.rs` | by hand: tables that walks start from |
+//! | `attributes.rs` | by hand: memory attributes of what is cached |
 //! | `el2.rs` | by hand: contexts of EL2 |
-//! | `updates.rs` | access flags and dirty state: random runs, and by hand |
+//! | `updates.rs`, `updates_nested.rs` | access flags and dirty state: random runs, and by hand |
 //! | `under_way.rs` | by hand: commands in the middle of an access |
 //! | `peers.rs` | by hand: bugs that other emulations had |
 
