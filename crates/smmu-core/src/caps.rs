@@ -119,6 +119,12 @@ impl Capabilities {
         self.oas_bits().max(aarch32)
     }
 
+    /// The bits that a VMID has (IDR0.VMID16), if there are any.
+    #[inline]
+    pub(crate) fn vmid_mask(&self) -> u16 {
+        if self.idr0.vmid16() { u16::MAX } else { 0xFF }
+    }
+
     /// AArch64 translation tables exist.
     #[must_use]
     pub fn aarch64_tables(&self) -> bool {

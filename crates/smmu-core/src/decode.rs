@@ -140,11 +140,17 @@ fn never_legal(op: u8) -> Illegal {
 /// (law 2; with S2P=0 the field is RES0 and not compared).
 #[inline(always)]
 fn vmid(word: TlbiWord0, caps: &Capabilities) -> Vmid {
+    Vmid(word.vmid() & vmid_mask(caps))
+}
+
+/// The bits that a VMID has: without IDR0.VMID16 the upper half of the field is reserved.
+#[inline(always)]
+fn vmid_mask(caps: &Capabilities) -> u16 {
     // law2a: the guest's VMID counts even where it has no stage 2.
     if vcmdq_sync::broken!(break_law2a) || caps.idr0.s2p() {
-        Vmid(word.vmid())
+        caps.vmid_mask()
     } else {
-        Vmid(0)
+        0
     }
 }
 

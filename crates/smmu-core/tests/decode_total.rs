@@ -88,6 +88,7 @@ fn everything() -> Capabilities {
     caps.idr0.set_pri(true);
     caps.idr0.set_hyp(true);
     caps.idr0.set_s2p(true);
+    caps.idr0.set_vmid16(true);
     caps.idr0.set_stall_model(0);
     caps
 }

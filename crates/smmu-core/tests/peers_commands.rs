@@ -189,3 +189,26 @@ fn law7_bits_that_no_asid_has_spare_nothing() {
         assert_eq!(decoded(1), decoded(0), "{op:#x}");
     }
 }
+
+/// The same of VMIDs, with IDR0.VMID16=0. A VMID is the guest's own name here, of every kind of TLBI that has one.
+#[test]
+fn law7_bits_that_no_vmid_has_spare_nothing() {
+    let mut caps = Capabilities::default();
+    caps.idr0.set_s2p(true);
+    for (wide, kept) in [(false, 5), (true, 0x105)] {
+        caps.idr0.set_vmid16(wide);
+        for op in [0x10, 0x11, 0x12, 0x13, 0x28, 0x2a] {
+            let raw = |vmid: u64| RawCommand {
+                dw0: op | vmid << 32,
+                dw1: 0x1000 | 7 << 8,
+            };
+            let heard = decode(raw(0x105), &caps);
+            assert!(heard.is_ok(), "{op:#x}");
+            assert_eq!(heard, decode(raw(kept), &caps), "{op:#x}");
+            let short = nh_va(raw(0x105), &caps).map(|(vmid, _, _)| vmid.0);
+            let page = PageForm::of(&caps).page(raw(0x105)).map(|page| page.vmid.0);
+            let expected = (op == 0x12).then_some(kept as u16);
+            assert_eq!((short, page), (expected, expected));
+        }
+    }
+}

@@ -200,9 +200,10 @@ fn attributes(ste: &Ste, el2: bool, caps: &Capabilities) -> Result<StreamAttribu
         ats: ats(ste, caps)?,
         pasid_in_responses: word.ppar(),
         merge_events: word.mev(),
-        // EL2 has no VMIDs.
+        // EL2 has no VMIDs. With a stage 2 the bits that no VMID has are ILLEGAL; of a stream of stage 1 alone they
+        // are ignored, as those of a TLBI are.
         vmid: Vmid(if caps.idr0.s2p() && !el2 {
-            ste.dw2().s2vmid()
+            ste.dw2().s2vmid() & caps.vmid_mask()
         } else {
             0
         }),

@@ -41,8 +41,6 @@ impl PageForm {
     pub fn of(caps: &Capabilities) -> Self {
         let legal = caps.idr0.s1p() && caps.idr3.ril();
         let scale = if caps.idr5.ds() { SCALE_WITH_DS } else { SCALE };
-        // law2a: the guest's VMID counts even where it has no stage 2.
-        let s2p = vcmdq_sync::broken!(break_law2a) || caps.idr0.s2p();
         Self {
             mask: OPCODE | NUM | scale,
             // No word has what the mask leaves out.
@@ -51,7 +49,7 @@ impl PageForm {
             } else {
                 u64::MAX
             },
-            vmid: if s2p { u16::MAX } else { 0 },
+            vmid: super::vmid_mask(caps),
             asid: super::asid_mask(caps),
         }
     }

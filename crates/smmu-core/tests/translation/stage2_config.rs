@@ -136,3 +136,18 @@ fn ats_and_stage_2() {
     assert_eq!(ats(7, 0, 1, true), Ok(Some(Ats::Refused)));
     assert_eq!(ats(4, 2, 1, true), Ok(Some(Ats::Refused)));
 }
+
+/// What a stream of stage 1 alone is tagged with is what a TLBI can name.
+#[test]
+fn law7_a_stage_1_stream_has_no_bits_in_its_vmid_that_no_vmid_has() {
+    for (wide, tag) in [(false, 5), (true, 0x105)] {
+        let config = ste_with(|ste, caps| {
+            caps.idr0.set_vmid16(wide);
+            (ste[0], ste[2]) = (0xb | 0x8000_0000, 0x105);
+        });
+        let Ok(StreamConfig::Stage1(attributes, _)) = config else {
+            panic!("{config:?}");
+        };
+        assert_eq!(attributes.vmid.0, tag);
+    }
+}
