@@ -3,17 +3,21 @@
 
 use crate::host::world::{EVENTS, SIDS, TABLE, offer, stage1};
 use crate::host::{FakeHost, IOAS, OTHER_IOAS, Seen};
+use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Traffic, WaiterId, Wake};
 use smmu_core::command::{AtcInv, Cfgi, Command, Signal, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::store_u64;
-use smmu_core::spec::register::offset;
+use smmu_core::spec::register::{Gbpa, offset};
 use smmu_core::{Asid, Gpa, StreamId, Vmid};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::registers::RegisterFrame;
 use vcmdq::testing::HeapMemory;
-use vcmdq::{Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings, StdThreads};
+use vcmdq::{
+    Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings, StdThreads, StreamHost,
+};
 use vcmdq_iommufd::{
     ArmSmmuv3, HostFeatures, HostInstance, IommufdBackend, IommufdSettings, NestedStreams,
 };
@@ -221,6 +225,73 @@ fn a_device_that_is_plugged_in_while_the_guest_runs_is_attached_at_once() {
     machine.configure(3, stage1(0x4000));
     machine.send(&[atc(3)]);
     assert_eq!((machine.config(102), machine.executed()), (None, vec![]));
+}
+
+/// Calls that last until they are let go, so that `Frame::bind` waits for the window that makes one.
+struct Slow {
+    called: Sender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Backend for Slow {
+    fn capabilities(&self) -> BackendCapabilities {
+        BackendCapabilities {
+            ranges: true,
+            ranges_of_any_granule: false,
+            caches_contexts: false,
+            may_block: true,
+            widen_above: u64::MAX,
+        }
+    }
+
+    fn submit(&self, _: &Batch) -> Result<(), Rejected> {
+        self.called.send(()).unwrap();
+        self.go_on.lock().unwrap().recv().unwrap();
+        Ok(())
+    }
+
+    fn barrier(&self, _: WaiterId) -> Barrier {
+        Barrier::Done
+    }
+
+    fn attach(&self, _: Arc<dyn Wake>) {}
+
+    fn fail_closed(&self, _: Option<StreamId>) {}
+}
+
+/// What a worker tells of a stream while that is being bound is newer than what the registers said when somebody
+/// looked: it is not undone.
+#[test]
+fn what_is_told_of_a_stream_that_is_being_bound_is_not_undone() {
+    let machine = Machine::new();
+    machine.boot();
+    machine.write_ste(1, stage1(0x4000));
+    let ((called, calls), (let_go, go_on)) = (channel(), channel());
+    let go_on = Mutex::new(go_on);
+    let placement = Placement { smmu: 1, stage2: 1 };
+    let slow = Binding {
+        instance: (machine.frame).add_instance(Arc::new(Slow { called, go_on }), placement),
+        placement,
+    };
+    machine.frame.bind(StreamId(9), slow).unwrap();
+    let newer = Traffic::Disabled(Gbpa::new(), machine.frame.capabilities());
+    std::thread::scope(|scope| {
+        scope.spawn(|| machine.send(&[atc(9)]));
+        calls.recv().unwrap();
+        let plugging = scope.spawn(|| machine.plug(1, 101));
+        wait_for("the stream", || {
+            machine.streams.stream(StreamId(1)).is_some()
+        });
+        machine.streams.traffic_changed(StreamId(1), &newer);
+        let told = machine.config(101);
+        assert!(
+            !plugging.is_finished(),
+            "the window that it waits for is not over"
+        );
+        let_go.send(()).unwrap();
+        plugging.join().unwrap();
+        assert_eq!((told, machine.config(101)), (Some(4), Some(4)));
+    });
 }
 
 /// The SYNC completes, the guest is told of no error, and the stream aborts.
