@@ -128,18 +128,17 @@ impl HostInstance {
         self.viommu.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A vIOMMU with another stage 2 that nothing uses yet.
+    /// A vIOMMU with another stage 2 that nothing uses yet, and whose events are watched.
     pub(crate) fn prepare(&self, device: u32, ioas: u32) -> Result<Arc<Viommu>, ViommuError> {
         let queue = self.faults().map(FaultQueue::id);
-        Viommu::new(&self.iommufd, &self.flavour, device, ioas, queue).map(Arc::new)
+        let viommu = Viommu::new(&self.iommufd, &self.flavour, device, ioas, queue)?;
+        self.watch(&viommu).map_err(ViommuError::Events)?;
+        Ok(Arc::new(viommu))
     }
 
     /// Streams that are plugged in from now on are on this one. The old one stays alive as long as somebody
     /// holds it.
     pub(crate) fn exchange(&self, viommu: &Arc<Viommu>) -> Arc<Viommu> {
-        if let Err(error) = self.watch(viommu) {
-            tracing::error!(%error, "the host's events cannot be watched any more");
-        }
         std::mem::replace(&mut *self.present(), viommu.clone())
     }
 

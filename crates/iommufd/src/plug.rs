@@ -133,7 +133,8 @@ fn vdevice_error(stream: StreamId, error: Errno) -> PlugError {
 impl NestedStreams {
     /// Gives a device to the guest as `stream`, behind `instance`, which is `binding.instance` in the frame.
     /// The VMM has bound the device to the iommufd; whatever it is attached to is replaced. When
-    /// this returns it is attached to what the guest's registers and STE say.
+    /// this returns it is attached to what the guest's registers and STE say; if the host could not do that, it aborts
+    /// until its STE is told anew, which is counted ([`StreamMetrics::failed`](crate::StreamMetrics)).
     pub fn plug(
         &self,
         frame: &Frame,

@@ -27,6 +27,10 @@ pub struct Replaced {
     /// Streams that could not follow, because of their device or the host: they abort until they are
     /// unplugged. One that is stuck (`StreamObserver::stuck`) keeps the old stage 2 in use.
     pub left_closed: Vec<StreamId>,
+    /// Streams that could, and that the host could not attach to what the guest says, mostly because it had no
+    /// memory. Their guest knows nothing of this: they abort until it tells their STE anew, or
+    /// [`NestedStreams::reopened`] has it tried again.
+    pub left_aborting: Vec<StreamId>,
 }
 
 impl NestedStreams {
@@ -77,8 +81,11 @@ impl NestedStreams {
         if !vcmdq_sync::broken!(break_law9d) {
             instance.target().replace(Some(next.id()));
         }
+        let mut left_aborting = Vec::new();
         for stream in &mut streams {
-            self.follow(instance, stream);
+            if !self.follow(instance, stream) {
+                left_aborting.push(stream.id);
+            }
         }
         let gap = began.elapsed();
         drop(streams);
@@ -88,6 +95,10 @@ impl NestedStreams {
         drop(old);
         self.counters.replaced.add(1);
         self.counters.gap(gap);
-        Ok(Replaced { gap, left_closed })
+        Ok(Replaced {
+            gap,
+            left_closed,
+            left_aborting,
+        })
     }
 }

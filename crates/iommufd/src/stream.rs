@@ -189,17 +189,22 @@ impl Stream {
             self.detach()?;
         }
         self.give_up_vdevice();
+        let mut vdevice = None;
+        if self.attached == Attachment::Abort {
+            vdevice = next.alloc_vdevice(self.device.id, self.id).ok();
+            // Attached even without one: nothing may stay on the old stage 2.
+            if patiently(|| self.device.attach.attach(next.abort())).is_err() {
+                self.detach().inspect_err(|_| {
+                    if let Some(vdevice) = vdevice {
+                        next.destroy(vdevice);
+                    }
+                })?;
+            }
+        }
+        // Not before nothing of the old one is in use: it goes with its last stream.
         self.viommu = next.clone();
-        if self.attached == Attachment::Nothing {
-            return Ok(false);
-        }
-        let vdevice = next.alloc_vdevice(self.device.id, self.id);
-        self.vdevice = vdevice.ok();
-        // Attached even without one: nothing may stay on the old stage 2.
-        match patiently(|| self.device.attach.attach(next.abort())) {
-            Ok(()) => Ok(self.vdevice.is_some()),
-            Err(_) => self.detach().map(|()| false),
-        }
+        self.vdevice = vdevice;
+        Ok(vdevice.is_some() && self.attached == Attachment::Abort)
     }
 }
 

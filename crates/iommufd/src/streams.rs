@@ -147,11 +147,11 @@ impl NestedStreams {
         table.values().filter(own).cloned().collect()
     }
 
-    /// Attaches a stream to what the guest says now.
-    pub(crate) fn follow(&self, instance: &HostInstance, stream: &mut Stream) {
+    /// Attaches a stream to what the guest says now. If the host cannot, which is counted, it aborts: `false`.
+    pub(crate) fn follow(&self, instance: &HostInstance, stream: &mut Stream) -> bool {
         if stream.is_closed() {
             self.abort(stream);
-            return;
+            return true;
         }
         let (wanted, fault) = {
             let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
@@ -182,6 +182,7 @@ impl NestedStreams {
         if settled.is_err() {
             self.abort(stream);
         }
+        !matches!(settled, Err(Trouble::Failed(_) | Trouble::Gone))
     }
 
     /// Tells the guest about a stream's configuration. What its queue has no room for it counts itself.
@@ -225,13 +226,16 @@ impl NestedStreams {
     }
 
     /// Behind [`IommufdBackend::reopen`](crate::IommufdBackend::reopen): nothing is cached any more, and the
-    /// streams of an instance that had failed closed as a whole go on. Control call; blocks.
-    pub fn reopened(&self, instance: &HostInstance) {
+    /// streams of an instance that had failed closed as a whole go on. Those that the host could not attach now
+    /// are named; they abort until their STE is told anew, or this is called once more. Control call; blocks.
+    pub fn reopened(&self, instance: &HostInstance) -> Vec<StreamId> {
         let _turn = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         instance.trust();
-        for plugged in self.of(instance) {
-            self.follow(instance, &mut locked(&plugged.stream));
-        }
+        let left = self.of(instance).into_iter().filter_map(|plugged| {
+            let mut own = locked(&plugged.stream);
+            (!self.follow(instance, &mut own)).then_some(own.id)
+        });
+        left.collect()
     }
 
     /// Whatever it takes.

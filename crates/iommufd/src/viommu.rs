@@ -33,8 +33,8 @@ pub enum ViommuError {
     /// The abort or the bypass table.
     #[error("no page table for streams that abort or bypass ({0})")]
     Fixed(#[source] Errno),
-    /// The events.
-    #[error("no queue for the host's events ({0})")]
+    /// The queue of the host's events, or it cannot be watched.
+    #[error("no queue for the host's events that can be watched ({0})")]
     Events(#[source] Errno),
 }
 

@@ -131,7 +131,7 @@ fn law4_a_dead_queue_closes_the_instance_until_everything_has_been_removed() {
     backend.reopen().unwrap();
     assert_eq!(sent(&world).len(), 1, "everything");
     assert!(!backend.is_closed() && !translates(&world));
-    world.streams.reopened(&world.instance);
+    assert_eq!(world.streams.reopened(&world.instance), []);
     assert!(translates(&world));
 }
 
@@ -164,10 +164,10 @@ fn law4_what_fails_behind_a_reopening_is_not_forgotten_with_what_failed_before()
     backend.reopen().unwrap();
     // Before the streams hear of it, another ring's invalidation fails.
     backend.fail_closed(None);
-    world.streams.reopened(&world.instance);
+    assert_eq!(world.streams.reopened(&world.instance), []);
     assert!(backend.is_closed() && !translates(&world));
     backend.reopen().unwrap();
-    world.streams.reopened(&world.instance);
+    assert_eq!(world.streams.reopened(&world.instance), []);
     assert!(!backend.is_closed() && translates(&world));
 }
 
@@ -197,7 +197,7 @@ fn law4_no_backend_is_closed_whose_streams_were_reopened_meanwhile() {
     let eager = Arc::new(Eager {
         inner: world.streams.of_instance(&world.instance),
         backend: OnceLock::new(),
-        then: Box::new(move || streams.reopened(&instance)),
+        then: Box::new(move || assert_eq!(streams.reopened(&instance), [])),
     });
     let settings = IommufdSettings::new(eager.clone());
     let target = world.instance.target();

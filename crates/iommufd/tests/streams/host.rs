@@ -2,9 +2,11 @@
 
 mod kernel;
 mod objects;
+mod starved;
 pub(crate) mod world;
 
 pub(crate) use objects::{FakeDevice, Seen, State};
+pub(crate) use starved::Starved;
 
 use kernel::Port;
 use objects::Object;
@@ -214,6 +216,9 @@ impl FakeHost {
         let mut state = self.state();
         if state.fail.front().is_some_and(|(next, _)| *next == call) {
             return Err(state.fail.pop_front().unwrap().1);
+        }
+        if state.starved.hits(call) {
+            return Err(Errno::NOMEM);
         }
         match state.fail_all {
             Some((all, error)) if all == call => Err(error),

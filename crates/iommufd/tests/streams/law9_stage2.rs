@@ -104,6 +104,26 @@ fn law9_what_cannot_be_had_changes_nothing() {
     assert_eq!(world.streams.metrics().replaced, 0);
 }
 
+/// Nobody would hear of the streams' events.
+#[test]
+fn law9_a_vevent_queue_that_cannot_be_watched_changes_nothing() {
+    let world = running();
+    let objects = world.host.objects();
+    world.host.state().unwatchable = true;
+    let refused = world
+        .streams
+        .replace_stage2(&world.instance, 101, OTHER_IOAS);
+    assert_eq!(refused, Err(ViommuError::Events(Errno::PERM)));
+    assert_eq!(world.host.objects(), objects);
+    assert_eq!(config(world.host.seen(101)), 5);
+    assert!(world.host.ioas_is_free(OTHER_IOAS));
+    world.host.state().unwatchable = false;
+    let replaced = world
+        .streams
+        .replace_stage2(&world.instance, 101, OTHER_IOAS);
+    assert!(replaced.unwrap().left_closed.is_empty());
+}
+
 #[test]
 fn law9_a_stream_that_cannot_follow_aborts_and_the_others_go_on() {
     let world = running();

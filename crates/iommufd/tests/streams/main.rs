@@ -6,6 +6,7 @@ mod capabilities;
 mod guest;
 mod host;
 mod law9_stage2;
+mod no_memory;
 mod plug;
 mod random;
 mod told;

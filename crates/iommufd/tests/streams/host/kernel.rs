@@ -144,7 +144,10 @@ impl Iommufd for FakeHost {
     fn alloc_veventq(&self, viommu: u32, data_type: u32, depth: u32) -> Result<(u32, File), Errno> {
         let mut state = self.checked(Call::Veventq)?;
         assert!((1..=1 << 19).contains(&depth) && data_type == kind::VEVENTQ_ARM_SMMUV3);
-        let (writer, file) = ends();
+        let (writer, mut file) = ends();
+        if state.unwatchable {
+            file = File::open(std::env::current_exe().unwrap()).unwrap();
+        }
         Ok((state.add(Object::Veventq { viommu, writer }), file))
     }
 

@@ -1,6 +1,6 @@
 //! The kernel's objects: who uses what, and when a device may be attached.
 
-use super::Call;
+use super::{Call, Starved};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;
@@ -58,6 +58,10 @@ pub(crate) struct State {
     pub(super) fail: VecDeque<(Call, Errno)>,
     /// Fails all of a kind.
     pub(crate) fail_all: Option<(Call, Errno)>,
+    /// When the host has no memory.
+    pub(crate) starved: Starved,
+    /// vEVENTQs come as files that cannot be waited for.
+    pub(crate) unwatchable: bool,
     /// Commands with the vIOMMU that they were sent to.
     pub(crate) commands: Vec<(u32, [u64; 2])>,
     pub(crate) hw_info_type: u32,

@@ -1,0 +1,169 @@
+//! The host has no memory for some of the calls of a change: nothing is left half made, nothing untrue is said,
+//! and whoever cannot be attached as the guest wants it aborts and is counted.
+
+use crate::attach::translating;
+use crate::host::world::*;
+use crate::host::*;
+use smmu_core::StreamId;
+use vcmdq_iommufd::Attachment;
+
+/// How many calls in a row fail. What needs memory is tried four times.
+const SPANS: [usize; 5] = [1, 3, 4, 8, usize::MAX];
+const STREAMS: [(u32, u32); 3] = [(1, 101), (2, 102), (3, 103)];
+
+/// Three streams: one aborts, one translates and will by other tables, one translates and goes on to.
+fn world() -> World {
+    let world = World::new();
+    for (stream, device) in STREAMS {
+        world.plug(stream, device).unwrap();
+        world.traffic(&[stream], &world.enabled());
+    }
+    world.configure(2, &stage1(0x4000));
+    world.configure(3, &stage1(0x8000));
+    world.write_ste(1, &stage1(0xC000));
+    world.write_ste(2, &stage1(0x1_0000));
+    world
+}
+
+/// What the guest's stream table says now.
+fn wanted(device: u32) -> Seen {
+    translating(match device {
+        101 => 0xC000,
+        102 => 0x1_0000,
+        _ => 0x8000,
+    })
+}
+
+fn is_on(seen: Seen, space: u32, like: Seen) -> bool {
+    match (seen, like) {
+        (Seen::Vste { ioas, vste }, Seen::Vste { vste: of, .. }) => ioas == space && vste == of,
+        _ => false,
+    }
+}
+
+/// CFGI_ALL, as the engine tells it.
+fn all(world: &World) {
+    STREAMS.iter().for_each(|(stream, _)| world.cfgi(*stream));
+}
+
+/// What is said of a stream is so.
+fn is_told_truly(world: &World, (stream, device): (u32, u32)) -> Attachment {
+    let said = world.streams.stream(StreamId(stream)).unwrap().attached;
+    let seen = world.host.seen(device);
+    let is_so = match said {
+        Attachment::Nothing => seen == Seen::Nothing,
+        Attachment::Abort => matches!(seen, Seen::Vste { vste, .. } if vste == ABORT),
+        Attachment::Bypass => matches!(seen, Seen::Vste { vste, .. } if vste == BYPASS),
+        Attachment::Stage1(own) => matches!(seen, Seen::Vste { vste, .. } if vste == own.0),
+    };
+    assert!(is_so, "stream {stream}: {said:?}, {seen:?}");
+    said
+}
+
+fn ends_empty(world: &World, objects: usize) {
+    for (stream, device) in STREAMS {
+        world
+            .streams
+            .unplug(&world.frame, StreamId(stream))
+            .unwrap();
+        assert_eq!(world.host.seen(device), Seen::Nothing);
+    }
+    assert_eq!(world.host.objects(), objects, "nothing is left behind");
+}
+
+/// Runs with calls failing from each one on; how many calls there are without a failure.
+fn at_each_call(mut run: impl FnMut(&World, Starved) -> bool) {
+    for calls in SPANS {
+        for behind in 0.. {
+            let world = world();
+            println!("{calls} calls fail behind {behind}");
+            if run(&world, Starved { behind, calls }) {
+                assert!(behind > 4, "{behind} calls are no test");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn law4_a_cfgi_all_without_memory_leaves_streams_as_wanted_or_aborting() {
+    at_each_call(|world, starved| {
+        let objects = World::new().host.objects();
+        world.host.state().starved = starved;
+        for own in STREAMS {
+            let before = world.streams.metrics();
+            world.cfgi(own.0);
+            let metrics = world.streams.metrics();
+            let (failed, stuck) = (metrics.failed - before.failed, metrics.stuck - before.stuck);
+            match (is_told_truly(world, own), failed, stuck) {
+                (_, 0, 0) => assert_eq!(world.host.seen(own.1), wanted(own.1)),
+                (Attachment::Abort | Attachment::Nothing, 1, 0) => assert!(starved.calls > 3),
+                (Attachment::Stage1(_), 1, 1) => assert_eq!(starved.calls, usize::MAX),
+                other => panic!("{own:?}: {other:?}"),
+            }
+        }
+        let left = std::mem::take(&mut world.host.state().starved);
+        all(world);
+        for (_, device) in STREAMS {
+            assert_eq!(world.host.seen(device), wanted(device), "told anew");
+        }
+        ends_empty(world, objects);
+        left.behind != 0
+    });
+}
+
+#[test]
+fn law9_a_stage_2_that_is_replaced_without_memory_is_so_for_all_or_for_nobody() {
+    at_each_call(|world, starved| {
+        all(world);
+        let (objects, before) = (World::new().host.objects(), world.host.objects());
+        let target = world.instance.target().id();
+        world.host.state().starved = starved;
+        let replaced = world
+            .streams
+            .replace_stage2(&world.instance, 101, OTHER_IOAS);
+        let left = std::mem::take(&mut world.host.state().starved);
+        let metrics = world.streams.metrics();
+        let Ok(replaced) = replaced else {
+            assert_eq!((world.host.objects(), metrics.failed), (before, 0));
+            assert_eq!(world.instance.target().id(), target);
+            assert!(world.host.ioas_is_free(OTHER_IOAS));
+            for (_, device) in STREAMS {
+                assert_eq!(world.host.seen(device), wanted(device));
+            }
+            ends_empty(world, objects);
+            return left.behind != 0;
+        };
+        for own in STREAMS {
+            let said = is_told_truly(world, own);
+            let names = replaced.left_closed.iter().chain(&replaced.left_aborting);
+            let named = names.filter(|name| **name == StreamId(own.0)).count();
+            let follows = is_on(world.host.seen(own.1), OTHER_IOAS, wanted(own.1));
+            let is_blocked = matches!(said, Attachment::Abort | Attachment::Nothing);
+            assert_eq!(
+                named,
+                usize::from(!follows),
+                "{own:?}: {said:?}, {replaced:?}"
+            );
+            assert!(
+                follows || is_blocked || metrics.stuck != 0,
+                "{own:?}: {said:?}"
+            );
+        }
+        if starved.calls <= 3 {
+            assert_eq!((replaced.left_closed.len(), metrics.failed), (0, 0));
+        }
+        assert_eq!(metrics.failed, replaced.left_aborting.len() as u64);
+        assert!(metrics.stuck != 0 || world.host.ioas_is_free(IOAS));
+        if metrics.stuck == 0 {
+            assert_eq!(world.streams.reopened(&world.instance), []);
+            for (stream, device) in STREAMS {
+                let follows = is_on(world.host.seen(device), OTHER_IOAS, wanted(device));
+                let closed = replaced.left_closed.contains(&StreamId(stream));
+                assert_eq!(follows, !closed, "tried again");
+            }
+        }
+        ends_empty(world, objects);
+        left.behind != 0
+    });
+}
