@@ -225,7 +225,8 @@ impl NestedStreams {
     }
 
     /// Takes a device away from the guest; also one that has gone. When this returns, no command that names
-    /// the stream reaches the host, and the device has no page table: its DMA is blocked.
+    /// the stream reaches the host, and the device has no page table: its DMA is blocked, unless the VMM was told that
+    /// it is [stuck](crate::StreamObserver::stuck).
     pub fn unplug(&self, frame: &Frame, stream: StreamId) -> Result<(), UnplugError> {
         let _turn = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let plugged = self.withdraw(frame, stream)?;

@@ -208,6 +208,16 @@ impl Stream {
     }
 }
 
+impl Drop for Stream {
+    /// A device that could not be detached keeps its table: it is destroyed when nothing is attached to it any more.
+    fn drop(&mut self) {
+        if let Some(table) = self.table.take() {
+            self.viommu.destroy(table);
+        }
+        self.give_up_vdevice();
+    }
+}
+
 pub(crate) fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NODEV | Errno::NOENT | Errno::NXIO)
 }

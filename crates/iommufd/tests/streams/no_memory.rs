@@ -167,3 +167,26 @@ fn law9_a_stage_2_that_is_replaced_without_memory_is_so_for_all_or_for_nobody() 
         left.behind != 0
     });
 }
+
+/// Its table is the kernel's until nothing is attached to it: when the VMM has closed the device's file.
+#[test]
+fn a_device_that_keeps_its_table_when_it_is_unplugged_leaves_nothing_behind_when_it_has_gone() {
+    let world = World::new();
+    let objects = world.host.objects();
+    world.plug(1, 101).unwrap();
+    world.traffic(&[1], &world.enabled());
+    world.configure(1, &stage1(0x4000));
+    let (behind, calls) = (0, usize::MAX);
+    world.host.state().starved = Starved { behind, calls };
+    world.streams.unplug(&world.frame, StreamId(1)).unwrap();
+    assert_ne!(world.streams.metrics().stuck, 0);
+    world.host.state().starved = Starved::default();
+    assert_eq!(world.host.seen(101), translating(0x4000));
+    world.host.take_away(101);
+    // Whoever needs a table next sees to those that could not be destroyed before.
+    world.plug(2, 102).unwrap();
+    world.traffic(&[2], &world.enabled());
+    world.configure(2, &stage1(0x4000));
+    world.streams.unplug(&world.frame, StreamId(2)).unwrap();
+    assert_eq!(world.host.objects(), objects);
+}
