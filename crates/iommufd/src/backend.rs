@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::queue::Queue;
+use vcmdq_sync::weak::{Site, order, taken};
 
 /// Of so many calls one is measured.
 const MEASURED: u64 = 8;
@@ -140,8 +141,9 @@ impl IommufdBackend {
     }
 
     fn close(&self, generation: u64) {
-        // Release: who sees it lets a SYNC complete.
-        self.closed.fetch_max(generation, Ordering::Release);
+        // Release: who sees it lets a SYNC complete. Model: `loom-tests/tests/host_closed.rs`.
+        let release = order(Site::HostClosed, Ordering::Release);
+        self.closed.fetch_max(generation, release);
     }
 
     /// After such a failure: has everything that the guest's streams have cached removed, and takes batches
@@ -294,7 +296,9 @@ impl IommufdBackend {
             counters: &self.counters,
         };
         let whole = entries.len() <= target.limit;
-        if !(whole && self.counters.calls.get().is_multiple_of(MEASURED)) {
+        let measured = whole && self.counters.calls.get().is_multiple_of(MEASURED);
+        // To a model the same execution must be the same, however long it takes.
+        if !measured || cfg!(loom) {
             return target.send(entries.bytes());
         }
         let begin = Instant::now();
@@ -352,12 +356,15 @@ impl Backend for IommufdBackend {
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {
-        // Asked before: in one that comes meanwhile nothing of this is cached.
-        let generation = self.target.generation();
+        let before = self.target.generation();
         self.settings.streams.fail_closed(stream);
         if stream.is_none() {
-            // Not before every stream aborts.
-            self.close(generation);
+            // Not before every stream aborts, and not one that has come meanwhile: nothing of this is cached in it,
+            // and its streams may be attached again.
+            self.close(match taken(Site::HostGeneration) {
+                true => before,
+                false => self.target.generation(),
+            });
         }
     }
 }

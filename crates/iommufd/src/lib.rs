@@ -93,6 +93,29 @@
 //! | one that names none | like all of the instance, until the stage 2 is replaced or the backend reopened | the same |
 //! | the device can neither abort nor be detached | is as it was | [`StreamObserver::stuck`]: the VMM resets the device |
 //!
+//! # Out of fail-closed
+//!
+//! Nothing opens an instance again by itself: whether its SMMU can be relied on again is the VMM's to know. A
+//! stage 2 that is replaced ([`NestedStreams::replace_stage2`]) begins with nothing cached. Otherwise, on a control
+//! thread and in this order:
+//!
+//! ```no_run
+//! # use dispatch::Cause;
+//! # use smmu_core::StreamId;
+//! # use vcmdq_iommufd::{HostInstance, IommufdBackend, NestedStreams};
+//! /// When `StreamObserver::failed_closed` has told of the instance, and of no stream.
+//! fn open_again(
+//!     backend: &IommufdBackend,
+//!     streams: &NestedStreams,
+//!     instance: &HostInstance,
+//! ) -> Result<Vec<StreamId>, Cause> {
+//!     // Everything cached is removed, and batches are sent again. If it fails, all is as it was.
+//!     backend.reopen()?;
+//!     // Streams are attached to what the guest says now; whom the host could not attach is named.
+//!     Ok(streams.reopened(instance))
+//! }
+//! ```
+//!
 //! PRI is never offered in front of a host: Linux's SMMUv3 driver denies page requests.
 //!
 //! Works on Linux only; elsewhere the crate is empty.

@@ -117,6 +117,10 @@ pub enum Site {
     /// The fences between saying that a host reads a stream's contexts and attaching the stream, and between a
     /// context and asking.
     HostContexts,
+    /// The release with which a host's backend is closed, behind the last stream's abort.
+    HostClosed,
+    /// What is closed is the generation in which the invalidation failed.
+    HostGeneration,
     /// The fences between leaving a record to others and looking whether the queue is writable,
     /// and the other way round.
     StallHeld,

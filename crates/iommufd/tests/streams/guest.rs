@@ -3,21 +3,17 @@
 
 use crate::host::world::{EVENTS, SIDS, TABLE, offer, stage1};
 use crate::host::{FakeHost, IOAS, OTHER_IOAS, Seen};
-use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Traffic, WaiterId, Wake};
 use smmu_core::command::{AtcInv, Cfgi, Command, Signal, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::store_u64;
-use smmu_core::spec::register::{Gbpa, offset};
+use smmu_core::spec::register::offset;
 use smmu_core::{Asid, Gpa, StreamId, Vmid};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::registers::RegisterFrame;
 use vcmdq::testing::HeapMemory;
-use vcmdq::{
-    Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings, StdThreads, StreamHost,
-};
+use vcmdq::{Binding, Engine, Frame, FrameSettings, Placement, Seams, Settings, StdThreads};
 use vcmdq_iommufd::{
     ArmSmmuv3, HostFeatures, HostInstance, IommufdBackend, IommufdSettings, NestedStreams,
 };
@@ -26,15 +22,15 @@ const RING: u64 = 0x4000;
 const LOG2SIZE: u32 = 7;
 const BOOTED: u32 = 1 | 1 << 2 | 1 << 3;
 
-struct Machine {
-    host: Arc<FakeHost>,
+pub(crate) struct Machine {
+    pub(crate) host: Arc<FakeHost>,
     memory: Arc<HeapMemory>,
-    streams: Arc<NestedStreams>,
-    instance: Arc<HostInstance>,
-    backend: Arc<IommufdBackend>,
+    pub(crate) streams: Arc<NestedStreams>,
+    pub(crate) instance: Arc<HostInstance>,
+    pub(crate) backend: Arc<IommufdBackend>,
     binding: Binding,
     registers: RegisterFrame,
-    frame: Arc<Frame>,
+    pub(crate) frame: Arc<Frame>,
     engine: Engine,
     /// The guest's next slot.
     prod: Mutex<u32>,
@@ -47,7 +43,7 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let host = FakeHost::new();
         let features = HostFeatures::of_device(&*host, 101).unwrap();
         let caps = offer(0).capabilities(&features).unwrap();
@@ -88,7 +84,7 @@ impl Machine {
         }
     }
 
-    fn plug(&self, stream: u32, device: u32) {
+    pub(crate) fn plug(&self, stream: u32, device: u32) {
         let device = self.host.device(device);
         let id = StreamId(stream);
         self.streams
@@ -100,12 +96,12 @@ impl Machine {
         self.registers.read(at, 4) as u32
     }
 
-    fn cr0(&self, value: u32) {
+    pub(crate) fn cr0(&self, value: u32) {
         self.registers.write(offset::CR0, 4, value.into());
         wait_for("CR0ACK", || self.read(offset::CR0ACK) == value);
     }
 
-    fn boot(&self) {
+    pub(crate) fn boot(&self) {
         let write = |at, width, value| self.registers.write(at, width, value);
         write(offset::STRTAB_BASE, 8, TABLE.0);
         write(offset::STRTAB_BASE_CFG, 4, SIDS.into());
@@ -116,14 +112,14 @@ impl Machine {
         self.cr0(BOOTED);
     }
 
-    fn write_ste(&self, stream: u32, words: [u64; 2]) {
+    pub(crate) fn write_ste(&self, stream: u32, words: [u64; 2]) {
         for (at, word) in (TABLE.0 + u64::from(stream) * 64..).step_by(8).zip(words) {
             store_u64(&*self.memory, Gpa(at), word, Ordering::Relaxed).unwrap();
         }
     }
 
     /// Sends commands and a SYNC, and waits until that is done.
-    fn send(&self, commands: &[Command]) {
+    pub(crate) fn send(&self, commands: &[Command]) {
         let mut prod = self.prod.lock().unwrap();
         for command in commands.iter().chain([&Command::Sync(Signal::None)]) {
             let slot = u64::from(*prod % (1 << LOG2SIZE));
@@ -139,20 +135,20 @@ impl Machine {
         assert_eq!(self.read(offset::GERROR), 0);
     }
 
-    fn configure(&self, stream: u32, words: [u64; 2]) {
+    pub(crate) fn configure(&self, stream: u32, words: [u64; 2]) {
         self.write_ste(stream, words);
         let stream = StreamId(stream);
         self.send(&[Command::Cfgi(Cfgi::Ste { stream, leaf: true })]);
     }
 
     /// Opcodes and vSIDs that the host has executed.
-    fn executed(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn executed(&self) -> Vec<(u64, u64)> {
         let commands = std::mem::take(&mut self.host.state().commands);
         let parts = commands.iter().map(|(_, [dw0, _])| (dw0 & 0xFF, dw0 >> 32));
         parts.collect()
     }
 
-    fn config(&self, device: u32) -> Option<u64> {
+    pub(crate) fn config(&self, device: u32) -> Option<u64> {
         match self.host.seen(device) {
             Seen::Vste { vste, .. } => Some(vste[0] >> 1 & 7),
             Seen::Nothing => None,
@@ -161,7 +157,7 @@ impl Machine {
 }
 
 /// A hang is what fails: on a busy machine everything takes long.
-fn wait_for(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, done: impl Fn() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(
@@ -172,7 +168,7 @@ fn wait_for(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-fn atc(stream: u32) -> Command {
+pub(crate) fn atc(stream: u32) -> Command {
     Command::AtcInv(AtcInv {
         stream: StreamId(stream),
         substream: None,
@@ -182,7 +178,7 @@ fn atc(stream: u32) -> Command {
     })
 }
 
-fn asid() -> Command {
+pub(crate) fn asid() -> Command {
     Command::Tlbi(Tlbi::NhAsid {
         vmid: Vmid(0),
         asid: Asid(1),
@@ -225,73 +221,6 @@ fn a_device_that_is_plugged_in_while_the_guest_runs_is_attached_at_once() {
     machine.configure(3, stage1(0x4000));
     machine.send(&[atc(3)]);
     assert_eq!((machine.config(102), machine.executed()), (None, vec![]));
-}
-
-/// Calls that last until they are let go, so that `Frame::bind` waits for the window that makes one.
-struct Slow {
-    called: Sender<()>,
-    go_on: Mutex<Receiver<()>>,
-}
-
-impl Backend for Slow {
-    fn capabilities(&self) -> BackendCapabilities {
-        BackendCapabilities {
-            ranges: true,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
-            may_block: true,
-            widen_above: u64::MAX,
-        }
-    }
-
-    fn submit(&self, _: &Batch) -> Result<(), Rejected> {
-        self.called.send(()).unwrap();
-        self.go_on.lock().unwrap().recv().unwrap();
-        Ok(())
-    }
-
-    fn barrier(&self, _: WaiterId) -> Barrier {
-        Barrier::Done
-    }
-
-    fn attach(&self, _: Arc<dyn Wake>) {}
-
-    fn fail_closed(&self, _: Option<StreamId>) {}
-}
-
-/// What a worker tells of a stream while that is being bound is newer than what the registers said when somebody
-/// looked: it is not undone.
-#[test]
-fn what_is_told_of_a_stream_that_is_being_bound_is_not_undone() {
-    let machine = Machine::new();
-    machine.boot();
-    machine.write_ste(1, stage1(0x4000));
-    let ((called, calls), (let_go, go_on)) = (channel(), channel());
-    let go_on = Mutex::new(go_on);
-    let placement = Placement { smmu: 1, stage2: 1 };
-    let slow = Binding {
-        instance: (machine.frame).add_instance(Arc::new(Slow { called, go_on }), placement),
-        placement,
-    };
-    machine.frame.bind(StreamId(9), slow).unwrap();
-    let newer = Traffic::Disabled(Gbpa::new(), machine.frame.capabilities());
-    std::thread::scope(|scope| {
-        scope.spawn(|| machine.send(&[atc(9)]));
-        calls.recv().unwrap();
-        let plugging = scope.spawn(|| machine.plug(1, 101));
-        wait_for("the stream", || {
-            machine.streams.stream(StreamId(1)).is_some()
-        });
-        machine.streams.traffic_changed(StreamId(1), &newer);
-        let told = machine.config(101);
-        assert!(
-            !plugging.is_finished(),
-            "the window that it waits for is not over"
-        );
-        let_go.send(()).unwrap();
-        plugging.join().unwrap();
-        assert_eq!((told, machine.config(101)), (Some(4), Some(4)));
-    });
 }
 
 /// The SYNC completes, the guest is told of no error, and the stream aborts.

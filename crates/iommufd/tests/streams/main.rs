@@ -2,6 +2,7 @@
 
 mod attach;
 mod backend;
+mod bind;
 mod capabilities;
 mod guest;
 mod host;
@@ -9,4 +10,5 @@ mod law9_stage2;
 mod no_memory;
 mod plug;
 mod random;
+mod reopened;
 mod told;
