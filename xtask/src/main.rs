@@ -8,6 +8,7 @@ mod faults;
 mod fuzz;
 mod guest;
 mod kernel;
+mod parallel;
 mod soak;
 mod steps;
 mod summary;

@@ -22,12 +22,7 @@ pub(super) fn listed(output: &str) -> Vec<String> {
 
 /// Whether the test is named for `law`: `law1_` is not in `law11_…`.
 pub(super) fn is_for_law(test: &str, law: u32) -> bool {
-    test.contains(&filter(law))
-}
-
-/// The filter that selects the tests of `law`.
-pub(super) fn filter(law: u32) -> String {
-    format!("law{law}_")
+    test.contains(&format!("law{law}_"))
 }
 
 /// Reads the lines `test name ... ok` and sorts `expected` by them.

@@ -1,9 +1,9 @@
 //! Runs a process for a limited time.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ pub(crate) enum End {
     Exit(ExitStatus),
     /// It was killed when its time was over.
     OutOfTime,
+    /// It was killed because what it had printed was enough.
+    Enough,
 }
 
 /// Runs `command` with its output in the file `log` and kills it, with all that it started,
@@ -27,6 +29,20 @@ pub(crate) enum End {
 ///
 /// It cannot be started or killed, or the file cannot be written.
 pub(crate) fn run(command: &mut Command, log: &Path, limit: Duration) -> Result<End> {
+    run_until(command, log, limit, |_| false)
+}
+
+/// The same, and ends it as soon as `enough` says so of what it has printed so far.
+///
+/// # Errors
+///
+/// As for [`run`]; or the file cannot be read.
+pub(crate) fn run_until(
+    command: &mut Command,
+    log: &Path,
+    limit: Duration,
+    enough: impl Fn(&str) -> bool,
+) -> Result<End> {
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut child = command
         .stdin(Stdio::null())
@@ -36,20 +52,35 @@ pub(crate) fn run(command: &mut Command, log: &Path, limit: Duration) -> Result<
         .spawn()
         .with_context(|| format!("cannot start `{}`", crate::command::line(command)))?;
     let start = Instant::now();
+    let mut seen = 0;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(End::Exit(status));
         }
         if start.elapsed() > limit {
-            let group = format!("-{}", child.id());
-            Command::new("kill")
-                .args(["-KILL", "--", &group])
-                .status()?;
-            child.wait()?;
+            kill(&mut child)?;
             return Ok(End::OutOfTime);
+        }
+        let printed = fs::metadata(log)?.len();
+        if printed > seen {
+            seen = printed;
+            if enough(&String::from_utf8_lossy(&fs::read(log)?)) {
+                kill(&mut child)?;
+                return Ok(End::Enough);
+            }
         }
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Ends a process and all that it started.
+fn kill(child: &mut Child) -> Result<()> {
+    let group = format!("-{}", child.id());
+    Command::new("kill")
+        .args(["-KILL", "--", &group])
+        .status()?;
+    child.wait()?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -85,5 +116,15 @@ mod tests {
         assert_eq!(end, End::OutOfTime);
         assert_eq!(output, "begun\n");
         assert!(start.elapsed() < Duration::from_secs(60));
+    }
+    #[test]
+    fn what_has_printed_enough_is_not_waited_for() {
+        let log = std::env::temp_dir().join(format!("xtask-enough-{}", std::process::id()));
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two; sleep 600"]);
+        let limit = Duration::from_secs(60);
+        let end = run_until(&mut command, &log, limit, |text| text.contains("two"));
+        fs::remove_file(&log).expect("log");
+        assert_eq!(end.expect("sh"), End::Enough);
     }
 }

@@ -5,22 +5,27 @@
 //! unless the environment names it. For each switch this runs the tests whose name contains `law4_`
 //! ([`suite`]), until one of them fails, hangs or crashes.
 //!
-//! Without any switch the tests of that law in the same executable must pass, in the same build. The tests
-//! outside the models are asked first, because they are quick.
+//! Without any switch those tests must pass, in the same build. The tests outside the models are asked
+//! first, because they are quick.
 
 pub(crate) mod switch;
 
+mod built;
 mod libtest;
 pub(crate) mod limit;
 mod report;
 mod suite;
 mod tier;
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, bail, ensure};
 
+use self::built::Built;
 use self::report::Verdict;
 use self::switch::Switch;
-use self::tier::{Built, TIERS};
+use self::tier::TIERS;
+use crate::parallel;
 use crate::workspace::Workspace;
 
 /// Laws that the product must be able to break, in at least [`EACH`] ways.
@@ -42,15 +47,9 @@ pub(crate) fn run(workspace: &Workspace, wanted: &[String]) -> Result<()> {
     } else {
         choose(found, wanted)?
     };
-    let mut built = Vec::new();
-    let mut verdicts = Vec::new();
-    for switch in chosen {
-        let caught_by = challenge(workspace, &switch, &mut built)?;
-        let verdict = Verdict { switch, caught_by };
-        println!("{}", report::line(&verdict));
-        verdicts.push(verdict);
-    }
+    let verdicts = ask(workspace, chosen)?;
     print!("\n{}", report::table(&verdicts));
+    println!("{}", report::slowest(&verdicts));
     let missed = verdicts
         .iter()
         .filter(|verdict| verdict.caught_by.is_empty())
@@ -88,23 +87,47 @@ fn choose(found: Vec<Switch>, wanted: &[String]) -> Result<Vec<Switch>> {
         .collect())
 }
 
-/// The tests that notice `switch`, of the first tier that has any. A tier is built when
-/// it is needed for the first time.
-fn challenge(
-    workspace: &Workspace,
-    switch: &Switch,
-    built: &mut Vec<Built>,
-) -> Result<Vec<String>> {
-    for (index, tier) in TIERS.iter().enumerate() {
-        if built.len() == index {
-            built.push(tier.build(workspace)?);
+/// What became of each switch. A tier is built for those that no tier before it has caught, and asked
+/// about as many at a time as there are processors.
+fn ask(workspace: &Workspace, switches: Vec<Switch>) -> Result<Vec<Verdict>> {
+    let unknown = |switch| Verdict {
+        switch,
+        caught_by: Vec::new(),
+        took: Duration::ZERO,
+    };
+    let mut verdicts: Vec<Verdict> = switches.into_iter().map(unknown).collect();
+    for tier in &TIERS {
+        let open = verdicts.iter().filter(|one| one.caught_by.is_empty());
+        let open: Vec<Switch> = open.map(|one| one.switch.clone()).collect();
+        if open.is_empty() {
+            break;
         }
-        let caught_by = built[index].challenge(workspace, switch)?;
-        if !caught_by.is_empty() {
-            return Ok(caught_by);
+        let built = tier.build(workspace, &open)?;
+        let mut answers = parallel::each(&open, |switch| challenge(&built, switch)).into_iter();
+        for verdict in verdicts.iter_mut().filter(|one| one.caught_by.is_empty()) {
+            if let Some(answer) = answers.next() {
+                let answer = answer?;
+                verdict.caught_by = answer.caught_by;
+                verdict.took += answer.took;
+            }
         }
     }
-    Ok(Vec::new())
+    Ok(verdicts)
+}
+
+/// What one tier says of a switch; shown if that is the end of it.
+fn challenge(built: &Built, switch: &Switch) -> Result<Verdict> {
+    let start = Instant::now();
+    let caught_by = built.challenge(switch)?;
+    let verdict = Verdict {
+        switch: switch.clone(),
+        caught_by,
+        took: start.elapsed(),
+    };
+    if !verdict.caught_by.is_empty() {
+        println!("{}", report::line(&verdict));
+    }
+    Ok(verdict)
 }
 
 #[cfg(test)]

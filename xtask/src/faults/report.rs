@@ -1,6 +1,12 @@
 //! Which switch was caught by which test.
 
+use std::cmp::Reverse;
+use std::time::Duration;
+
 use super::switch::Switch;
+
+/// How many of the slowest are named.
+const SLOWEST: usize = 5;
 
 /// What became of a switch.
 #[derive(Debug)]
@@ -8,11 +14,26 @@ pub(super) struct Verdict {
     pub(super) switch: Switch,
     /// The tests that noticed; none when nobody did.
     pub(super) caught_by: Vec<String>,
+    /// How long the tests were asked.
+    pub(super) took: Duration,
 }
 
 /// One line while the work goes on.
 pub(super) fn line(verdict: &Verdict) -> String {
-    format!("{:<14} {}", verdict.switch.name, catcher(verdict))
+    let (name, took) = (&verdict.switch.name, verdict.took.as_secs_f64());
+    format!("{name:<14} {took:>6.1} s  {}", catcher(verdict))
+}
+
+/// Those that took longest.
+pub(super) fn slowest(verdicts: &[Verdict]) -> String {
+    let mut all: Vec<&Verdict> = verdicts.iter().collect();
+    all.sort_by_key(|verdict| Reverse(verdict.took));
+    let of = |verdict: &&Verdict| {
+        let took = verdict.took.as_secs_f64();
+        format!("{} {took:.1} s", verdict.switch.name)
+    };
+    let names: Vec<String> = all.iter().take(SLOWEST).map(of).collect();
+    format!("slowest: {}", names.join(", "))
 }
 
 /// All verdicts, as columns.
@@ -53,6 +74,7 @@ mod tests {
         Verdict {
             switch: example("break_law4a"),
             caught_by,
+            took: Duration::ZERO,
         }
     }
 
@@ -71,5 +93,22 @@ mod tests {
         assert_eq!(rows.len(), 3);
         assert_eq!(rows[1], "break_law4a    does wrong     t::law4_x");
         assert!(rows[2].ends_with("t::law4_x and 1 more"));
+    }
+
+    #[test]
+    fn those_that_took_longest_are_named_first() {
+        let verdicts: Vec<Verdict> = (1..=9)
+            .map(|seconds| Verdict {
+                switch: example(&format!("break_law{seconds}a")),
+                took: Duration::from_secs(seconds),
+                ..verdict(&[])
+            })
+            .collect();
+        let text = slowest(&verdicts);
+        assert!(
+            text.starts_with("slowest: break_law9a 9.0 s, break_law8a"),
+            "{text}"
+        );
+        assert!(!text.contains("break_law4a"), "{text}");
     }
 }

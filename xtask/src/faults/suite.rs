@@ -1,6 +1,5 @@
-//! Test executables: building them without running, and running them for a law.
+//! Test executables: building them without running, and running tests of them.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -95,27 +94,30 @@ impl Suite {
         Ok(libtest::listed(&capture(self.command().arg("--list"))?))
     }
 
-    /// Runs the tests of `laws`, which are the `expected` ones, with a `switch` turned on.
+    /// Runs these `tests`. With a `switch` turned on the first that fails is enough.
     ///
     /// # Errors
     ///
     /// The executable cannot be started.
     pub(super) fn run(
         &self,
-        laws: &BTreeSet<u32>,
         switch: Option<&str>,
-        expected: &[String],
+        tests: &[String],
         log: &Path,
         limit: Duration,
     ) -> Result<(End, Results)> {
         let mut command = self.command();
-        command.args(laws.iter().map(|law| libtest::filter(*law)));
-        if let Some(switch) = switch {
-            command.env(VARIABLE, switch);
-        }
-        let end = limit::run(&mut command, log, limit)?;
+        command.arg("--exact").args(tests);
+        let end = match switch {
+            None => limit::run(&mut command, log, limit)?,
+            Some(switch) => {
+                let one_failed = |text: &str| !libtest::results(text, tests).failed.is_empty();
+                command.env(VARIABLE, switch);
+                limit::run_until(&mut command, log, limit, one_failed)?
+            }
+        };
         let output = String::from_utf8_lossy(&fs::read(log)?).into_owned();
-        Ok((end, libtest::results(&output, expected)))
+        Ok((end, libtest::results(&output, tests)))
     }
 
     /// The executable as cargo would start it. Property tests draw the same cases every time,

@@ -62,7 +62,9 @@ fn check(command: &mut Command, log: &Path, source: &str) -> Result<()> {
     match end {
         End::Exit(status) if status.success() => {}
         End::Exit(status) => bail!("it failed ({status})"),
-        End::OutOfTime => bail!("it was not done within {} s", LIMIT.as_secs()),
+        End::OutOfTime | End::Enough => {
+            bail!("it was not done within {} s", LIMIT.as_secs())
+        }
     }
     if !expected.iter().any(|block| block == output.trim_end()) {
         bail!("it does not print what its header says:\n{}", expected[0]);

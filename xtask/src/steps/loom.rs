@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 pub(crate) const LOOM_FLAGS: &str = "--cfg loom";
 
 /// A target directory of its own: the flags would rebuild everything else otherwise.
-pub(super) fn target_of_loom(workspace: &Workspace) -> PathBuf {
+pub(crate) fn target_of_loom(workspace: &Workspace) -> PathBuf {
     workspace.target.join("loom")
 }
 

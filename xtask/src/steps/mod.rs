@@ -22,7 +22,7 @@ use anyhow::Result;
 
 pub(crate) use self::boot::tool as boot_tool;
 pub(crate) use self::differential::tool as differential_tool;
-pub(crate) use self::loom::LOOM_FLAGS;
+pub(crate) use self::loom::{LOOM_FLAGS, target_of_loom};
 pub(crate) use self::mock::tool as mock_tool;
 pub(crate) use self::no_std::host as host_triple;
 use crate::faults;
