@@ -64,7 +64,7 @@
 //! # Memory
 //!
 //! A ring holds about 1.3 KiB, a frame 0.6 KiB and its stream table 56 bytes a stream, a
-//! worker 45 KiB, and as much a thread that makes one instance's calls; an instance with the
+//! worker 175 KiB, and nearly as much a thread that makes one instance's calls; an instance with the
 //! default translation cache 3.1 MiB (see [`smmu_core::tlb::TlbSettings`]). Nothing is allocated
 //! after start-up on the way of a command, but for the report of a backend that fails.
 #![deny(unsafe_code)]

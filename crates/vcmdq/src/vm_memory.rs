@@ -81,10 +81,18 @@ impl<M: GuestMemoryBackend> VmMemory<M> {
         Self { map, regions }
     }
 
-    /// Whether there is memory that can be written.
-    pub(crate) fn is_writable(&self, at: Gpa) -> bool {
-        let mut regions = self.regions.iter();
-        regions.any(|region| region.writable && region.find(at).is_some())
+    /// Whether there is memory that can be written, all of `bytes` from `at` on.
+    pub(crate) fn is_writable(&self, at: Gpa, bytes: usize) -> bool {
+        let (mut at, mut left) = (at.0, bytes as u64);
+        while left != 0 {
+            let here = |region: &Region| region.find(Gpa(at)).filter(|_| region.writable);
+            let Some((_, room)) = self.regions.iter().find_map(here) else {
+                return false;
+            };
+            left -= room.min(left);
+            at = at.saturating_add(room);
+        }
+        true
     }
 
     /// The map.
@@ -258,7 +266,10 @@ mod tests {
             memory.compare_exchange(Gpa(0x2008), 0, 1).err(),
             refused(0x2008)
         );
-        assert!(memory.is_writable(Gpa(0x1FFF)) && !memory.is_writable(Gpa(0x2000)));
+        assert!(memory.is_writable(Gpa(0x1FFF), 1) && !memory.is_writable(Gpa(0x2000), 1));
+        assert!(
+            memory.is_writable(Gpa(0x1000), 0x1000) && !memory.is_writable(Gpa(0x1001), 0x1000)
+        );
         assert_eq!(memory.compare_exchange(Gpa(0x1008), 0, 1), Ok(0));
     }
 }

@@ -4,8 +4,9 @@
 
 mod dma_world;
 
-use dispatch::Backend;
 use dispatch::backend::Software;
+use dispatch::backend::software::{NotLent, Notifier, RemoteSettings, Wanted};
+use dispatch::{Backend, Traffic};
 use dma_world::*;
 use smmu_core::caps::TableUpdates;
 use smmu_core::command::{Command, Msi, Signal};
@@ -13,6 +14,7 @@ use smmu_core::encode::encode;
 use smmu_core::fault::{Fault, Place};
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::event::EventRecord;
+use smmu_core::spec::register::Gbpa;
 use smmu_core::{Capabilities, Gpa, StreamId};
 use std::sync::{Arc, Mutex};
 use vcmdq::VmMemory;
@@ -286,4 +288,40 @@ fn a_stream_as_guest_memory_gives_no_slice_to_write() {
     assert!(slice(Permissions::Read).is_ok());
     let refused = slice(Permissions::Write).err().map(|e| e.to_string());
     assert!(refused.is_some_and(|why| why.contains("external abort")));
+}
+
+/// One translation that reaches from memory that can be written into memory that cannot: all of GBPA's bypass is one.
+#[test]
+fn a_range_that_ends_in_read_only_memory_is_not_one_to_write() {
+    let rig = rig();
+    let bypass = Traffic::Disabled(Gbpa::new(), Capabilities::default());
+    rig.core.traffic_changed(&bypass);
+    let seams = DeviceSeams::new(rig.faults.clone());
+    let stream = StreamMemory::<Map>::new(&rig.core, requester(1), seams);
+    let may = |from: u64, count, access| stream.check_range(GuestAddress(from), count, access);
+    for access in [Permissions::Write, Permissions::ReadWrite] {
+        assert!(may(ROM - 0x1000, 0x1000, access));
+        assert!(!may(ROM - 0x1000, 0x1001, access));
+    }
+    assert!(may(ROM - 0x1000, 0x2000, Permissions::Read));
+}
+
+/// Of a remote that is asked only.
+struct Silent;
+
+impl Notifier for Silent {
+    fn told(&self) {}
+}
+
+#[test]
+fn nothing_is_lent_to_be_written_that_can_only_be_read() {
+    let rig = rig();
+    let (settings, tell) = (RemoteSettings::default(), Box::new(Silent));
+    let remote = rig.core.remote(StreamId(1), None, settings, tell);
+    let mut remote = remote.unwrap();
+    let mut lend = |wanted| remote.lend(VA, wanted, |_| ());
+    assert!(lend(Wanted::Read).is_ok());
+    for wanted in [Wanted::Write, Wanted::ReadWrite] {
+        assert_eq!(lend(wanted), Err(NotLent::NotMemory(Gpa(ROM))));
+    }
 }

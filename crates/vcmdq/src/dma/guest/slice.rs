@@ -57,7 +57,7 @@ impl Use {
         let used = Arc::new(self);
         let (at, len) = used.output();
         let memory = used.map::<M>().map_err(io_error)?;
-        if operation == Operation::Write && !memory.is_writable(at) {
+        if operation == Operation::Write && !memory.is_writable(at, 1) {
             return Err(io_error(DmaError::NotBacked(at)));
         }
         let map = memory.map();

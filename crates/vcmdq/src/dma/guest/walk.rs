@@ -24,7 +24,7 @@ impl<M: GuestMemoryBackend + Send + Sync + 'static> GuestMemory for StreamMemory
             let (at, len) = used.output();
             let writes = operation(access) == Operation::Write;
             match used.map::<M>() {
-                Ok(map) if writes && !map.is_writable(at) => return false,
+                Ok(map) if writes && !map.is_writable(at, len) => return false,
                 Ok(map) if map.map().check_range(GuestAddress(at.0), len) => done += len,
                 _ => return false,
             }

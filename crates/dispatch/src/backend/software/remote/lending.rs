@@ -84,8 +84,8 @@ pub enum NotLent {
     #[error("the access may not go on")]
     Denied(Denied),
     /// The output address is not memory of the guest's (a doorbell of an interrupt controller, a
-    /// device's register).
-    #[error("{0} is not memory")]
+    /// device's register), or can only be read and was wanted to be written.
+    #[error("{0} is not memory, or not to be written")]
     NotMemory(Gpa),
     /// As much is lent as [`RemoteSettings::loans`] says: [`Remote::recall`] makes room.
     #[error("no room for more loans")]
@@ -301,7 +301,12 @@ impl Whole<'_, '_> {
             let is_least = bytes <= LEAST;
             if is_least || self.is_one(offset, bytes) {
                 let words = usize::try_from(bytes / 8).unwrap_or(usize::MAX);
-                match self.guard.memory().words(address, words) {
+                let memory = self.guard.memory();
+                let run = match wanted {
+                    Wanted::Read => memory.words(address, words),
+                    Wanted::Write | Wanted::ReadWrite => memory.words_to_write(address, words),
+                };
+                match run {
                     Ok(run) if run.len() == words => {
                         return Ok(Loan {
                             iova: self.access.address - offset,
