@@ -70,6 +70,11 @@ impl Counter {
     pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
+
+    /// Counts one more: how many there are then.
+    pub(crate) fn one_more(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 impl Counters {

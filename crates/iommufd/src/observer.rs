@@ -14,13 +14,13 @@ pub trait StreamObserver: Send + Sync {
         let _ = (instance, stream, cause);
     }
 
-    /// A device has gone without having been unplugged.
+    /// A device has gone without having been unplugged. Once, however often its guest configures it.
     fn gone(&self, stream: StreamId) {
         tracing::warn!(%stream, "the device has gone");
     }
 
     /// A device could neither be made to abort nor be detached: it may use translations that the guest has
-    /// removed. It must be reset, or its DMA stopped in another way.
+    /// removed. It must be reset, or its DMA stopped in another way. Once, until it could be attached or detached.
     fn stuck(&self, stream: StreamId, error: Errno) {
         tracing::error!(%stream, %error, "the device can neither be made to abort nor be detached");
     }

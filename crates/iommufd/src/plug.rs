@@ -289,7 +289,7 @@ impl NestedStreams {
     /// The device is the guest's no longer.
     fn leave(&self, own: &mut Stream) {
         if let Err(error) = own.detach() {
-            self.stuck(own.id, error);
+            self.stuck(own, error);
         }
         own.give_up_vdevice();
     }

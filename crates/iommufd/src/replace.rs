@@ -68,7 +68,7 @@ impl NestedStreams {
         let mut left_closed = Vec::new();
         for stream in &mut streams {
             let moved = stream.move_to(&next).unwrap_or_else(|error| {
-                self.stuck(stream.id, error);
+                self.stuck(stream, error);
                 false
             });
             stream.closed = !moved;

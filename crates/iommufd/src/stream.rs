@@ -38,6 +38,13 @@ pub(crate) enum Trouble {
     Gone,
 }
 
+/// What a guest could have the VMM told of again and again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) gone: bool,
+    pub(crate) stuck: bool,
+}
+
 /// See the [module](self). Behind a mutex: its calls are made one at a time.
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
@@ -50,6 +57,8 @@ pub(crate) struct Stream {
     pub(crate) closed: bool,
     /// For whoever must not wait for the lock.
     pub(crate) reads: Arc<ReadsContexts>,
+    /// The VMM has been told that the device has gone, or is stuck, and nothing could be attached since.
+    pub(crate) told: Told,
     attached: Attachment,
     /// The table of `Attachment::Stage1`.
     table: Option<u32>,
@@ -71,6 +80,7 @@ impl Stream {
             traffic: None,
             closed: false,
             reads: Arc::default(),
+            told: Told::default(),
             attached: Attachment::Abort,
             table: None,
         }
@@ -139,6 +149,8 @@ impl Stream {
 
     fn now_attached(&mut self, next: Attachment, table: Option<u32>) {
         self.attached = next;
+        self.told.stuck = false;
+        self.told.gone &= next == Attachment::Nothing;
         if table.is_none() {
             self.reads.end();
         }

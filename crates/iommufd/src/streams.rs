@@ -171,13 +171,13 @@ impl NestedStreams {
                 self.report(stream.id, Fault::BadSte);
             }
             Err(Trouble::Failed(error)) => {
-                tracing::warn!(stream = %stream.id, %error, "the stream could not be attached");
-                self.counters.failed.add(1);
+                let times = self.counters.failed.one_more();
+                // A guest can have this again and again: it must not fill the host's log (law 8).
+                if times.is_power_of_two() {
+                    tracing::warn!(stream = %stream.id, %error, times, "the stream could not be attached");
+                }
             }
-            Err(Trouble::Gone) => {
-                self.counters.gone.add(1);
-                self.observer.gone(stream.id);
-            }
+            Err(Trouble::Gone) => self.gone(stream),
         }
         if settled.is_err() {
             self.abort(stream);
@@ -241,13 +241,23 @@ impl NestedStreams {
     /// Whatever it takes.
     pub(crate) fn abort(&self, stream: &mut Stream) {
         if let Err(error) = stream.abort() {
-            self.stuck(stream.id, error);
+            self.stuck(stream, error);
         }
     }
 
-    pub(crate) fn stuck(&self, stream: StreamId, error: Errno) {
-        self.counters.stuck.add(1);
-        self.observer.stuck(stream, error);
+    /// Once, until something has been attached or detached.
+    pub(crate) fn stuck(&self, stream: &mut Stream, error: Errno) {
+        if !std::mem::replace(&mut stream.told.stuck, true) {
+            self.counters.stuck.add(1);
+            self.observer.stuck(stream.id, error);
+        }
+    }
+
+    fn gone(&self, stream: &mut Stream) {
+        if !std::mem::replace(&mut stream.told.gone, true) {
+            self.counters.gone.add(1);
+            self.observer.gone(stream.id);
+        }
     }
 
     fn each_fault(&self, stream: StreamId, answer: impl FnOnce(&HostInstance, &mut FaultCounts)) {

@@ -190,3 +190,28 @@ fn a_device_that_keeps_its_table_when_it_is_unplugged_leaves_nothing_behind_when
     world.streams.unplug(&world.frame, StreamId(2)).unwrap();
     assert_eq!(world.host.objects(), objects);
 }
+
+/// A guest can ask for what cannot be done as often as it likes.
+#[test]
+fn law8_a_device_that_is_stuck_or_has_gone_is_told_of_once() {
+    let world = world();
+    let stuck = |times: usize| {
+        (0..times).for_each(|_| world.cfgi(2));
+        world.streams.metrics().stuck
+    };
+    let (behind, calls) = (0, usize::MAX);
+    for told in 1..3 {
+        world.host.state().starved = Starved { behind, calls };
+        assert_eq!(stuck(5), told);
+        world.host.state().starved = Starved::default();
+        assert_eq!(stuck(5), told);
+        assert_eq!(world.host.seen(102), wanted(102));
+        // Something else than before, or nothing has to be attached.
+        world.configure(2, &BYPASS);
+        world.configure(2, &stage1(0x4000));
+        world.write_ste(2, &stage1(0x1_0000));
+    }
+    world.host.take_away(101);
+    (0..5).for_each(|_| world.cfgi(1));
+    assert_eq!(world.streams.metrics().gone, 1);
+}
