@@ -1,10 +1,13 @@
 //! Streams of commands: recorded ones and made-up ones.
 
-use smmu_core::command::{AtcInv, Cfgi, Command, Msi, Signal, Tlbi};
+use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::{RawCommand, opcode};
 use smmu_core::{Asid, Gpa, StreamId, Vmid};
+use vcmdq::testing::commands;
+
+pub use vcmdq::testing::commands::{atc_inv, tlbi};
 
 /// A stream that the project has a goal for.
 #[derive(Clone, Debug)]
@@ -137,28 +140,6 @@ pub fn mixed(count: usize) -> Vec<RawCommand> {
     (0..count).map(|_| any(&mut numbers)).collect()
 }
 
-/// One 4 KiB page of an ASID, as Linux names it: granule, leaf, last level.
-#[must_use]
-pub fn tlbi(asid: Asid, number: u64) -> RawCommand {
-    encode(&Command::Tlbi(Tlbi::NhVa {
-        vmid: Vmid(0),
-        asid,
-        range: page(number),
-    }))
-}
-
-/// One 4 KiB page of a device's own cache.
-#[must_use]
-pub fn atc_inv(stream: StreamId, number: u64) -> RawCommand {
-    encode(&Command::AtcInv(AtcInv {
-        stream,
-        substream: None,
-        global: false,
-        addr: number << 12,
-        size: 0,
-    }))
-}
-
 /// A SYNC by message. [`at_slot`] says where to.
 #[must_use]
 pub fn sync() -> RawCommand {
@@ -178,11 +159,7 @@ pub fn at_slot(raw: RawCommand, slot: Gpa) -> RawCommand {
 /// A SYNC whose message, zero, goes to `slot`.
 #[must_use]
 pub fn sync_to(slot: Gpa) -> RawCommand {
-    let msi = Some(Msi {
-        addr: slot,
-        data: 0,
-    });
-    encode(&Command::Sync(Signal::Irq { msi }))
+    commands::sync_to(slot, 0)
 }
 
 fn page(number: u64) -> TlbiRange {

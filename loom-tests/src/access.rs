@@ -55,13 +55,7 @@ pub(crate) struct Model(pub(crate) LoomArc<Access>);
 
 impl Backend for Model {
     fn capabilities(&self) -> BackendCapabilities {
-        BackendCapabilities {
-            ranges: false,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
-            may_block: false,
-            widen_above: u64::MAX,
-        }
+        BackendCapabilities::default()
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {

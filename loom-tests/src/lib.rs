@@ -13,7 +13,7 @@ mod shared;
 pub mod software;
 mod vintf;
 
-pub use rig::{Flag, Rig, raw_sync, raw_sync_to, raw_tlbi, work_until};
+pub use rig::{Flag, Rig, engine_without_spins, raw_sync, raw_sync_to, raw_tlbi, work_until};
 pub use run::{model, twin, wrong};
 pub use shared::SharedRig;
 pub use vintf::VintfRig;

@@ -10,6 +10,7 @@ use smmu_core::spec::command::RawCommand;
 use smmu_core::{Asid, Gpa, StreamId, Vmid};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
+use std::time::Duration;
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
 use vcmdq::{
@@ -37,13 +38,7 @@ struct Noting(LoomArc<AtomicU64>);
 
 impl Backend for Noting {
     fn capabilities(&self) -> BackendCapabilities {
-        BackendCapabilities {
-            ranges: false,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
-            may_block: false,
-            widen_above: u64::MAX,
-        }
+        BackendCapabilities::default()
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
@@ -139,6 +134,27 @@ impl Rig {
     pub fn word0(&self, slot: u64) -> u64 {
         load_u64(&*self.memory, Gpa(BASE.0 + slot * 16), Ordering::Acquire).expect("backed")
     }
+}
+
+/// Stands still: nobody spins, as spins are to take no time at all.
+struct Clock;
+
+impl vcmdq::seams::Clock for Clock {
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// An engine without workers for so many rings, whose workers do not spin before they sleep.
+#[must_use]
+pub fn engine_without_spins(max_rings: usize) -> Engine {
+    let settings = Settings {
+        max_rings,
+        spin: Duration::ZERO,
+        yield_after: Duration::ZERO,
+        ..Settings::default()
+    };
+    Engine::without_workers_on(settings, Arc::new(Clock)).expect("settings")
 }
 
 /// TLBI_NH_VA of one page, of no known granule.

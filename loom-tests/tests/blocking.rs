@@ -5,17 +5,14 @@
 use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
 use loom::sync::{Arc as LoomArc, Condvar, Mutex};
 use loom::thread;
-use loom_tests::{model, raw_tlbi, twin};
+use loom_tests::{engine_without_spins, model, raw_tlbi, twin};
 use smmu_core::guest_memory::store_u64;
 use smmu_core::{Gpa, StreamId};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::time::Duration;
 use vcmdq::stepping::OneRound;
 use vcmdq::testing::HeapMemory;
-use vcmdq::{
-    DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings, Seams, Settings,
-};
+use vcmdq::{DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings, Seams};
 use vcmdq_sync::atomic::Ordering;
 use vcmdq_sync::weak::Site;
 
@@ -51,11 +48,8 @@ struct Model {
 impl Backend for Model {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
-            ranges: false,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
             may_block: self.blocks,
-            widen_above: u64::MAX,
+            ..BackendCapabilities::default()
         }
     }
 
@@ -77,15 +71,6 @@ impl Backend for Model {
     fn fail_closed(&self, _stream: Option<StreamId>) {}
 }
 
-/// Stands still: nobody spins, as spins are to take no time at all.
-struct Clock;
-
-impl vcmdq::seams::Clock for Clock {
-    fn now(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
 fn guest(engine: &Engine, blocks: bool, served: &LoomArc<Served>) -> (Frame, Arc<Ring>) {
     let memory = Arc::new(HeapMemory::with_regions(&[(BASE, 32)]));
     let raw = raw_tlbi(1);
@@ -105,13 +90,7 @@ fn guest(engine: &Engine, blocks: bool, served: &LoomArc<Served>) -> (Frame, Arc
 /// A worker is called into a backend that blocks until another guest has been served, whose doorbell
 /// rings meanwhile. One spare, and nobody else.
 fn a_blocked_call_against_a_doorbell() {
-    let settings = Settings {
-        max_rings: 2,
-        spin: Duration::ZERO,
-        yield_after: Duration::ZERO,
-        ..Settings::default()
-    };
-    let engine = Engine::without_workers_on(settings, Arc::new(Clock)).expect("settings");
+    let engine = engine_without_spins(2);
     let served = LoomArc::new(Served::default());
     let (_slow_frame, slow) = guest(&engine, true, &served);
     let (_quick_frame, quick) = guest(&engine, false, &served);

@@ -4,16 +4,13 @@
 use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
 use loom::sync::Arc as LoomArc;
 use loom::thread;
-use loom_tests::{model, raw_sync, raw_tlbi, twin};
+use loom_tests::{engine_without_spins, model, raw_sync, raw_tlbi, twin};
 use smmu_core::guest_memory::store_u64;
 use smmu_core::{Gpa, StreamId};
 use std::sync::Arc;
-use std::time::Duration;
 use vcmdq::stepping::{ModelCaller, Stepper};
 use vcmdq::testing::HeapMemory;
-use vcmdq::{
-    DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings, Seams, Settings,
-};
+use vcmdq::{DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings, Seams};
 use vcmdq_sync::atomic::{AtomicU64, Ordering};
 use vcmdq_sync::weak::Site;
 
@@ -27,11 +24,8 @@ struct Counting(LoomArc<AtomicU64>);
 impl Backend for Counting {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
-            ranges: false,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
             may_block: true,
-            widen_above: u64::MAX,
+            ..BackendCapabilities::default()
         }
     }
 
@@ -48,15 +42,6 @@ impl Backend for Counting {
     fn attach(&self, _wake: Arc<dyn Wake>) {}
 
     fn fail_closed(&self, _stream: Option<StreamId>) {}
-}
-
-/// Stands still: nobody spins, as spins are to take no time at all.
-struct Clock;
-
-impl vcmdq::seams::Clock for Clock {
-    fn now(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 struct Group {
@@ -76,13 +61,7 @@ impl Group {
         for (at, word) in (BASE.0..).step_by(8).zip(words) {
             store_u64(&*memory, Gpa(at), word, Ordering::Relaxed).expect("backed");
         }
-        let settings = Settings {
-            max_rings: 1,
-            spin: Duration::ZERO,
-            yield_after: Duration::ZERO,
-            ..Settings::default()
-        };
-        let engine = Engine::without_workers_on(settings, Arc::new(Clock)).expect("settings");
+        let engine = engine_without_spins(1);
         let frame = engine.add_frame(FrameSettings::default(), Seams::new(memory));
         let calls: Vec<_> = (0..MEMBERS).map(|_| LoomArc::default()).collect();
         for calls in &calls {

@@ -31,15 +31,7 @@ fn shared() -> Arc<Shared> {
 }
 
 fn anything() -> Use {
-    let (stream, vmid) = (StreamId(1), Vmid(0));
-    Use {
-        stream,
-        vmid,
-        asid: None,
-        global: true,
-        first: 0,
-        last: u64::MAX,
-    }
+    Use::anything(StreamId(1), Vmid(0))
 }
 
 /// A device opens its guard, looks up, uses what it finds, and closes, `times` over.

@@ -42,13 +42,7 @@ impl Guarding {
 
 impl Backend for Guarding {
     fn capabilities(&self) -> BackendCapabilities {
-        BackendCapabilities {
-            ranges: false,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
-            may_block: false,
-            widen_above: u64::MAX,
-        }
+        BackendCapabilities::default()
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
@@ -96,14 +90,7 @@ fn failed() -> Failed {
 }
 
 fn anything() -> Use {
-    Use {
-        stream: STREAM,
-        vmid: Vmid(0),
-        asid: None,
-        global: true,
-        first: 0,
-        last: u64::MAX,
-    }
+    Use::anything(STREAM, Vmid(0))
 }
 
 /// A frame that stalls, with a ring of four entries and one guard.

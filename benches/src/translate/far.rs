@@ -2,22 +2,15 @@
 //! a page that is known.
 
 use super::goals::{Goals, ns};
+use super::stages::{ALONE, LEAF, NESTED, RIGHTS, Stages, translate};
 use super::world::only;
 use crate::rounds::{Contender, medians};
-use dispatch::backend::software::{Port, SoftwareSettings};
-use dispatch::backend::{Backend, Software};
+use dispatch::backend::Backend;
 use dispatch::{Batch, Scope};
-use smmu_core::access::{Access, Operation};
-use smmu_core::config::StreamTable;
-use smmu_core::guest_memory::{GuestMemory, load_u64, store_u64};
-use smmu_core::translate::Setup;
-use smmu_core::{Capabilities, Gpa, StreamId};
 use std::cell::RefCell;
-use std::fmt;
 use std::hint::black_box;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use vcmdq::VmMemory;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -29,7 +22,6 @@ const REGIONS: u64 = 8192;
 const AT_ONCE: u64 = 64;
 /// The first of the regions that are translated: tables and configuration lie below.
 const FIRST_REGION: u64 = 1;
-const CD: u64 = 0x1000;
 /// Levels 0 and 1 of a stage, and then two tables for each region.
 const FIRST: u64 = 0x20_0000;
 const SECOND: u64 = 0x480_0000;
@@ -38,22 +30,6 @@ const OF_TABLES: u64 = 0x8C0_0000;
 const BYTES: u64 = 0x900_0000;
 const LEVEL1: u64 = 0x1000;
 const REST: u64 = 0x2_0000;
-const LEAF: u64 = 0xf47;
-const RIGHTS: u64 = 0x4ff;
-
-const ALONE: StreamId = StreamId(1);
-const NESTED: StreamId = StreamId(2);
-
-struct World {
-    software: Arc<Software>,
-    memory: Arc<dyn GuestMemory>,
-}
-
-impl fmt::Debug for World {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").finish_non_exhaustive()
-    }
-}
 
 /// An address in a region, which no two regions have in the same lines of their tables; and its neighbour.
 fn address(region: u64, page: u64) -> u64 {
@@ -68,113 +44,45 @@ fn tables(base: u64, region: u64) -> (u64, u64) {
     (level2, level2 + 0x1000)
 }
 
-impl World {
-    fn new() -> Self {
-        let map = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), BYTES as usize)]);
-        let memory = Arc::new(VmMemory::new(map.expect("144 MiB can be mapped")));
-        let mut caps = Capabilities::default();
-        caps.idr0.set_s2p(true);
-        let software = Arc::new(Software::with_settings(SoftwareSettings::default()));
-        software.memory_changed(memory.clone());
-        software.set_up(Some(Setup {
-            streams: StreamTable {
-                base: Gpa(0),
-                log2size: 2,
-                split: 6,
-                two_level: false,
-            },
-            caps,
-            e2h: false,
-            record_bad_stream_id: false,
-        }));
-        let world = Self { software, memory };
-        world.configure();
-        for (base, leaf) in [(FIRST, LEAF), (SECOND, RIGHTS)] {
-            world.write_tables(base, leaf);
+fn world() -> Stages {
+    let map = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), BYTES as usize)]);
+    let memory = Arc::new(VmMemory::new(map.expect("144 MiB can be mapped")));
+    let world = Stages::new(memory, FIRST, SECOND);
+    for (base, leaf) in [(FIRST, LEAF), (SECOND, RIGHTS)] {
+        write_tables(&world, base, leaf);
+    }
+    map_tables(&world);
+    world
+}
+
+/// Each page to itself, through all levels.
+fn write_tables(world: &Stages, base: u64, leaf: u64) {
+    for region in 0..REGIONS {
+        let input = address(region, 0);
+        let level1 = base + LEVEL1 * (1 + (input >> 39));
+        let (level2, level3) = tables(base, region);
+        world.set(base + 8 * (input >> 39), level1 | 3);
+        world.set(level1 + 8 * (input >> 30 & 511), level2 | 3);
+        world.set(level2 + 8 * (input >> 21 & 511), level3 | 3);
+        for page in [0, 1] {
+            let input = address(region, page);
+            world.set(level3 + 8 * (input >> 12 & 511), input | leaf);
         }
-        world.map_tables();
-        world
-    }
-
-    fn set(&self, at: u64, value: u64) {
-        store_u64(&*self.memory, Gpa(at), value, Ordering::Relaxed).expect("the tables are RAM");
-    }
-
-    fn configure(&self) {
-        // T0SZ=16, EPD1, V, IPS=48 bits, AA64, R, A, and an ASID for each stream.
-        let cd = |asid: u64| 0x6205_c000_0010 | asid << 48;
-        for (asid, at) in [(1, CD), (2, CD + 64)] {
-            for (index, value) in [cd(asid), FIRST, 0, 0xff44].into_iter().enumerate() {
-                self.set(at + 8 * index as u64, value);
-            }
-        }
-        self.set(64, 0xb | CD);
-        // Config=111; VMID 1, T0SZ=16, SL0=2 (level 0), 4 KiB, S2PS=48 bits, AA64.
-        self.set(2 * 64 + 16, 1 | 16 << 32 | 2 << 38 | 5 << 48 | 1 << 51);
-        self.set(2 * 64 + 24, SECOND);
-        self.set(2 * 64, 0xf | (CD + 64));
-    }
-
-    /// Each page to itself, through all levels.
-    fn write_tables(&self, base: u64, leaf: u64) {
-        for region in 0..REGIONS {
-            let input = address(region, 0);
-            let level1 = base + LEVEL1 * (1 + (input >> 39));
-            let (level2, level3) = tables(base, region);
-            self.set(base + 8 * (input >> 39), level1 | 3);
-            self.set(level1 + 8 * (input >> 30 & 511), level2 | 3);
-            self.set(level2 + 8 * (input >> 21 & 511), level3 | 3);
-            for page in [0, 1] {
-                let input = address(region, page);
-                self.set(level3 + 8 * (input >> 12 & 511), input | leaf);
-            }
-        }
-    }
-
-    /// What tables and configuration lie in: the first gigabyte of stage 2, by pages.
-    fn map_tables(&self) {
-        let level1 = SECOND + LEVEL1;
-        self.set(SECOND, level1 | 3);
-        self.set(level1, OF_TABLES | 3);
-        for table in 0..BYTES >> 21 {
-            let level3 = OF_TABLES + 0x1000 * (1 + table);
-            self.set(OF_TABLES + 8 * table, level3 | 3);
-            for page in 0..512 {
-                self.set(level3 + 8 * page, table << 21 | page << 12 | RIGHTS);
-            }
-        }
-    }
-
-    fn port(&self, stream: StreamId) -> Port {
-        self.software.port(stream).expect("a guard for each")
-    }
-
-    fn read(&self, at: u64) -> u64 {
-        load_u64(&*self.memory, Gpa(at), Ordering::Acquire).expect("RAM") & 0xffff_ffff_f000
-    }
-
-    /// The least that a stage can be: four reads, each of which needs the one before.
-    fn stage(&self, first: u64, input: u64, locate: impl Fn(u64) -> u64) -> u64 {
-        let step = |table: u64, level: u32| {
-            self.read(locate(table + 8 * (input >> (39 - 9 * level) & 511)))
-        };
-        (0..4).fold(first, step) | input & 0xfff
-    }
-
-    fn both(&self, address: u64) -> u64 {
-        let second = |ipa| self.stage(SECOND, ipa, |at| at);
-        second(self.stage(FIRST, address, second))
     }
 }
 
-fn translate(port: &mut Port, address: u64) -> u64 {
-    let access = Access {
-        address,
-        operation: Operation::Read,
-        privileged: true,
-    };
-    let guard = port.translate(None, access, 64, |_| ());
-    guard.expect("the page is mapped").output().address
+/// What tables and configuration lie in: the first gigabyte of stage 2, by pages.
+fn map_tables(world: &Stages) {
+    let level1 = SECOND + LEVEL1;
+    world.set(SECOND, level1 | 3);
+    world.set(level1, OF_TABLES | 3);
+    for table in 0..BYTES >> 21 {
+        let level3 = OF_TABLES + 0x1000 * (1 + table);
+        world.set(OF_TABLES + 8 * table, level3 | 3);
+        for page in 0..512 {
+            world.set(level3 + 8 * page, table << 21 | page << 12 | RIGHTS);
+        }
+    }
 }
 
 /// A contender that begins at a place of its own, so that nobody finds what another one has fetched.
@@ -198,12 +106,12 @@ fn contender<'a>(
     })
 }
 
-fn contenders(world: &Rc<World>) -> Vec<Contender<'static>> {
+fn contenders(world: &Rc<Stages>) -> Vec<Contender<'static>> {
     let mut all = vec![contender("clock", 0, |_| (), |address| address)];
     let (nested, alone) = (world.clone(), world.clone());
     let both = move |address| nested.both(address);
     all.push(contender("24 reads", 1, |_| (), both));
-    let first = move |address| alone.stage(FIRST, address, |at| at);
+    let first = move |address| alone.alone(address);
     all.push(contender("4 reads", 2, |_| (), first));
     for (place, name, stream, known) in [
         (3, "nested, cold", NESTED, false),
@@ -234,7 +142,7 @@ fn contenders(world: &Rc<World>) -> Vec<Contender<'static>> {
 ///
 /// If a translation is not what the reads say.
 pub fn measure(rounds: usize, goals: &mut Goals) {
-    let world = Rc::new(World::new());
+    let world = Rc::new(world());
     let (known, mut port) = (address(700, 1), world.port(NESTED));
     assert_eq!(translate(&mut port, known), world.both(known), "the same");
     drop(port);

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`world`] | stream table, contexts and page tables in guest memory, a software backend over them |
+//! | `stages` | the same with both stages, for misses and their neighbours |
 //! | [`mod@array`] | the least that a lookup can cost: one slot, one comparison |
 //! | [`hash`] | a cache as a hash table behind a mutex, scanned to invalidate |
 //! | [`chain`] | lookups of random numbers, each of which needs the one before or not |
@@ -20,6 +21,7 @@ pub mod hits;
 pub mod invalidations;
 pub mod nested;
 pub mod partner;
+mod stages;
 pub mod syncs;
 pub mod threads;
 pub mod world;

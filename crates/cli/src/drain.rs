@@ -14,13 +14,12 @@ use dispatch::Backend;
 use dispatch::backend::Software;
 use serde::Serialize;
 use smmu_core::Gpa;
-use smmu_core::command::{Command, Signal};
-use smmu_core::encode::encode;
 use smmu_core::guest_memory::{GuestMemory, store_u64};
 use smmu_core::spec::command::{RawCommand, opcode};
 use std::sync::Arc;
 use std::time::Instant;
 use vcmdq::stepping::Stepper;
+use vcmdq::testing::commands::sync;
 use vcmdq::testing::{QueueError, QueueRegisters};
 use vcmdq::{DoorbellMode, Engine, RingSettings, Settings};
 use vcmdq_benches::baseline::Baseline;
@@ -211,10 +210,6 @@ fn fill(memory: &dyn GuestMemory, commands: &[RawCommand]) -> Result<(), QueueEr
         store_u64(memory, Gpa(at + 8), raw.dw1, Ordering::Release)?;
     }
     Ok(())
-}
-
-fn sync() -> RawCommand {
-    encode(&Command::Sync(Signal::None))
 }
 
 /// Streams that somebody has published figures for, random pages, and what a real guest sends.

@@ -1,14 +1,11 @@
 //! `replay` and `decode` with recordings.
 
 use serde_json::Value;
-use smmu_core::Capabilities;
-use smmu_core::command::{Command as Smmu, Signal, Tlbi};
-use smmu_core::encode::encode;
-use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::RawCommand;
-use smmu_core::{Asid, Vmid};
+use smmu_core::{Asid, Capabilities};
 use std::path::Path;
 use std::process::{Command, Output};
+use vcmdq::testing::commands::{self, sync};
 use vcmdq_trace::record::Encoder;
 use vcmdq_trace::{Commands, Event, Header, RingKind, Totals};
 
@@ -35,22 +32,7 @@ fn file(name: &str, bytes: &[u8]) -> String {
 }
 
 fn tlbi(asid: u16, page: u64) -> RawCommand {
-    let range = TlbiRange {
-        addr: page << 12,
-        bytes: 4096,
-        granule: Some(Granule::K4),
-        ttl: 3,
-        leaf: true,
-    };
-    encode(&Smmu::Tlbi(Tlbi::NhVa {
-        vmid: Vmid(0),
-        asid: Asid(asid),
-        range,
-    }))
-}
-
-fn sync() -> RawCommand {
-    encode(&Smmu::Sync(Signal::None))
+    commands::tlbi(Asid(asid), page)
 }
 
 /// Writes a recording of two rings: the main one has a submission of 2 µs every 4 µs, each

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
+use vcmdq::testing::commands::sync;
 use vcmdq_remote::{KernelVhost, LinkError};
 use vhost::vhost_kern::{VhostKernBackend, VhostKernFeatures};
 use vhost::{VhostIotlbBackend, VhostIotlbMsg, VhostIotlbType};

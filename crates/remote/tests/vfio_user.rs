@@ -12,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use vcmdq::testing::commands::sync;
 use vcmdq_remote::{FilePlace, Files, LinkError, Service, VfioUser};
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, Server, ServerBackend};
 

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, Settings, StdThreads};
 use vcmdq_remote::{LinkError, Negotiated, NotUsable, VhostUser};
 use vhost::vhost_user::VhostUserProtocolFeatures as Features;

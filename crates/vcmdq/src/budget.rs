@@ -116,10 +116,7 @@ mod tests {
         fn capabilities(&self) -> BackendCapabilities {
             BackendCapabilities {
                 ranges: true,
-                ranges_of_any_granule: false,
-                caches_contexts: false,
-                may_block: false,
-                widen_above: u64::MAX,
+                ..BackendCapabilities::default()
             }
         }
 

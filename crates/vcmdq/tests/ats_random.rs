@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use vcmdq::dma::ats::{Atc, AtsDevice, AtsError};
+use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, Settings, StdThreads};
 
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ mod cmdqv_world;
 mod common;
 
 use cmdqv_world::*;
-use common::{STREAM, illegal, sync, tlbi};
+use common::{STREAM, illegal, tlbi};
 use dispatch::backend::Software;
 use smmu_core::Gpa;
 use smmu_core::command::{AtcInv, Command};
@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use vcmdq::cmdqv::{CmdqvSettings, FRAME_BYTES};
+use vcmdq::testing::commands::sync;
 use vcmdq::{
     Binding, Engine, FrameSettings, Placement, RingPage, Seams, Settings, StdThreads, Threads,
 };

@@ -4,13 +4,14 @@ mod cmdqv_world;
 mod common;
 
 use cmdqv_world::*;
-use common::{Told, illegal, sync, tlbi};
+use common::{Told, illegal, tlbi};
 use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::vcmdq::offset;
 use smmu_core::{StreamId, Vmid};
 use vcmdq::cmdqv::{CmdqvError, CmdqvSettings};
+use vcmdq::testing::commands::sync;
 use vcmdq::{Line, gerror_bits};
 
 const BOTH: [bool; 2] = [false, true];

@@ -5,12 +5,13 @@ mod cmdqv_world;
 mod common;
 
 use cmdqv_world::*;
-use common::{Told, illegal, sync, tlbi};
+use common::{Told, illegal, tlbi};
 use smmu_core::spec::vcmdq::offset;
 use vcmdq::cmdqv::{
     BaseError, CmdqvState, CmdqvStateError, HardwareQueue, HardwareVintf, ImportError,
 };
 use vcmdq::snapshot::FrameState;
+use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, Line, RestoreError, Settings};
 
 const WAYS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];

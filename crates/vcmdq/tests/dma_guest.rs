@@ -3,20 +3,18 @@
 
 mod dma_world;
 
-use dispatch::Backend;
 use dispatch::backend::Software;
 use dma_world::*;
 use smmu_core::caps::TableUpdates;
 use smmu_core::{Capabilities, Gpa, StreamId};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::VmMemory;
 use vcmdq::dma::{DeviceError, DeviceSeams, DmaError, StreamMemory};
-use vcmdq::events::EventSink;
-use vcmdq::seams::NoInterrupts;
-use vcmdq::{Binding, DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings};
-use vcmdq::{Seams, Settings, StdThreads};
+use vcmdq::testing::commands::sync;
+use vcmdq::{Engine, Settings, StdThreads};
 use vm_memory::bitmap::{AtomicBitmap, Bitmap};
 use vm_memory::{
     Bytes, GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap,
@@ -29,13 +27,16 @@ const VA: u64 = 0x40_0000;
 const DATA: u64 = 0x40_0000;
 
 struct Vm {
-    guest: Guest<VmMemory<Map>>,
-    core: Arc<Software>,
-    faults: Arc<Faults>,
+    world: World<VmMemory<Map>>,
     space: Space,
-    frame: Frame,
-    ring: Arc<Ring>,
-    _engine: Engine,
+}
+
+impl Deref for Vm {
+    type Target = World<VmMemory<Map>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.world
+    }
 }
 
 fn map() -> Arc<VmMemory<Map>> {
@@ -48,54 +49,15 @@ fn map() -> Arc<VmMemory<Map>> {
 }
 
 fn vm(caps: Capabilities) -> Vm {
-    let memory = map();
     let engine = Engine::start(Settings::default(), Arc::new(StdThreads)).unwrap();
-    let settings = FrameSettings {
-        caps,
-        ..FrameSettings::default()
-    };
-    let frame = engine.add_frame(settings, Seams::new(memory.clone()));
-    let core = Arc::new(Software::with_settings(small()));
-    let placement = Placement::default();
-    let instance = frame.add_instance(core.clone(), placement);
-    frame
-        .bind(
-            StreamId(1),
-            Binding {
-                instance,
-                placement,
-            },
-        )
-        .unwrap();
-    core.memory_changed(memory.clone());
-    core.set_up(Some(setup(caps)));
-    let ring = frame.add_ring(DoorbellMode::Trap).unwrap();
-    let log2size = LOG2SIZE;
-    ring.configure(RingSettings {
-        base: RING,
-        log2size,
-    })
-    .unwrap();
-    ring.enable();
-    let sink = EventSink::new(&caps, memory.clone(), Arc::new(NoInterrupts));
-    sink.queue().configure(EVENTS, 6).unwrap();
-    sink.enable();
-    let guest = Guest::new(memory);
+    let world = World::around(engine, caps, small(), map());
+    let guest = &world.guest;
     let space = guest.space(1);
     guest.attach(1, &space);
     guest.map(&space, VA, DATA, PAGE);
     guest.map(&space, VA + 0x1000, DATA + 0x5000, PAGE);
     guest.map(&space, VA + 0x2000, DATA + 0x6000, PAGE | READ_ONLY);
-    let seen = Mutex::default();
-    Vm {
-        guest,
-        core,
-        faults: Arc::new(Faults { seen, sink }),
-        space,
-        frame,
-        ring,
-        _engine: engine,
-    }
+    Vm { world, space }
 }
 
 impl Vm {
@@ -125,7 +87,7 @@ impl Vm {
 
     fn clean(&self) {
         for region in GuestMemoryBackend::iter(self.guest.memory.map()) {
-            std::ops::Deref::deref(region).bitmap().reset();
+            Deref::deref(region).bitmap().reset();
         }
     }
 }
@@ -373,8 +335,8 @@ fn a_frame_gives_a_device_its_handle_in_one_call() {
     let strange = Arc::new(Software::with_settings(small()));
     assert_eq!(refused(&strange, 1), Some(DeviceError::NotBehind));
     assert_eq!(
-        refused(&vm.core, 2),
-        Some(DeviceError::NotBound(StreamId(2)))
+        refused(&vm.core, 16),
+        Some(DeviceError::NotBound(StreamId(16)))
     );
 }
 

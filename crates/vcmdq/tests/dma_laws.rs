@@ -18,6 +18,7 @@ use std::time::Duration;
 use vcmdq::dma::{Device, DmaError};
 use vcmdq::events::Resumption;
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::sync;
 
 const VA: u64 = 0x40_0000;
 const DATA: u64 = 0x40_0000;

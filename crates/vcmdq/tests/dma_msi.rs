@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use vcmdq::dma::{DmaError, MsiRoute};
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::sync;
 
 const VA: u64 = 0x40_0000;
 

@@ -13,6 +13,7 @@ use smmu_core::{StreamId, SubstreamId};
 use std::cell::RefCell;
 use std::sync::Arc;
 use vcmdq::dma::{DmaError, Segment};
+use vcmdq::testing::commands::sync;
 
 struct Nobody;
 

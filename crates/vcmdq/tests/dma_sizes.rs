@@ -7,6 +7,7 @@ use smmu_core::command::{Command, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::{Asid, Vmid};
+use vcmdq::testing::commands::sync;
 
 /// An address of 2 MiB, the block that it is mapped to at first, and another one.
 const VA: u64 = 0x4000_0000;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use vcmdq::dma::Device;
+use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, Settings, StdThreads};
 
 const VA: u64 = 0x40_0000;

@@ -6,6 +6,7 @@ use dma_world::*;
 use smmu_core::Gpa;
 use smmu_core::caps::{Capabilities, TableUpdates};
 use smmu_core::spec::event::EventId;
+use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, Settings};
 
 const VA: u64 = 0x40_0000;

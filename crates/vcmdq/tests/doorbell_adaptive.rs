@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use vcmdq::cmdqv::{CmdqvError, CmdqvSettings, HeapVintfPage};
 use vcmdq::stepping::PageRegisters;
 use vcmdq::testing::QueueRegisters;
+use vcmdq::testing::commands::sync;
 use vcmdq::{
     DoorbellMode, Engine, HeapPage, RingError, RingPage, Settings, StartError, StdThreads,
 };

@@ -9,6 +9,7 @@ use doorbell_vmm::{Clock, Zone, busy_and_idle, engine_of_syncs};
 use smmu_core::spec::register::offset;
 use std::sync::Arc;
 use vcmdq::registers::{RegisterFrame, RegisterFrameError};
+use vcmdq::testing::commands::sync;
 use vcmdq::{DoorbellMode, Engine, HeapPage, RingError, Settings};
 
 /// A ring behind a zone, which is open.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::sync;
 use vcmdq::{
     DoorbellMode, Engine, Frame, FrameSettings, GuestProd, Placement, Ring, RingError,
     RingSettings, Seams, Settings, StdThreads,

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::sync;
 use vcmdq::{
     DoorbellMode, Engine, FrameSettings, Line, Placement, RingSettings, Seams, Settings,
     StartError, StdThreads,
@@ -136,10 +137,8 @@ impl Backend for Set {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
             may_block: self.may_block,
-            widen_above: u64::MAX,
+            ..BackendCapabilities::default()
         }
     }
 

@@ -5,7 +5,7 @@ use dispatch::Cause;
 use dispatch::backend::Software;
 use dispatch::backend::faulty::{At, Fault, Faulty};
 use dispatch::backend::recorder::{Call, Recorder};
-use smmu_core::command::{AtcInv, Command, Signal, Tlbi};
+use smmu_core::command::{Command, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::store_u64;
 use smmu_core::spec::command::RawCommand;
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::{self, sync};
 use vcmdq::{
     Binding, DoorbellMode, Engine, Frame, FrameSettings, InstanceError, InstanceId, Placement,
     Ring, RingSettings, Seams, Settings, StdThreads, StreamHost, Threads,
@@ -29,17 +30,7 @@ fn tlbi() -> RawCommand {
 }
 
 fn atc_inv(member: usize) -> RawCommand {
-    encode(&Command::AtcInv(AtcInv {
-        stream: stream(member),
-        substream: None,
-        global: false,
-        addr: 0,
-        size: 0,
-    }))
-}
-
-fn sync() -> RawCommand {
-    encode(&Command::Sync(Signal::None))
+    commands::atc_inv(stream(member), 0)
 }
 
 fn stream(member: usize) -> StreamId {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use vcmdq::testing::commands::sync;
 use vcmdq::{
     DoorbellMode, Engine, FrameSettings, InstanceError, Placement, Seams, Settings, StdThreads,
     Threads,

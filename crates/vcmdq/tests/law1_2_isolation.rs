@@ -2,11 +2,12 @@
 
 mod common;
 
-use common::{Rig, STREAM, Told, backend, sync};
+use common::{Rig, STREAM, Told, backend};
 use dispatch::{Backend as _, Scope};
-use smmu_core::command::{AtcInv, Cfgi, Command, Tlbi};
+use smmu_core::command::{Cfgi, Command, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::{Asid, StreamId, SubstreamId, Vmid};
+use vcmdq::testing::commands::{atc_inv, sync};
 use vcmdq::{BindError, Binding, Placement};
 
 const OTHER: StreamId = StreamId(0x20);
@@ -89,20 +90,10 @@ fn law2_without_stage2_the_guests_vmid_is_ignored() {
     assert_eq!(batches[0].request(0).vmid, Vmid(0));
 }
 
-fn atc_inv(stream: StreamId) -> Command {
-    Command::AtcInv(AtcInv {
-        stream,
-        substream: None,
-        global: false,
-        addr: 0,
-        size: 52,
-    })
-}
-
 #[test]
 fn law2_a_stream_that_is_not_bound_reaches_no_backend() {
     let mut rig = Rig::new();
-    rig.send(&[encode(&atc_inv(OTHER)), encode(&atc_inv(STREAM)), sync()]);
+    rig.send(&[atc_inv(OTHER, 0), atc_inv(STREAM, 0), sync()]);
     let batches = rig.backend.take();
     let named: Vec<_> = batches
         .iter()
@@ -158,7 +149,7 @@ fn what_names_an_asid_goes_to_every_instance_and_what_names_a_stream_to_its_own(
             vmid: Vmid(0),
             asid: Asid(1),
         })),
-        encode(&atc_inv(OTHER)),
+        atc_inv(OTHER, 0),
         sync(),
     ]);
     let scopes = |backend: &common::Backend| -> Vec<Scope> {

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vcmdq::dma::ats::{AtsDevice, AtsError};
 use vcmdq::testing::WitnessedDevice;
+use vcmdq::testing::commands::sync;
 use vcmdq::{CommandError, Engine, Settings, StdThreads, gerror_bits};
 
 const VA: u64 = 0x40_0000;

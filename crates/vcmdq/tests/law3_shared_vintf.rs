@@ -5,13 +5,14 @@ mod cmdqv_world;
 mod common;
 
 use cmdqv_world::*;
-use common::{illegal, sync, tlbi};
+use common::{illegal, tlbi};
 use dispatch::Cause;
 use dispatch::backend::faulty::Verdict;
 use proptest::prelude::*;
 use std::time::Duration;
 use vcmdq::Ring;
 use vcmdq::stepping::Stepper;
+use vcmdq::testing::commands::sync;
 
 const QUEUES: usize = 4;
 /// Pages are removed once each, so that one that is left tells.

@@ -5,35 +5,27 @@ mod cmdqv_world;
 mod common;
 
 use cmdqv_world::*;
-use common::{STREAM, illegal, sync, tlbi};
+use common::{STREAM, fill, illegal, tlbi};
 use dispatch::backend::faulty::Verdict;
 use dispatch::{
     Backend, BackendCapabilities, Barrier, Batch, Cause, Rejected, Scope, WaiterId, Wake,
 };
-use smmu_core::command::{AtcInv, Command};
-use smmu_core::encode::encode;
+use smmu_core::StreamId;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::vcmdq::offset;
-use smmu_core::tlb::{Entry, PageClass, Space};
-use smmu_core::{Asid, StreamId, Vmid};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::cmdqv::CmdqvSettings;
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::{self, sync};
 use vcmdq::{Engine, FrameSettings, Placement, Seams, Settings, StdThreads};
 
 const BOTH: [bool; 2] = [false, true];
 
 fn atc_inv() -> RawCommand {
-    encode(&Command::AtcInv(AtcInv {
-        stream: STREAM,
-        substream: None,
-        global: false,
-        addr: 0,
-        size: 52,
-    }))
+    commands::atc_inv(STREAM, 0)
 }
 
 /// A piece in ring 1, its SYNC in ring 0, which alone is served.
@@ -285,10 +277,7 @@ impl Backend for Busy {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
-            may_block: false,
-            widen_above: u64::MAX,
+            ..BackendCapabilities::default()
         }
     }
 
@@ -401,15 +390,8 @@ impl Cpu<'_> {
 
     fn fill(&self, page: u64) {
         let software = self.world.software();
-        let entry = Entry {
-            vmid: Vmid(0),
-            space: Space::Asid(Asid(1)),
-            va: page << 12,
-            class: PageClass::Page4K,
-            payload: [page, 0],
-        };
         // A walk that a removal overtakes is walked again.
-        while !software.fill(&entry, &software.ticket(Vmid(0), Asid(1))) {}
+        while !fill(software, page) {}
     }
 
     fn run(&mut self, first: u64) {

@@ -6,9 +6,11 @@ use common::*;
 use dispatch::Cause;
 use dispatch::backend::faulty::Verdict;
 use dispatch::dispatch::TRIES;
-use smmu_core::command::{AtcInv, Cfgi, Command, Msi, ResumeAction, Signal};
+use smmu_core::command::{Cfgi, Command, Msi, ResumeAction, Signal};
 use smmu_core::encode::encode;
+use smmu_core::spec::command::RawCommand;
 use smmu_core::{Gpa, Stag, SubstreamId};
+use vcmdq::testing::commands::{self, sync, sync_to};
 use vcmdq::{DoorbellMode, Line, gerror_bits};
 
 #[test]
@@ -171,15 +173,8 @@ fn law4_peers_row36_cons_is_visible_after_the_effect() {
     }
 }
 
-fn atc_inv() -> smmu_core::spec::command::RawCommand {
-    let inv = AtcInv {
-        stream: STREAM,
-        substream: None,
-        global: false,
-        addr: 0,
-        size: 0,
-    };
-    encode(&Command::AtcInv(inv))
+fn atc_inv() -> RawCommand {
+    commands::atc_inv(STREAM, 0)
 }
 
 fn device_times_out() -> Verdict {

@@ -14,6 +14,7 @@ use smmu_core::{Gpa, Vmid};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vcmdq::tap::{Fetched, Tap};
+use vcmdq::testing::commands::{sync, sync_to};
 use vcmdq::{Binding, DoorbellMode, FrameSettings, Line, Placement, RingSettings, Seams};
 
 #[test]

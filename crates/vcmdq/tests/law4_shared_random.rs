@@ -14,6 +14,7 @@ use smmu_core::spec::command::RawCommand;
 use smmu_core::{Asid, Gpa, Stag, StreamId, SubstreamId, Vmid};
 use std::sync::Arc;
 use std::time::Duration;
+use vcmdq::testing::commands::{sync, sync_to};
 use vcmdq::{Binding, Placement};
 
 const RINGS: usize = 4;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vcmdq::stepping::PageRegisters;
+use vcmdq::testing::commands::sync;
 use vcmdq::testing::{HeapMemory, QueueRegisters};
 use vcmdq::{
     ConfigureError, DoorbellMode, Engine, FrameSettings, HeapPage, Placement, Ring, RingSettings,

@@ -17,6 +17,7 @@ use smmu_core::{Asid, Gpa, StreamId, Vmid};
 use std::sync::Arc;
 use std::time::Duration;
 use vcmdq::stepping::Stepper;
+use vcmdq::testing::commands::{sync, sync_to};
 use vcmdq::{Binding, DoorbellMode, Placement, RingSettings, Settings};
 
 const SLICE: Duration = Duration::from_micros(2);
@@ -310,10 +311,8 @@ impl dispatch::Backend for Blocking {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
             may_block: true,
-            widen_above: u64::MAX,
+            ..BackendCapabilities::default()
         }
     }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::{sync, sync_to};
 use vcmdq::{
     DoorbellMode, Engine, FrameSettings, Placement, RestoreError, RingSettings, Seams, Settings,
     StdThreads,

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use vcmdq::testing::commands::sync;
 use vcmdq::{DoorbellMode, Engine, RemoveError, RingError, RingSettings, Settings};
 
 /// Who was called, one after the other, when a worker goes round for so many calls.

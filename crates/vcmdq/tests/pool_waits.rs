@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use vcmdq::seams::Clock;
+use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, Settings};
 
 /// A millisecond passes between any two looks.

@@ -4,7 +4,6 @@
 
 mod dma_world;
 
-use dispatch::backend::Software;
 use dispatch::backend::software::{NotLent, Notifier, RemoteSettings, Wanted};
 use dispatch::{Backend, Traffic};
 use dma_world::*;
@@ -19,12 +18,11 @@ use smmu_core::{Capabilities, Gpa, StreamId};
 use std::sync::{Arc, Mutex};
 use vcmdq::VmMemory;
 use vcmdq::dma::{Device, DeviceSeams, DmaError, MmioSink, StreamMemory};
-use vcmdq::events::{EventQueue, EventSink, Unwritable};
+use vcmdq::events::{EventQueue, Unwritable};
 use vcmdq::gerror_bits;
 use vcmdq::seams::{NoInterrupts, NoTarget};
-use vcmdq::stepping::Stepper;
-use vcmdq::{Binding, DoorbellMode, Engine, Frame, FrameSettings, Placement, Ring, RingSettings};
-use vcmdq::{Seams, Settings};
+use vcmdq::testing::commands::sync;
+use vcmdq::{Engine, RingSettings, Settings};
 use vm_memory::{
     Bytes, GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
     Permissions,
@@ -38,15 +36,9 @@ const ROM: u64 = 0x60_0000;
 const FILLED: u64 = 0x5555_AAAA_1234_8765;
 
 struct Rig {
-    guest: Guest<VmMemory<Map>>,
-    core: Arc<Software>,
-    faults: Arc<Faults>,
-    engine: Engine,
-    ring: Arc<Ring>,
-    stepper: Stepper,
+    world: World<VmMemory<Map>>,
     space: Space,
     cd: u64,
-    _frame: Frame,
 }
 
 fn memory() -> Arc<VmMemory<Map>> {
@@ -65,78 +57,45 @@ fn memory() -> Arc<VmMemory<Map>> {
 fn rig() -> Rig {
     let updates = Capabilities::builder().table_updates(TableUpdates::DirtyState);
     let caps = updates.messages(true).build().unwrap();
-    let memory = memory();
     let engine = Engine::without_workers(Settings::default()).unwrap();
-    let settings = FrameSettings {
-        caps,
-        ..FrameSettings::default()
-    };
-    let frame = engine.add_frame(settings, Seams::new(memory.clone()));
-    let core = Arc::new(Software::with_settings(small()));
-    let placement = Placement::default();
-    let instance = frame.add_instance(core.clone(), placement);
-    let binding = Binding {
-        instance,
-        placement,
-    };
-    frame.bind(StreamId(1), binding).unwrap();
-    core.memory_changed(memory.clone());
-    core.set_up(Some(setup(caps)));
-    let ring = frame.add_ring(DoorbellMode::Trap).unwrap();
-    let sink = EventSink::new(&caps, memory.clone(), Arc::new(NoInterrupts));
-    sink.queue().configure(EVENTS, 6).unwrap();
-    sink.enable();
-    let guest = Guest::new(memory);
+    let world = World::around(engine, caps, small(), memory());
+    let guest = &world.guest;
     let space = guest.space(1);
     let cd = guest.attach(1, &space);
     guest.map(&space, VA, ROM, PAGE);
     guest.map(&space, VA + 0x1000, ROM - 0x1000, PAGE);
-    let seen = Mutex::default();
-    Rig {
-        guest,
-        core,
-        faults: Arc::new(Faults { seen, sink }),
-        engine,
-        ring,
-        stepper: Stepper::default(),
-        space,
-        cd,
-        _frame: frame,
-    }
+    Rig { world, space, cd }
 }
 
 impl Rig {
     fn rom(&self, at: u64) -> u64 {
-        self.guest.get(at)
+        self.world.guest.get(at)
     }
 
     /// What no SMMU could: the guest's firmware has been written before it was made read-only.
     fn burn(&self, at: u64, value: u64) {
-        let map = self.guest.memory.map();
+        let map = self.world.guest.memory.map();
         map.write_obj(value, GuestAddress(at)).unwrap();
     }
 
     /// The commands from the first slot of a new ring on.
     fn send(&mut self, base: u64, commands: &[RawCommand]) {
         let base = Gpa(base);
-        let log2size = LOG2SIZE;
-        self.ring
-            .configure(RingSettings { base, log2size })
-            .unwrap();
-        self.ring.enable();
+        let (ring, log2size) = (&self.world.ring, LOG2SIZE);
+        ring.disable();
+        ring.configure(RingSettings { base, log2size }).unwrap();
+        ring.enable();
         for (slot, raw) in (0..).zip(commands) {
             self.burn(base.0 + 16 * slot, raw.dw0);
             self.burn(base.0 + 16 * slot + 8, raw.dw1);
         }
-        self.ring.doorbell(commands.len() as u32);
-        while self.engine.take_ready().is_some() {
-            self.stepper.serve(&self.ring);
-        }
+        self.world.ring.doorbell(commands.len() as u32);
+        self.world.serve();
     }
 
     fn device(&self, mmio: Arc<dyn MmioSink>) -> Device {
-        let faults = self.faults.clone();
-        Device::new(&self.core, requester(1), DeviceSeams { faults, mmio }).unwrap()
+        let faults = self.world.faults.clone();
+        Device::new(&self.world.core, requester(1), DeviceSeams { faults, mmio }).unwrap()
     }
 }
 
@@ -152,9 +111,9 @@ fn message(addr: u64) -> RawCommand {
 fn law4_a_message_to_read_only_memory_is_an_error_and_the_sync_completes() {
     let mut rig = rig();
     rig.send(RING.0, &[message(ROM + 8), sync()]);
-    assert_eq!(rig.ring.cons(), 2);
-    assert_eq!(rig.ring.gerror(), gerror_bits::MSI_CMDQ_ABT_ERR);
-    assert_eq!(rig.ring.metrics().lost_messages, 1);
+    assert_eq!(rig.world.ring.cons(), 2);
+    assert_eq!(rig.world.ring.gerror(), gerror_bits::MSI_CMDQ_ABT_ERR);
+    assert_eq!(rig.world.ring.metrics().lost_messages, 1);
     assert_eq!(rig.rom(ROM + 8), FILLED);
 }
 
@@ -165,9 +124,9 @@ fn law4_a_ring_in_read_only_memory_takes_no_words() {
     let base = ROM + 0x8000;
     let commands = [message(base + 8), message(base + 24)];
     rig.send(base, &commands);
-    assert_eq!(rig.ring.cons(), 2);
-    assert_eq!(rig.ring.gerror(), gerror_bits::MSI_CMDQ_ABT_ERR);
-    assert_eq!(rig.ring.metrics().lost_messages, 2);
+    assert_eq!(rig.world.ring.cons(), 2);
+    assert_eq!(rig.world.ring.gerror(), gerror_bits::MSI_CMDQ_ABT_ERR);
+    assert_eq!(rig.world.ring.metrics().lost_messages, 2);
     for (slot, raw) in (0..).zip(commands) {
         assert_eq!(rig.rom(base + 16 * slot), raw.dw0);
         assert_eq!(rig.rom(base + 16 * slot + 8), raw.dw1);
@@ -194,9 +153,11 @@ fn a_record_to_read_only_memory_stops_the_event_queue() {
 #[test]
 fn law3_an_update_of_a_read_only_descriptor_is_an_abort_of_the_walk() {
     let rig = rig();
-    rig.guest.set(rig.cd, rig.guest.get(rig.cd) | 3 << 42);
-    let table = rig.guest.descriptor(&rig.space, VA, 2);
-    rig.guest.set(table, (ROM + 0x2000) | 3);
+    rig.world
+        .guest
+        .set(rig.cd, rig.world.guest.get(rig.cd) | 3 << 42);
+    let table = rig.world.guest.descriptor(&rig.space, VA, 2);
+    rig.world.guest.set(table, (ROM + 0x2000) | 3);
     let at = |va: u64| ROM + 0x2000 + 8 * (va >> 12 & 0x1FF);
     let used = (ROM - 0x1000) | PAGE;
     let clean = used | READ_ONLY | 1 << 51;
@@ -207,7 +168,7 @@ fn law3_an_update_of_a_read_only_descriptor_is_an_abort_of_the_walk() {
     let mut device = rig.device(Arc::new(Doorbells::default()));
     device.write(VA, &[1; 8]).unwrap();
     device.read(written, &mut [0; 8]).unwrap();
-    assert_eq!(rig.faults.take(), [], "nothing was to be updated");
+    assert_eq!(rig.world.faults.take(), [], "nothing was to be updated");
     let results = [
         device.read(unused, &mut [0; 8]),
         device.write(written, &[1; 8]),
@@ -216,7 +177,7 @@ fn law3_an_update_of_a_read_only_descriptor_is_an_abort_of_the_walk() {
         assert!(matches!(result.unwrap_err().cause, DmaError::Fault(failed)
             if failed.fault == Fault::WalkAbort(Place::Stage1, Gpa(at(va)))));
     }
-    assert_eq!(rig.faults.take().len(), 2);
+    assert_eq!(rig.world.faults.take().len(), 2);
     assert_eq!(rig.rom(at(unused)), used & !(1 << 10));
     assert_eq!(rig.rom(at(written)), clean);
 }
@@ -243,7 +204,7 @@ fn a_device_reads_it_and_its_writes_are_aborts() {
     for at in (ROM..ROM + 0x20).step_by(8) {
         assert_eq!(rig.rom(at), FILLED);
     }
-    assert_eq!(rig.faults.take(), [], "the SMMU has no event for it");
+    assert_eq!(rig.world.faults.take(), [], "the SMMU has no event for it");
 }
 
 /// The writes that a VMM is told of.
@@ -276,9 +237,9 @@ fn the_vmm_may_take_a_devices_writes() {
 fn a_stream_as_guest_memory_gives_no_slice_to_write() {
     let rig = rig();
     let stream = StreamMemory::<Map>::new(
-        &rig.core,
+        &rig.world.core,
         requester(1),
-        DeviceSeams::new(rig.faults.clone()),
+        DeviceSeams::new(rig.world.faults.clone()),
     );
     let at = GuestAddress(VA);
     let may = |access| stream.check_range(at, 0x1000, access);
@@ -295,9 +256,9 @@ fn a_stream_as_guest_memory_gives_no_slice_to_write() {
 fn a_range_that_ends_in_read_only_memory_is_not_one_to_write() {
     let rig = rig();
     let bypass = Traffic::Disabled(Gbpa::new(), Capabilities::default());
-    rig.core.traffic_changed(&bypass);
-    let seams = DeviceSeams::new(rig.faults.clone());
-    let stream = StreamMemory::<Map>::new(&rig.core, requester(1), seams);
+    rig.world.core.traffic_changed(&bypass);
+    let seams = DeviceSeams::new(rig.world.faults.clone());
+    let stream = StreamMemory::<Map>::new(&rig.world.core, requester(1), seams);
     let may = |from: u64, count, access| stream.check_range(GuestAddress(from), count, access);
     for access in [Permissions::Write, Permissions::ReadWrite] {
         assert!(may(ROM - 0x1000, 0x1000, access));
@@ -317,7 +278,7 @@ impl Notifier for Silent {
 fn nothing_is_lent_to_be_written_that_can_only_be_read() {
     let rig = rig();
     let (settings, tell) = (RemoteSettings::default(), Box::new(Silent));
-    let remote = rig.core.remote(StreamId(1), None, settings, tell);
+    let remote = rig.world.core.remote(StreamId(1), None, settings, tell);
     let mut remote = remote.unwrap();
     let mut lend = |wanted| remote.lend(VA, wanted, |_| ());
     assert!(lend(Wanted::Read).is_ok());

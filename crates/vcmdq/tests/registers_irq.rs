@@ -3,7 +3,6 @@
 mod dma_world;
 mod registers_world;
 
-use dma_world::sync;
 use registers_world::driver::{Driver, EVENT_WORD, EVENTQEN, GERROR_WORD};
 use registers_world::{Machine, Vmm};
 use smmu_core::command::{Command, Signal};
@@ -15,6 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use vcmdq::registers::RegisterFrame;
 use vcmdq::seams::NoTarget;
+use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, FrameSettings, Interrupts, Line, Seams, Settings};
 
 const GERROR_IRQEN: u32 = 1;

@@ -4,7 +4,7 @@
 mod dma_world;
 mod registers_world;
 
-use dma_world::{cfgi_ste, sync};
+use dma_world::cfgi_ste;
 use registers_world::driver::{CMDQEN, Driver, EVENTQ_LOG2, EVENTQEN, RING, SMMUEN};
 use registers_world::{Machine, STREAMS};
 use smmu_core::command::{Cfgi, Command};
@@ -12,6 +12,7 @@ use smmu_core::encode::encode;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::register::offset;
 use smmu_core::{Capabilities, StreamId};
+use vcmdq::testing::commands::sync;
 
 const ALL: u32 = CMDQEN | EVENTQEN | SMMUEN;
 const OVFLG: u32 = 1 << 31;

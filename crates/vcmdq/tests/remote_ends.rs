@@ -13,6 +13,7 @@ use smmu_core::guard::Use;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::sync;
 
 #[test]
 fn law9_an_exchange_of_memory_waits_for_what_was_lent_of_the_old_one() {

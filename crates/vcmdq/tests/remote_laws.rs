@@ -9,6 +9,7 @@ use remote_world::dma_world::*;
 use remote_world::*;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::{Asid, Gpa, GuestMemory, Vmid};
+use vcmdq::testing::commands::sync;
 
 #[test]
 fn law3_a_sync_waits_until_the_device_has_answered() {

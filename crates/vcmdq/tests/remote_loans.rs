@@ -8,6 +8,7 @@ use remote_world::dma_world::*;
 use remote_world::*;
 use smmu_core::fault::Fault;
 use smmu_core::{Gpa, StreamId, Vmid};
+use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, Settings};
 
 /// Stream 3 has a stage 2 alone, stream 4 both; stage 2 puts the pages of one MiB in another order.

@@ -9,6 +9,7 @@ use remote_world::dma_world::*;
 use remote_world::*;
 use smmu_core::Gpa;
 use std::collections::BTreeMap;
+use vcmdq::testing::commands::sync;
 
 /// What a guest and a device do to each other.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use vcmdq::Tap;
 use vcmdq::tap::Fetched;
+use vcmdq::testing::commands::sync;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {

@@ -72,6 +72,20 @@ pub struct BackendCapabilities {
     pub widen_above: u64,
 }
 
+/// The least: single pages, no context descriptors, no call that blocks, and nothing that is cheaper than
+/// removal by address.
+impl Default for BackendCapabilities {
+    fn default() -> Self {
+        Self {
+            ranges: false,
+            ranges_of_any_granule: false,
+            caches_contexts: false,
+            may_block: false,
+            widen_above: u64::MAX,
+        }
+    }
+}
+
 impl BackendCapabilities {
     /// What both can do: for requests that go to several backends.
     #[must_use]

@@ -74,9 +74,7 @@ pub(crate) fn coalesced(
 pub(crate) fn capabilities(ranges: bool, widen_above: u64) -> BackendCapabilities {
     BackendCapabilities {
         ranges,
-        ranges_of_any_granule: false,
-        caches_contexts: false,
-        may_block: false,
         widen_above,
+        ..BackendCapabilities::default()
     }
 }

@@ -7,6 +7,7 @@
 use crate::world::*;
 use dispatch::Cause;
 use dispatch::backend::faulty::Verdict;
+use vcmdq::testing::commands::sync;
 use vcmdq_iommufd::Errno;
 use vcmdq_iommufd::testing::{Counting, Fault};
 

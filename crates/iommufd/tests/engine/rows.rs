@@ -2,6 +2,7 @@
 
 use crate::world::*;
 use smmu_core::StreamId;
+use vcmdq::testing::commands::sync;
 use vcmdq_iommufd::testing::Counting;
 
 /// Row 7: the guest sends CFGI_CD before its STE is valid. That is no error, and later ones reach the host.

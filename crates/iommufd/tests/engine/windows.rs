@@ -2,6 +2,7 @@
 
 use crate::world::*;
 use smmu_core::spec::command::RawCommand;
+use vcmdq::testing::commands::sync;
 use vcmdq_iommufd::testing::Counting;
 
 /// The most that a call may hold: sixteen of the driver's blocks.

@@ -2,19 +2,18 @@
 
 use dispatch::Cause;
 use dispatch::backend::faulty::Faulty;
-use smmu_core::command::{AtcInv, Cfgi, Command, Signal, Tlbi};
+use smmu_core::command::{Cfgi, Command, Tlbi};
 use smmu_core::decode::decode;
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::store_u64;
-use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::RawCommand;
-use smmu_core::{Asid, Capabilities, Gpa, StreamId, SubstreamId, Vmid};
+use smmu_core::{Asid, Capabilities, Gpa, StreamId, SubstreamId};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use vcmdq::metrics::RingMetrics;
 use vcmdq::seams::NoTarget;
 use vcmdq::stepping::Stepper;
-use vcmdq::testing::HeapMemory;
+use vcmdq::testing::{HeapMemory, commands};
 use vcmdq::{
     Binding, DoorbellMode, Engine, Frame, FrameSettings, InstanceId, Interrupts, Line, Placement,
     Ring, RingSettings, Seams, Settings, StreamHost,
@@ -194,27 +193,11 @@ impl World {
 }
 
 pub(crate) fn tlbi(page: u64) -> RawCommand {
-    encode(&Command::Tlbi(Tlbi::NhVa {
-        vmid: Vmid(0),
-        asid: Asid(1),
-        range: TlbiRange {
-            addr: page << 12,
-            bytes: 4096,
-            granule: Some(Granule::K4),
-            ttl: 3,
-            leaf: true,
-        },
-    }))
+    commands::tlbi(Asid(1), page)
 }
 
 pub(crate) fn atc_inv(stream: StreamId) -> RawCommand {
-    encode(&Command::AtcInv(AtcInv {
-        stream,
-        substream: None,
-        global: false,
-        addr: 0,
-        size: 0,
-    }))
+    commands::atc_inv(stream, 0)
 }
 
 pub(crate) fn cfgi_cd(stream: StreamId) -> RawCommand {
@@ -223,8 +206,4 @@ pub(crate) fn cfgi_cd(stream: StreamId) -> RawCommand {
         substream: SubstreamId(0),
         leaf: true,
     }))
-}
-
-pub(crate) fn sync() -> RawCommand {
-    encode(&Command::Sync(Signal::None))
 }

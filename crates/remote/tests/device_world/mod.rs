@@ -16,16 +16,7 @@ pub(crate) const DATA: u64 = 0x40_0000;
 
 /// Stream 1 has four pages and one that only reads.
 pub(crate) fn guest() -> (World, Space) {
-    let world = World::new();
-    let space = world.guest.space(1);
-    for page in 0..4 {
-        let at = page * 0x1000;
-        world.guest.map(&space, VA + at, DATA + 2 * at, PAGE);
-    }
-    let only = PAGE | READ_ONLY;
-    world.guest.map(&space, VA + 0x4000, DATA, only);
-    world.guest.attach(1, &space);
-    (world, space)
+    World::with_pages(VA, DATA)
 }
 
 /// Where a page of the guest's lies in this process.

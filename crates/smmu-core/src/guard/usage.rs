@@ -39,6 +39,20 @@ impl Use {
         }
     }
 
+    /// Of a stream of which no more is known: any translation of any context.
+    #[must_use]
+    #[inline]
+    pub fn anything(stream: StreamId, vmid: Vmid) -> Self {
+        Self {
+            stream,
+            vmid,
+            asid: None,
+            global: true,
+            first: 0,
+            last: u64::MAX,
+        }
+    }
+
     /// While tables are read on the way to these addresses: whoever takes a table away may name any other
     /// address below it.
     #[must_use]

@@ -14,7 +14,7 @@
 //! * [`wait`]: for space, and for a SYNC by the word in its own slot or by CONS, up to a limit;
 //! * [`recover`]: what the driver does about CMDQ_ERR.
 //!
-//! [`ats`] has a device with a translation cache, and a witness of what it does.
+//! [`commands`] has the commands that nearly every test sends, and [`ats`] a device with a translation cache, and a witness of what it does.
 //!
 //! Whatever consumes the queue stands behind [`QueueRegisters`]. [`HeapMemory`] is guest
 //! memory for tests that need none of a VMM's.
@@ -23,6 +23,7 @@
 //! is compiled into a VMM unless the feature `testing` is on.
 
 pub mod ats;
+pub mod commands;
 pub mod insert;
 pub mod memory;
 pub mod queue;

@@ -3,18 +3,18 @@
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
-use crate::common::{Outside, STREAM, backend, sync, tlbi};
+use crate::common::{Outside, STREAM, backend, fill, has, tlbi};
 use dispatch::backend::Software;
 use smmu_core::guest_memory::store_u64;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::vcmdq::offset;
-use smmu_core::tlb::{Entry, PageClass, Space};
-use smmu_core::{Asid, Capabilities, Gpa, Vmid};
+use smmu_core::{Capabilities, Gpa};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vcmdq::cmdqv::{CmdqvFrame, CmdqvSettings, HeapVintfPage};
 use vcmdq::stepping::Stepper;
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::sync;
 use vcmdq::{
     Binding, Engine, Frame, FrameSettings, InstanceId, Placement, Ring, RingPage, Seams, Settings,
 };
@@ -280,20 +280,11 @@ impl World {
 
     /// Puts a 4 KiB translation of ASID 1 into the cache.
     pub(crate) fn cache(&self, page: u64) {
-        let entry = Entry {
-            vmid: Vmid(0),
-            space: Space::Asid(Asid(1)),
-            va: page << 12,
-            class: PageClass::Page4K,
-            payload: [page, 0],
-        };
-        let ticket = self.software().ticket(Vmid(0), Asid(1));
-        assert!(self.software().fill(&entry, &ticket));
+        assert!(fill(self.software(), page));
     }
 
     pub(crate) fn cached(&self, page: u64) -> bool {
-        let hit = self.software().lookup(STREAM, Vmid(0), Asid(1), page << 12);
-        hit.is_some()
+        has(self.software(), STREAM, page)
     }
 
     /// One TLBI and SYNC through a queue, from an empty one on.

@@ -6,10 +6,8 @@ use dispatch::Cause;
 use dispatch::backend::Software;
 use dispatch::backend::faulty::Faulty;
 use dispatch::backend::recorder::Recorder;
-use smmu_core::command::{Cfgi, Command, Msi, ResumeAction, Signal, Tlbi};
-use smmu_core::encode::encode;
+use smmu_core::command::{Cfgi, Msi, ResumeAction};
 use smmu_core::guest_memory::{GuestMemory, load_u64, store_u64};
-use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::RawCommand;
 use smmu_core::tlb::{Entry, PageClass, Space, TlbSettings};
 use smmu_core::{Asid, Capabilities, Gpa, Stag, StreamId, Vmid};
@@ -17,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use vcmdq::seams::NoTarget;
 use vcmdq::stepping::Stepper;
-use vcmdq::testing::HeapMemory;
+use vcmdq::testing::{HeapMemory, commands};
 use vcmdq::{
     Binding, DoorbellMode, Engine, Frame, FrameSettings, InstanceId, Interrupts, Line, Placement,
     Ring, RingSettings, Seams, Settings, StreamHost,
@@ -265,51 +263,35 @@ impl Rig {
 
     /// Puts a 4 KiB translation of ASID 1 into the cache.
     pub(crate) fn cache(&self, page: u64) {
-        let space = Space::Asid(Asid(1));
-        let class = PageClass::Page4K;
-        let entry = Entry {
-            vmid: Vmid(0),
-            space,
-            va: page << 12,
-            class,
-            payload: [page, 0],
-        };
-        let ticket = self.software().ticket(Vmid(0), Asid(1));
-        assert!(self.software().fill(&entry, &ticket));
+        assert!(fill(self.software(), page));
     }
 
     pub(crate) fn cached(&self, page: u64) -> bool {
-        self.software()
-            .lookup(STREAM, Vmid(0), Asid(1), page << 12)
-            .is_some()
+        has(self.software(), STREAM, page)
     }
 }
 
-pub(crate) fn tlbi(page: u64) -> RawCommand {
-    let granule = Some(Granule::K4);
-    let range = TlbiRange {
-        addr: page << 12,
-        bytes: 4096,
-        granule,
-        ttl: 3,
-        leaf: true,
-    };
-    encode(&Command::Tlbi(Tlbi::NhVa {
+/// Puts a 4 KiB translation of ASID 1 into a cache; `false` if a removal came in between.
+pub(crate) fn fill(software: &Software, page: u64) -> bool {
+    let entry = Entry {
         vmid: Vmid(0),
-        asid: Asid(1),
-        range,
-    }))
+        space: Space::Asid(Asid(1)),
+        va: page << 12,
+        class: PageClass::Page4K,
+        payload: [page, 0],
+    };
+    software.fill(&entry, &software.ticket(Vmid(0), Asid(1)))
 }
 
-pub(crate) fn sync() -> RawCommand {
-    encode(&Command::Sync(Signal::None))
+/// Whether it is there.
+pub(crate) fn has(software: &Software, stream: StreamId, page: u64) -> bool {
+    let hit = software.lookup(stream, Vmid(0), Asid(1), page << 12);
+    hit.is_some()
 }
 
-/// A SYNC whose message is the word `data` at `addr`.
-pub(crate) fn sync_to(addr: Gpa, data: u32) -> RawCommand {
-    encode(&Command::Sync(Signal::Irq {
-        msi: Some(Msi { addr, data }),
-    }))
+/// The page of ASID 1.
+pub(crate) fn tlbi(page: u64) -> RawCommand {
+    commands::tlbi(Asid(1), page)
 }
 
 pub(crate) fn illegal() -> RawCommand {

@@ -4,7 +4,7 @@
 
 use dispatch::Backend;
 use dispatch::backend::{Software, SoftwareSettings};
-use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
+use smmu_core::command::{Cfgi, Command, Tlbi};
 use smmu_core::config::StreamTable;
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::{GuestMemory, load_u64, store_u64};
@@ -201,8 +201,8 @@ impl MmioSink for Doorbells {
     }
 }
 
-pub(crate) struct World {
-    pub(crate) guest: Guest<HeapMemory>,
+pub(crate) struct World<M = HeapMemory> {
+    pub(crate) guest: Guest<M>,
     pub(crate) core: Arc<Software>,
     pub(crate) engine: Engine,
     pub(crate) frame: Frame,
@@ -261,8 +261,32 @@ impl World {
         Self::with(engine, lenient(), small())
     }
 
+    /// Stream 1 has four pages, each second one of the data, and one that only reads.
+    pub(crate) fn with_pages(va: u64, data: u64) -> (Self, Space) {
+        let world = Self::new();
+        let space = world.guest.space(1);
+        for at in (0..4).map(|page| page * 0x1000) {
+            world.guest.map(&space, va + at, data + 2 * at, PAGE);
+        }
+        let only = PAGE | READ_ONLY;
+        world.guest.map(&space, va + 0x4000, data, only);
+        world.guest.attach(1, &space);
+        (world, space)
+    }
+
     pub(crate) fn with(engine: Engine, caps: Capabilities, settings: SoftwareSettings) -> Self {
-        let memory = Arc::new(HeapMemory::new(RAM));
+        Self::around(engine, caps, settings, Arc::new(HeapMemory::new(RAM)))
+    }
+}
+
+impl<M: GuestMemory + 'static> World<M> {
+    /// With streams 0 to 15, and the ring and the event queue enabled.
+    pub(crate) fn around(
+        engine: Engine,
+        caps: Capabilities,
+        settings: SoftwareSettings,
+        memory: Arc<M>,
+    ) -> Self {
         let guest = Guest::new(memory.clone());
         let frame_settings = FrameSettings {
             caps,
@@ -396,10 +420,6 @@ pub(crate) fn cfgi_cd(stream: u32, substream: u32) -> RawCommand {
         substream: SubstreamId(substream),
         leaf: true,
     }))
-}
-
-pub(crate) fn sync() -> RawCommand {
-    encode(&Command::Sync(Signal::None))
 }
 
 /// Long enough for a busy machine.

@@ -2,7 +2,7 @@
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
-use crate::common::{BASE, backend, sync};
+use crate::common::{BASE, backend};
 use smmu_core::Gpa;
 use smmu_core::guest_memory::store_u64;
 use std::io;
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::sync;
 use vcmdq::{
     CoalescedZone, DoorbellMode, Engine, Frame, FrameSettings, HeapPage, Passage, Placement, Ring,
     RingPage, RingSettings, Seams, Settings, StdThreads,

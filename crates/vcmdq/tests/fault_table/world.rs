@@ -1,17 +1,16 @@
 //! Members with a translation cache and a stream each, rings in front of them, and what everybody was told.
 
-use crate::common::{Backend, all_features, sync_to, tlbi, word};
+use crate::common::{Backend, all_features, fill, has, tlbi, word};
 use dispatch::backend::Software;
 use dispatch::backend::faulty::{Fault, Faulty};
 use dispatch::backend::recorder::Recorder;
 use dispatch::dispatch::TRIES;
 use dispatch::{Cause, Rejected};
-use smmu_core::command::{AtcInv, Command, Msi};
-use smmu_core::encode::encode;
+use smmu_core::command::Msi;
 use smmu_core::guest_memory::store_u64;
 use smmu_core::spec::command::RawCommand;
-use smmu_core::tlb::{Entry, PageClass, Space, TlbSettings};
-use smmu_core::{Asid, Gpa, StreamId, Vmid};
+use smmu_core::tlb::TlbSettings;
+use smmu_core::{Gpa, StreamId};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -20,6 +19,7 @@ use vcmdq::metrics::RingMetrics;
 use vcmdq::seams::NoTarget;
 use vcmdq::stepping::{ModelCaller, Stepper};
 use vcmdq::testing::HeapMemory;
+use vcmdq::testing::commands::{self, sync_to};
 use vcmdq::{
     Binding, DoorbellMode, Engine, Frame, FrameSettings, InstanceId, Interrupts, Line, Placement,
     Ring, RingSettings, Seams, Settings, StreamHost,
@@ -93,22 +93,11 @@ impl Member {
     }
 
     fn cache(&self, page: u64) {
-        let entry = Entry {
-            vmid: Vmid(0),
-            space: Space::Asid(Asid(1)),
-            va: page << 12,
-            class: PageClass::Page4K,
-            payload: [page, 0],
-        };
-        let ticket = self.software().ticket(Vmid(0), Asid(1));
-        assert!(self.software().fill(&entry, &ticket));
+        assert!(fill(self.software(), page));
     }
 
     fn has(&self, page: u64) -> bool {
-        let cached = self
-            .software()
-            .lookup(self.stream, Vmid(0), Asid(1), page << 12);
-        cached.is_some()
+        has(self.software(), self.stream, page)
     }
 
     pub(crate) fn inject(&self, fault: Fault) {
@@ -363,11 +352,5 @@ pub(crate) fn stream_of(member: usize, ring: usize) -> StreamId {
 }
 
 pub(crate) fn atc_inv(stream: StreamId) -> RawCommand {
-    encode(&Command::AtcInv(AtcInv {
-        stream,
-        substream: None,
-        global: false,
-        addr: 0,
-        size: 0,
-    }))
+    commands::atc_inv(stream, 0)
 }

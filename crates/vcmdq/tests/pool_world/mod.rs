@@ -5,7 +5,7 @@
 use dispatch::{
     Backend, BackendCapabilities, Barrier, Batch, Cause, Costs, Rejected, WaiterId, Wake,
 };
-use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
+use smmu_core::command::{Cfgi, Command, Tlbi};
 use smmu_core::encode::encode;
 use smmu_core::guest_memory::{MemoryError, store_u64};
 use smmu_core::spec::command::RawCommand;
@@ -32,10 +32,6 @@ const STREAM: StreamId = StreamId(0x10);
 /// Bytes between two rings' entries.
 const STRIDE: u64 = 0x4000;
 pub(crate) const LOG2SIZE: u8 = 10;
-
-pub(crate) fn sync() -> RawCommand {
-    encode(&Command::Sync(Signal::None))
-}
 
 pub(crate) fn tlbi() -> RawCommand {
     encode(&Command::Tlbi(Tlbi::NhAll { vmid: Vmid(0) }))
@@ -206,10 +202,8 @@ impl Backend for Noting {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
-            ranges_of_any_granule: false,
-            caches_contexts: false,
             may_block: self.may_block,
-            widen_above: u64::MAX,
+            ..BackendCapabilities::default()
         }
     }
 

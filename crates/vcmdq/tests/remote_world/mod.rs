@@ -41,16 +41,8 @@ impl Ears {
 
 /// Stream 1 has four pages, a block, and a page that only reads; stream 2 has an ASID of its own.
 pub(crate) fn world() -> (World, Space) {
-    let world = World::new();
-    let space = world.guest.space(1);
-    for page in 0..4 {
-        let at = page * 0x1000;
-        world.guest.map(&space, VA + at, DATA + 2 * at, PAGE);
-    }
-    let only = PAGE | READ_ONLY;
-    world.guest.map(&space, VA + 0x4000, DATA, only);
+    let (world, space) = World::with_pages(VA, DATA);
     world.guest.map_block(&space, BLOCK_VA, 2 << 20, PAGE);
-    world.guest.attach(1, &space);
     let other = world.guest.space(2);
     world.guest.map(&other, VA, DATA, PAGE);
     world.guest.attach(2, &other);

@@ -6,9 +6,7 @@ use dispatch::backend::faulty::Verdict;
 use dispatch::backend::software::Port;
 use dispatch::{BackendCapabilities, Barrier, Batch, Cause, Rejected, WaiterId, Wake};
 use smmu_core::access::{Access, Operation};
-use smmu_core::command::{AtcInv, Command};
 use smmu_core::config::StreamTable;
-use smmu_core::encode::encode;
 use smmu_core::guest_memory::store_u64;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::tlb::TlbSettings;
@@ -19,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vcmdq::metrics::RingMetrics;
 use vcmdq::stepping::Stepper;
+use vcmdq::testing::commands;
 use vcmdq::{DoorbellMode, Placement, Ring, RingSettings, Settings};
 
 /// 4 KiB pages of a block of 2 MiB.
@@ -34,13 +33,7 @@ pub(crate) fn atc_inv() -> RawCommand {
 }
 
 pub(crate) fn atc_inv_of(stream: u32) -> RawCommand {
-    encode(&Command::AtcInv(AtcInv {
-        stream: StreamId(stream),
-        substream: None,
-        global: false,
-        addr: 0,
-        size: 0,
-    }))
+    commands::atc_inv(StreamId(stream), 0)
 }
 
 pub(crate) fn refuse(take: usize, say: usize, cause: Cause) -> Verdict {

@@ -4,7 +4,6 @@
 //! Nothing else happens: the SYNC goes on waiting, because completing it would be a lie. A device
 //! that is told ends its access or aborts it; a VMM that is told may reset the device.
 
-use super::port::anything;
 use super::{Software, SoftwareSettings};
 use crate::backend::WaiterId;
 use smmu_core::guard::{Mark, Use};
@@ -141,7 +140,7 @@ impl Software {
         for stream in remotes {
             if let Some(vmm) = vmm.as_ref().filter(|_| waited >= host) {
                 // What was lent may be anything of the stream's.
-                vmm.overdue(&anything(stream, Vmid::default()), waited);
+                vmm.overdue(&Use::anything(stream, Vmid::default()), waited);
             }
         }
         next

@@ -21,7 +21,7 @@ use super::context::{Kept, Nowhere};
 use super::output::Output;
 use super::overdue::{Complaint, Overdue};
 use said::expected;
-pub(super) use said::{anything, union};
+pub(super) use said::union;
 use smmu_core::access::{Access, Transaction};
 use smmu_core::attributes::MemoryAttributes;
 use smmu_core::fault::{Fault, FaultPolicy};
@@ -243,7 +243,7 @@ impl Port {
             let used = match &result {
                 Ok((_, used)) => *used,
                 // By whatever it was: a global page, a block, a table on the way.
-                Err(Denied::Fault(_)) => anything(self.stream, kept.vmid()),
+                Err(Denied::Fault(_)) => Use::anything(self.stream, kept.vmid()),
                 Err(Denied::Aborted) => return Err(Denied::Aborted),
             };
             if said.covers(&used) {
@@ -261,7 +261,7 @@ impl Port {
             said = if tries < NARROWED {
                 union(&said, &used)
             } else {
-                anything(used.stream, used.vmid)
+                Use::anything(used.stream, used.vmid)
             };
             core.guards.restate(slot, &said);
             // Around once more: what was found was found under a guard that did not say so.

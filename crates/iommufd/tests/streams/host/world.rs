@@ -30,10 +30,8 @@ impl Backend for Takes {
     fn capabilities(&self) -> BackendCapabilities {
         BackendCapabilities {
             ranges: true,
-            ranges_of_any_granule: false,
             caches_contexts: true,
-            may_block: false,
-            widen_above: u64::MAX,
+            ..BackendCapabilities::default()
         }
     }
 

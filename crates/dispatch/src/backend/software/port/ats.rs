@@ -10,7 +10,7 @@
 //! The stream table, contexts and tables are walked for each request: the device's cache is the
 //! cache.
 
-use super::{Denied, Port, anything};
+use super::{Denied, Port};
 use crate::backend::Traffic;
 use smmu_core::access::{Access, Transaction};
 use smmu_core::ats::{Admitted, AtsRefusal, AtsRequest, AtsTranslation, rejected};
@@ -124,7 +124,7 @@ impl Port {
             stream: self.stream,
             ..*request
         };
-        self.say(&anything(self.stream, Vmid(0)));
+        self.say(&Use::anything(self.stream, Vmid(0)));
         match self.answers(&request, into) {
             Ok(count) => Ok(AtsGrant { port: self, count }),
             Err(refusal) => {
@@ -268,7 +268,7 @@ impl Port {
             return;
         };
         if attributes.vmid != Vmid(0) {
-            let used = anything(self.stream, attributes.vmid);
+            let used = Use::anything(self.stream, attributes.vmid);
             self.core.guards.restate(slot, &used);
         }
     }

@@ -15,7 +15,7 @@ pub(super) fn expected(
 ) -> Use {
     let (first, last) = page(access.address);
     let Some(kept) = kept else {
-        return anything(stream, Vmid(0));
+        return Use::anything(stream, Vmid(0));
     };
     let vmid = kept.vmid();
     match kept.route() {
@@ -32,7 +32,7 @@ pub(super) fn expected(
         }
         // No address of stage 1 is used, and what concerns stage 2 asks for the VMID.
         Route::Bypass(_) | Route::Disabled(_) | Route::Stage2(_) => Use::untranslated(stream, vmid),
-        _ => anything(stream, vmid),
+        _ => Use::anything(stream, vmid),
     }
 }
 
@@ -51,16 +51,5 @@ pub(in super::super) fn union(a: &Use, b: &Use) -> Use {
         first: a.first.min(b.first),
         last: a.last.max(b.last),
         stream: a.stream,
-    }
-}
-
-pub(in super::super) fn anything(stream: StreamId, vmid: Vmid) -> Use {
-    Use {
-        stream,
-        vmid,
-        asid: None,
-        global: true,
-        first: 0,
-        last: u64::MAX,
     }
 }
