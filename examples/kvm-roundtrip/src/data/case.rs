@@ -105,7 +105,8 @@ pub enum Waiter {
     /// It looks, pauses, and looks again.
     Spin = 1,
     /// It waits as `queue_poll` of Linux's arm-smmu-v3 driver does where there is no event to
-    /// wait for: ten looks, each with a look at the clock, a delay of 1 µs, ten looks, 2 µs, …
+    /// wait for: ten looks, each with a look at the clock and between two of them two pauses, a
+    /// delay of 1 µs, ten looks, 2 µs, …
     Linux = 2,
 }
 

@@ -109,7 +109,10 @@ global_asm!(
     "    cmp r15d, 1 << 26",
     "    jb 4b",
     "    jmp 90f",
-    // Waiter: Linux. ebx: looks since the last delay; ebp: next delay in microseconds.
+    // Waiter: Linux's driver (arm-smmu-v3, poll_until_msi) as it is on a CPU without WFE. Behind a look
+    // comes the clock, for the time-out; then `queue_poll` relaxes once, or delays if it was the tenth;
+    // and `smp_cond_load_relaxed`, whose condition that is, relaxes once more in any case.
+    // ebx: looks since the last delay; ebp: next delay in microseconds.
     "5:  mov ebp, 1",
     "6:  xor ebx, ebx",
     "7:  inc r15",
@@ -117,11 +120,13 @@ global_asm!(
     "    je 8f",
     "    lfence",
     "    rdtsc",
-    "    pause",
     "    inc ebx",
     "    cmp ebx, 10",
-    "    jb 7b",
-    "    cmp ebp, 1 << 19",
+    "    jae 70f",
+    "    pause",
+    "    pause",
+    "    jmp 7b",
+    "70: cmp ebp, 1 << 19",
     "    ja 90f",
     "    shl rdx, 32",
     "    lea rbx, [rax + rdx]",
@@ -135,6 +140,7 @@ global_asm!(
     "    or rax, rdx",
     "    cmp rax, rbx",
     "    jb 71b",
+    "    pause",
     "    jmp 6b",
     // Seen. A round that counts stores what it took.
     "8:  lfence",
