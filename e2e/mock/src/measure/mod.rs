@@ -2,6 +2,7 @@
 
 mod engine;
 mod producers;
+mod recordings;
 
 use crate::report::verdict;
 use anyhow::Result;
@@ -15,5 +16,6 @@ pub(crate) fn run() -> bool {
 fn all() -> Result<String> {
     engine::run()?;
     producers::run()?;
+    recordings::run()?;
     Ok("see above".into())
 }
