@@ -27,7 +27,6 @@ const RUSTFLAGS: &str = "-Dwarnings -Cpasses=sancov-module \
 #[derive(Debug)]
 pub(super) struct Programs<'w> {
     pub(super) workspace: &'w Workspace,
-    names: Vec<String>,
     directory: PathBuf,
 }
 
@@ -62,13 +61,8 @@ impl<'w> Programs<'w> {
         run_command(&mut command)?;
         Ok(Some(Self {
             workspace,
-            names: names.to_vec(),
             directory: target.join(host).join("fuzz"),
         }))
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
     }
 
     /// One of them, without arguments.

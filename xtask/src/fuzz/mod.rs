@@ -6,60 +6,46 @@
 mod build;
 mod search;
 
-use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use anyhow::{Result, bail, ensure};
 
 use self::build::Programs;
 use self::search::Search;
 use crate::command::run as run_command;
+use crate::parallel;
 use crate::summary::Outcome;
 use crate::workspace::Workspace;
 
 /// How long each target is searched when nobody says.
 pub(crate) const SECONDS: u64 = 60;
 
-/// Searches `names`, or every target: as many at a time as there are processors, each for so many
-/// seconds. Skipped without a C++ compiler.
+/// A target and how many seconds it is searched.
+pub(crate) type Time = (String, u64);
+
+/// Searches targets: as many at a time as there are processors, in this order. Skipped without a C++
+/// compiler.
 ///
 /// # Errors
 ///
-/// There is no such target, the programs do not build, or a search has found something.
-pub(crate) fn run(workspace: &Workspace, names: &[String], seconds: u64) -> Result<Outcome> {
-    let Some(programs) = Programs::build(workspace, &choose(workspace, names)?)? else {
+/// The programs do not build, or a search has found something.
+pub(crate) fn run(workspace: &Workspace, times: &[Time]) -> Result<Outcome> {
+    let names: Vec<String> = times.iter().map(|(name, _)| name.clone()).collect();
+    let Some(programs) = Programs::build(workspace, &names)? else {
         let what = "not searched: inputs that break something. No C++ compiler; `apt-get install \
                     g++` mends it";
         return Ok(Outcome::Skipped(what.into()));
     };
-    let searches = programs
-        .names()
-        .map(|name| Search::prepare(&programs, name));
-    let waiting = Mutex::new(searches.collect::<Result<VecDeque<_>>>()?);
-    let found = Mutex::new(Vec::new());
-    let next = || {
-        waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
-    };
-    let at_a_time = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..at_a_time {
-            scope.spawn(|| {
-                while let Some(search) = next() {
-                    let bad = search
-                        .run(seconds)
-                        .unwrap_or_else(|e| Some(format!("{e:#}")));
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    found.extend(bad.map(|why| format!("{}: {why}", search.name)));
-                }
-            });
-        }
+    let searches = times
+        .iter()
+        .map(|(name, seconds)| Ok((Search::prepare(&programs, name)?, *seconds)));
+    let searches = searches.collect::<Result<Vec<_>>>()?;
+    let found = parallel::each(&searches, |(search, seconds)| {
+        let bad = search.run(*seconds);
+        let why = bad.unwrap_or_else(|e| Some(format!("{e:#}")))?;
+        Some(format!("{}: {why}", search.name))
     });
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let found: Vec<String> = found.into_iter().flatten().collect();
     for one in &found {
         println!("\n{one}");
     }
@@ -72,7 +58,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], seconds: u64) -> Resu
 ///
 /// # Errors
 ///
-/// As for [`run`].
+/// There is no such target; or as for [`run`].
 pub(crate) fn perform(
     workspace: &Workspace,
     names: &[String],
@@ -80,7 +66,11 @@ pub(crate) fn perform(
     input: Option<&Path>,
 ) -> Result<bool> {
     let outcome = match input {
-        None => run(workspace, names, seconds)?,
+        None => {
+            let chosen = choose(workspace, names)?.into_iter();
+            let times: Vec<Time> = chosen.map(|name| (name, seconds)).collect();
+            run(workspace, &times)?
+        }
         Some(input) => again(workspace, names, input)?,
     };
     if let Outcome::Skipped(what) = &outcome {
@@ -93,7 +83,7 @@ pub(crate) fn perform(
 ///
 /// # Errors
 ///
-/// As for [`run`]; or the input still breaks something.
+/// As for [`perform`]; or the input still breaks something.
 fn again(workspace: &Workspace, names: &[String], input: &Path) -> Result<Outcome> {
     let [name] = names else {
         bail!("an input is for one target: `cargo xtask fuzz TARGET --input FILE`");
@@ -110,12 +100,12 @@ fn again(workspace: &Workspace, names: &[String], input: &Path) -> Result<Outcom
     Ok(Outcome::Passed)
 }
 
-/// Names of the targets to search: all when none is named.
 /// Every target.
 pub(crate) fn names(workspace: &Workspace) -> Vec<String> {
     build::targets(&workspace.metadata)
 }
 
+/// The targets to search: all when none is named.
 fn choose(workspace: &Workspace, names: &[String]) -> Result<Vec<String>> {
     let all = self::names(workspace);
     if names.is_empty() {

@@ -1,6 +1,8 @@
 //! Searches for inputs that break something: a minute for each kind of bad input, less for what puts them
 //! together.
 
+use std::cmp::Reverse;
+
 use anyhow::Result;
 
 use crate::fuzz;
@@ -11,14 +13,19 @@ use crate::workspace::Workspace;
 const WHOLE: [&str; 2] = ["commands", "registers"];
 const SECONDS_FOR_WHOLE: u64 = 20;
 
-/// Every target.
+/// Every target; those that take long first, so that no processor waits for the other at the end.
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
-    let (whole, parts): (Vec<_>, Vec<_>) = fuzz::names(workspace)
-        .into_iter()
-        .partition(|name| WHOLE.contains(&name.as_str()));
-    let outcome = fuzz::run(workspace, &parts, fuzz::SECONDS)?;
-    if outcome == Outcome::Passed {
-        return fuzz::run(workspace, &whole, SECONDS_FOR_WHOLE);
-    }
-    Ok(outcome)
+    let seconds = |name: &str| match WHOLE.contains(&name) {
+        true => SECONDS_FOR_WHOLE,
+        false => fuzz::SECONDS,
+    };
+    let names = fuzz::names(workspace).into_iter();
+    let mut times: Vec<fuzz::Time> = names
+        .map(|name| {
+            let seconds = seconds(&name);
+            (name, seconds)
+        })
+        .collect();
+    times.sort_by_key(|(_, seconds)| Reverse(*seconds));
+    fuzz::run(workspace, &times)
 }
