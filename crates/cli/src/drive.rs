@@ -121,7 +121,8 @@ const LONGEST: u64 = 60_000_000_000;
 
 /// Three digits, up to a minute; what is longer counts as one.
 fn times() -> Times {
-    Times::new_with_bounds(1, LONGEST, 3).expect("the bounds are legal")
+    Times::new_with_bounds(1, LONGEST, 3)
+        .expect("it takes any range from 1 to at least 2, and up to 5 digits")
 }
 
 /// What one producer brings home.
