@@ -185,7 +185,8 @@ impl Guards {
 
     /// Rule 1. Behind this, lookups are safe until [`close`](Self::close). A slot that is open, because
     /// its guard was leaked, is in its next lap then.
-    #[inline]
+    // Into its caller, so that what is said stays in registers on its way into the slot.
+    #[inline(always)]
     pub fn open(&self, slot: &Slot, what: &Use) {
         let index = slot.0 as usize;
         let line = &self.lines[index];
@@ -197,7 +198,7 @@ impl Guards {
         if marks.load(Ordering::Relaxed) != 0 {
             marks.store(0, Ordering::Relaxed);
         }
-        self.say(index, what.interest());
+        self.say(line, index, what.interest());
         Self::write(line, what);
         let state = line.state.load(Ordering::Relaxed);
         if state & OPEN == 0 || !taken(Site::GuardLeaked) {
@@ -218,10 +219,12 @@ impl Guards {
     }
 
     /// Changes what an open slot says that it uses; the caller must look up again behind this.
+    #[inline(always)]
     pub fn restate(&self, slot: &Slot, what: &Use) {
         let index = slot.0 as usize;
-        self.say(index, what.interest());
-        Self::write(&self.lines[index], what);
+        let line = &self.lines[index];
+        self.say(line, index, what.interest());
+        Self::write(line, what);
         // Pairs with the fence in `mark`. Model: `law3_port_says_more_and_looks_again`.
         full_fence(Site::GuardRestate);
     }
@@ -240,9 +243,9 @@ impl Guards {
     }
 
     /// Before the fence behind which its user looks up.
-    #[inline]
-    fn say(&self, slot: usize, interest: Interest) {
-        let said = Interest::from_word(self.lines[slot].interest.load(Ordering::Relaxed));
+    #[inline(always)]
+    fn say(&self, line: &Line, slot: usize, interest: Interest) {
+        let said = Interest::from_word(line.interest.load(Ordering::Relaxed));
         if !said.does_for(interest) {
             self.say_more(slot, interest.grown_from(said));
         }
@@ -255,6 +258,7 @@ impl Guards {
         self.interests.of(slot).store(word, Ordering::Relaxed);
     }
 
+    #[inline(always)]
     fn write(line: &Line, what: &Use) {
         let who = u64::from(what.stream.0) << 32
             | u64::from(what.vmid.0) << 16

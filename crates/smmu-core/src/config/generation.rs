@@ -20,14 +20,14 @@ const SLOTS: usize = 2;
 #[derive(Debug)]
 pub struct ConfigGenerations {
     all: AtomicU64,
-    stes: Box<[AtomicU64]>,
-    tables: Box<[AtomicU64]>,
-    contexts: Box<[AtomicU64]>,
+    stes: Box<[AtomicU64; SLOTS]>,
+    tables: Box<[AtomicU64; SLOTS]>,
+    contexts: Box<[AtomicU64; SLOTS]>,
 }
 
 impl Default for ConfigGenerations {
     fn default() -> Self {
-        let zeros = || (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        let zeros = || Box::new(core::array::from_fn(|_| AtomicU64::new(0)));
         Self {
             all: AtomicU64::new(0),
             stes: zeros(),
@@ -37,6 +37,7 @@ impl Default for ConfigGenerations {
     }
 }
 
+#[inline(always)]
 fn slot(stream: StreamId, substream: SubstreamId) -> usize {
     let mixed = stream.0 ^ substream.0.rotate_left(16);
     mixed.wrapping_mul(0x9E37_79B9) as usize >> 16 & (SLOTS - 1)

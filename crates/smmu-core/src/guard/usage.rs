@@ -56,6 +56,7 @@ impl Use {
     /// While tables are read on the way to these addresses: whoever takes a table away may name any other
     /// address below it.
     #[must_use]
+    #[inline]
     pub fn walked(&self) -> Self {
         if self.is_nothing() {
             return *self;
@@ -67,9 +68,16 @@ impl Use {
         }
     }
 
-    /// What invalidations are to look at it for.
+    /// Whether it says as much as [`walked`](Self::walked).
     #[must_use]
     #[inline]
+    pub fn is_walked(&self) -> bool {
+        self.is_nothing() || (self.first == 0 && self.last == u64::MAX)
+    }
+
+    /// What invalidations are to look at it for.
+    #[must_use]
+    #[inline(always)]
     pub fn interest(&self) -> Interest {
         let whose = self
             .asid
@@ -111,6 +119,7 @@ impl Use {
     /// No address: what [`untranslated`](Self::untranslated) says. A guard that is being changed may
     /// look so for a moment; whoever changes it looks up again behind a fence.
     #[must_use]
+    #[inline]
     pub fn is_nothing(&self) -> bool {
         self.first > self.last
     }
