@@ -49,6 +49,7 @@ impl PageClass {
 
     /// The class of a leaf at `level` (0 to 3) of tables of `granule`, if there is such a leaf.
     #[must_use]
+    #[inline]
     pub fn of(granule: Granule, level: u8) -> Option<Self> {
         let at = match (granule, level) {
             (Granule::K4, 0..=3) => 3 - level,

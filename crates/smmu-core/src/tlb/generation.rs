@@ -71,7 +71,7 @@ pub(super) struct Generations {
     /// Number of the newest sweep.
     swept: CachePadded<AtomicU64>,
     log: Box<[AtomicU64]>,
-    tables: Box<[AtomicU64]>,
+    tables: Box<[AtomicU64; tables::COUNTERS]>,
 }
 
 /// Where an ASID's counter lies.
@@ -132,7 +132,7 @@ impl Generations {
             asids: zeros(asids),
             swept: CachePadded::default(),
             log: zeros(LOG as usize),
-            tables: zeros(tables::COUNTERS),
+            tables: Box::new(core::array::from_fn(|_| AtomicU64::new(0))),
         }
     }
 

@@ -25,8 +25,8 @@ pub(super) struct Slot {
 ///
 /// The count grows with every fill of the slot, so a lookup notices any; and the slot of the set
 /// that has the smallest is the one that was filled longest ago. It goes round after 2^46 fills of one
-/// set, months of nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// set, months of nothing else. It is the topmost: of two versions, the larger one is the later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version(u64);
 
 /// Whose an entry is: a VMID, and whether a stage 2 was on the way. What one has filled, no lookup
@@ -110,6 +110,7 @@ impl Slot {
     }
 
     /// Where a fill may be under way, or have been; for the choice of a victim.
+    #[inline]
     pub(super) fn version_now(&self) -> Version {
         Version(self.version.load(Ordering::Relaxed))
     }

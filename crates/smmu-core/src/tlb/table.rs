@@ -18,7 +18,7 @@
 //!    if the tag was `Valid`, and the version even and the same: then nobody has filled the slot
 //!    in between, and the leaf is the tag's.
 
-use super::slot::{Filled, Leaf, Owner, Slot};
+use super::slot::{Filled, Leaf, Owner, Slot, Version};
 use super::tag::{Matcher, STATE_BITS, SpaceBits, State, Tag, page_number};
 use super::{PageClass, Space};
 use crate::ids::Vmid;
@@ -271,39 +271,48 @@ impl Table {
 impl Table {
     /// The same entry's slot; an empty one; one whose entry has been invalidated by counting; the one
     /// that was filled longest ago.
+    #[inline]
     fn place(&self, set: usize, tag: Tag, stamp_of: impl Fn(Vmid, Space) -> u64) -> Place {
         let (tags, slots) = (&self.tags[set].0, &self.leaves[set].0);
-        let counts = || slots.iter().map(|slot| slot.version_now().count());
-        let count = counts().max().unwrap_or(0);
-        let find = |word| self.tags[set].find(word);
+        let newest = slots.iter().map(Slot::version_now).max();
         let preferred = Self::preferred(tag.page());
+        // In the order in which a lookup tries the ways: of two that have the tag, as two walkers at
+        // the same time leave them, it must be the one that lookups read.
+        let way = if tags[preferred].load(Ordering::Relaxed) == tag.with(State::Valid) {
+            preferred
+        } else {
+            self.other_place(set, tag, stamp_of)
+        };
+        Place {
+            way,
+            count: newest.map_or(0, Version::count),
+        }
+    }
+
+    /// Where an entry goes that does not lie in the preferred way.
+    #[inline(never)]
+    fn other_place(&self, set: usize, tag: Tag, stamp_of: impl Fn(Vmid, Space) -> u64) -> usize {
+        let (tags, slots) = (&self.tags[set].0, &self.leaves[set].0);
+        let find = |word| self.tags[set].find(word);
         let free = |way: &usize| tags[*way].load(Ordering::Relaxed) == 0;
         let dead = |slot: &Slot, tag: &AtomicU64| {
             let vmid = slot.version_now().vmid();
             let space = Tag::of_word(tag.load(Ordering::Relaxed)).space();
             slot.stamp_now() != stamp_of(vmid, space)
         };
-        // In the order in which a lookup tries the ways: of two that have the tag, as two walkers at
-        // the same time leave them, it must be the one that lookups read.
-        let same = |way: &usize| tags[*way].load(Ordering::Relaxed) == tag.with(State::Valid);
-        let way = Some(preferred)
-            .filter(same)
-            .or_else(|| find(tag.with(State::Valid)))
-            .or_else(|| Some(preferred).filter(free))
+        let oldest = || {
+            let versions = slots.iter().map(Slot::version_now);
+            let oldest = versions.enumerate().min_by_key(|(_, version)| *version);
+            oldest.map(|(way, _)| way)
+        };
+        find(tag.with(State::Valid))
+            .or_else(|| Some(Self::preferred(tag.page())).filter(free))
             .or_else(|| find(0))
             .or_else(|| {
-                slots
-                    .iter()
-                    .zip(tags)
-                    .position(|(slot, tag)| dead(slot, tag))
+                let mut entries = slots.iter().zip(tags);
+                entries.position(|(slot, tag)| dead(slot, tag))
             })
-            .or_else(|| {
-                let oldest = counts().enumerate().min_by_key(|(_, count)| *count);
-                oldest.map(|(way, _)| way)
-            });
-        Place {
-            way: way.unwrap_or(0),
-            count,
-        }
+            .or_else(oldest)
+            .unwrap_or(0)
     }
 }
