@@ -21,12 +21,14 @@ impl StageAttributes {
 
     /// Of stage 1: the byte of MAIR that AttrIndx names, and SH.
     #[must_use]
+    #[inline]
     pub fn of_stage1(mair: u8, sh: u8) -> Self {
         Self(u32::from(mair) | u32::from(sh & 3) << SH_AT | STAGE1)
     }
 
     /// Of stage 2: MemAttr\[3:0\] and SH; `forced` is S2FWB.
     #[must_use]
+    #[inline]
     pub fn of_stage2(mem_attr: u8, sh: u8, forced: bool) -> Self {
         let fields = u32::from(mem_attr & 0xF) << MEM_ATTR_AT | u32::from(sh & 3) << SH2_AT;
         Self(fields | if forced { FORCED } else { 0 } | STAGE2)
@@ -34,6 +36,7 @@ impl StageAttributes {
 
     /// The part of stage 1 of this, with the part of stage 2 of the other.
     #[must_use]
+    #[inline]
     pub fn with_stage2(self, stage2: Self) -> Self {
         Self(self.0 & STAGE1_MASK | stage2.0 & !STAGE1_MASK)
     }

@@ -60,6 +60,8 @@ pub struct Half {
     pub table: u64,
     /// The granule.
     pub granule: Granule,
+    /// The level at which a walk starts: 0 to 3, or -1.
+    pub start_level: i8,
     /// Addresses have so many bits below the ones that repeat bit 55.
     pub input_bits: u32,
     /// Output addresses have so many bits.

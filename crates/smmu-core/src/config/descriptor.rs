@@ -7,7 +7,7 @@ use crate::fault::{Fault, FaultPolicy};
 use crate::ids::Asid;
 use crate::range::Granule;
 use crate::spec::cd::{Cd, CdWord0};
-use crate::walk::start_table_bytes;
+use crate::walk::{start_level, start_table_bytes};
 
 /// What a CD says, or C_BAD_CD. One invalid half invalidates the whole.
 pub(super) fn interpret(
@@ -158,6 +158,7 @@ impl HalfFields {
         Ok(Half {
             table: self.table & !(table_bytes - 1),
             granule,
+            start_level: start_level(granule, input_bits),
             input_bits,
             output_bits,
             wide,

@@ -58,17 +58,43 @@ impl Descent<'_> {
     /// Walks `input`, which fits the tables, from the last table that is known. `locate` says where a
     /// descriptor lies, and log2 of how much around it lies in one piece. At most five descriptors are
     /// read, each once.
-    #[inline]
+    #[inline(always)]
     pub(super) fn descend<M: GuestMemory + ?Sized>(
         &self,
         memory: &M,
         input: u64,
         locate: impl Fn(u64) -> Result<(Gpa, u32), Fault>,
     ) -> Result<Bottom, Fault> {
-        let stride = self.granule.shift() - 3;
+        // What nearly all tables have is a number here, and so are shifts and masks.
+        match self.granule {
+            Granule::K4 => self.down(Granule::K4, memory, input, locate),
+            other => self.down_by(other, memory, input, locate),
+        }
+    }
+
+    #[inline(never)]
+    fn down_by<M: GuestMemory + ?Sized>(
+        &self,
+        granule: Granule,
+        memory: &M,
+        input: u64,
+        locate: impl Fn(u64) -> Result<(Gpa, u32), Fault>,
+    ) -> Result<Bottom, Fault> {
+        self.down(granule, memory, input, locate)
+    }
+
+    #[inline(always)]
+    fn down<M: GuestMemory + ?Sized>(
+        &self,
+        granule: Granule,
+        memory: &M,
+        input: u64,
+        locate: impl Fn(u64) -> Result<(Gpa, u32), Fault>,
+    ) -> Result<Bottom, Fault> {
+        let stride = granule.shift() - 3;
         let index_mask = (1 << stride) - 1;
-        let mut step = self.first_step(input);
-        let mut shift = entry_shift(self.granule, step.level);
+        let mut step = self.first_step(granule, input);
+        let mut shift = entry_shift(granule, step.level);
         loop {
             let level = step.level;
             let mut index = input >> shift;
@@ -82,7 +108,10 @@ impl Descent<'_> {
                 Some(table) => Gpa(table.0 + offset),
                 None => {
                     let (at, in_one_piece) = locate(address)?;
-                    self.keep(&step, (at, in_one_piece), offset, input >> (shift + stride));
+                    // One of the start level is known anyway.
+                    if level > self.start_level && in_one_piece >= granule.shift() {
+                        self.keep(&step, Gpa(at.0 - offset), input >> (shift + stride));
+                    }
                     at
                 }
             };
@@ -90,14 +119,13 @@ impl Descent<'_> {
             let is_last = match DescriptorKind::of(descriptor) {
                 DescriptorKind::TableOrPage => level == 3,
                 DescriptorKind::Block
-                    if level < 3
-                        && block_allowed(self.granule, level, self.wide, self.output52) =>
+                    if level < 3 && block_allowed(granule, level, self.wide, self.output52) =>
                 {
                     true
                 }
                 _ => return Err(Fault::Translation(self.place)),
             };
-            let output = self.output(descriptor)?;
+            let output = self.output(granule, descriptor)?;
             if is_last {
                 return Ok(Bottom {
                     descriptor,
@@ -120,14 +148,14 @@ impl Descent<'_> {
     }
 
     /// The last table that is known, or the first one.
-    #[inline]
-    fn first_step(&self, input: u64) -> Step {
+    #[inline(always)]
+    fn first_step(&self, granule: Granule, input: u64) -> Step {
         if let Some(known) = self.known {
             for level in [3, 2] {
                 if level <= self.start_level {
                     break;
                 }
-                let prefix = input >> entry_shift(self.granule, level - 1);
+                let prefix = input >> entry_shift(granule, level - 1);
                 if let Some(found) = known.find(level, Key::of(level, prefix, self.upper)) {
                     return Step {
                         level,
@@ -146,19 +174,16 @@ impl Descent<'_> {
         }
     }
 
-    /// Keeps a table for the next walk, if it lies in one piece. One of the start level is known anyway.
-    #[inline]
-    fn keep(&self, step: &Step, (at, in_one_piece): (Gpa, u32), offset: u64, prefix: u64) {
+    /// Keeps a table that lies in one piece for the next walk.
+    #[inline(always)]
+    fn keep(&self, step: &Step, at: Gpa, prefix: u64) {
         if let Some(known) = self.known {
-            if step.level > self.start_level && in_one_piece >= self.granule.shift() {
-                let key = Key::of(step.level, prefix, self.upper);
-                let place = (step.table, Gpa(at.0 - offset));
-                known.keep(step.level, key, place, step.inherited);
-            }
+            let key = Key::of(step.level, prefix, self.upper);
+            known.keep(step.level, key, (step.table, at), step.inherited);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn fetch<M: GuestMemory + ?Sized>(&self, memory: &M, at: Gpa) -> Result<u64, Fault> {
         let word = load_u64(memory, at, Ordering::Acquire)
             .map_err(|_| Fault::WalkAbort(self.place, at))?;
@@ -197,9 +222,9 @@ impl Descent<'_> {
     }
 
     /// The address in a descriptor, if it is not wider than the stage's output.
-    #[inline]
-    fn output(&self, descriptor: u64) -> Result<u64, Fault> {
-        let address = descriptor_address(descriptor, self.granule, self.wide, self.output52);
+    #[inline(always)]
+    fn output(&self, granule: Granule, descriptor: u64) -> Result<u64, Fault> {
+        let address = descriptor_address(descriptor, granule, self.wide, self.output52);
         if address >> self.output_bits == 0 {
             Ok(address)
         } else {

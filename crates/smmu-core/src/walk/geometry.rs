@@ -10,7 +10,7 @@ pub(super) fn entry_shift(granule: Granule, level: i8) -> u32 {
 }
 
 /// The level at which a stage 1 walk starts: as many levels as the input needs.
-pub(super) fn start_level(granule: Granule, input_bits: u32) -> i8 {
+pub(crate) fn start_level(granule: Granule, input_bits: u32) -> i8 {
     let stride = granule.shift() - 3;
     4 - input_bits.saturating_sub(granule.shift()).div_ceil(stride) as i8
 }
@@ -28,6 +28,7 @@ pub(crate) fn start_table_bytes(granule: Granule, input_bits: u32, output_bits: 
 }
 
 /// Whether a descriptor at `level` (above 3) may be a block.
+#[inline]
 pub(super) fn block_allowed(granule: Granule, level: i8, wide: bool, output52: bool) -> bool {
     match (granule, level) {
         (_, 2) | (Granule::K4, 1) => true,

@@ -33,6 +33,7 @@ impl Leaf {
     /// This stage 1 leaf with the stage 2 leaf that the output of `address` lies in: the smaller
     /// of both, with the rights that both give.
     #[must_use]
+    #[inline(always)]
     pub fn combined(&self, stage2: &Self, address: u64) -> Self {
         let shift = self.shift.min(stage2.shift);
         Self {
@@ -102,6 +103,7 @@ const MEMORY_AT: u32 = 24;
 impl Leaf {
     /// Two words that hold everything, for a cache: the output address, and the rest.
     #[must_use]
+    #[inline(always)]
     pub fn pack(&self) -> [u64; 2] {
         let rest = u64::from(self.permissions.bits()) << PERMISSIONS_AT
             | u64::from(self.level & 3) << LEVEL_AT

@@ -17,7 +17,7 @@ mod stage2;
 mod tables;
 mod update;
 
-pub(crate) use geometry::start_table_bytes;
+pub(crate) use geometry::{start_level, start_table_bytes};
 pub use leaf::Leaf;
 pub use permissions::Permissions;
 pub use stage1::{bypass_stage1, translate, translate_from};

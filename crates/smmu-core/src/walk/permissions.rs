@@ -59,6 +59,7 @@ impl Permissions {
     }
 
     /// The rights of a stage 2 leaf; `xnx` is IDR3.XNX, without which XN is one bit.
+    #[inline(always)]
     pub(super) fn of_stage2(leaf: Stage2LeafDescriptor, xnx: bool) -> Self {
         let (user, privileged) = match leaf.xn() {
             0 => (true, true),
@@ -74,6 +75,7 @@ impl Permissions {
         )
     }
 
+    #[inline]
     fn of(read: bool, write: bool, execute: bool) -> u8 {
         let bit = |right, allowed| if allowed { right } else { 0 };
         bit(READ, read) | bit(WRITE, write) | bit(EXECUTE, execute)
@@ -91,6 +93,7 @@ impl Inherited {
     }
 
     /// The rights of a leaf below these tables.
+    #[inline(always)]
     pub(super) fn permissions(self, leaf: LeafDescriptor, context: &Context) -> Permissions {
         let tables = TableDescriptor::from_bits(self.0);
         let write = !(leaf.read_only() || tables.ap_table_read_only());

@@ -2,11 +2,10 @@
 
 use super::IpaSpace;
 use super::descend::{Bottom, Descent};
-use super::geometry::start_level;
 use super::leaf::Leaf;
 use super::permissions::{Inherited, Permissions};
 use super::tables::StageTables;
-use super::update::{Outcome, kept, settled};
+use super::update::{Outcome, again, kept};
 use crate::access::{Access, Operation};
 use crate::attributes::StageAttributes;
 use crate::config::{Context, Half, World};
@@ -30,6 +29,7 @@ pub fn translate<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
 }
 
 /// [`translate`] that may start from tables which are known, and adds those that it comes to.
+#[inline(always)]
 pub fn translate_from<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     memory: &M,
     ipas: &S,
@@ -38,12 +38,15 @@ pub fn translate_from<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     known: Option<&StageTables>,
 ) -> Result<Leaf, Fault> {
     let half = context.admit(access)?;
-    settled(known, |known| {
-        walk((memory, ipas), context, half, access, known)
-    })
+    let with = (memory, ipas);
+    match walk(with, context, half, access, known)? {
+        Outcome::Done(leaf) => Ok(leaf),
+        Outcome::Changed(_) => again(|| walk(with, context, half, access, None)),
+    }
 }
 
 /// A bypassed stage 1 hands the address on if it fits `bits` (IAS under stage 2, else OAS).
+#[inline]
 pub fn bypass_stage1(address: u64, bits: u32) -> Result<u64, Fault> {
     if address.checked_shr(bits).unwrap_or(0) == 0 {
         Ok(address)
@@ -75,6 +78,7 @@ impl Context {
     }
 }
 
+#[inline(always)]
 fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     (memory, ipas): (&M, &S),
     context: &Context,
@@ -85,7 +89,7 @@ fn walk<M: GuestMemory + ?Sized, S: IpaSpace + ?Sized>(
     let tables = Descent {
         table: half.table,
         granule: half.granule,
-        start_level: start_level(half.granule, half.input_bits),
+        start_level: half.start_level,
         output_bits: half.output_bits,
         wide: half.wide,
         output52: half.output52,
@@ -119,6 +123,7 @@ struct Found {
     clean: bool,
 }
 
+#[inline(always)]
 fn found(
     bits: LeafDescriptor,
     inherited: Inherited,
@@ -154,6 +159,7 @@ impl Found {
         }
     }
 
+    #[inline(always)]
     fn leaf(&self, bottom: &Bottom, context: &Context, half: &Half) -> Leaf {
         let Self { new, rights, clean } = *self;
         let mair = context.mair >> (8 * u32::from(new.attr_index()));

@@ -5,7 +5,7 @@ use super::descend::Descent;
 use super::leaf::Leaf;
 use super::permissions::Permissions;
 use super::tables::StageTables;
-use super::update::{Outcome, kept, settled};
+use super::update::{Outcome, again, kept};
 use crate::access::{Access, Operation};
 use crate::attributes::StageAttributes;
 use crate::config::Stage2Config;
@@ -51,10 +51,20 @@ impl<'a, M: GuestMemory + ?Sized> Stage2<'a, M> {
     /// [`Stage2Config::admit`] and [`pass`](Stage2Config::pass) then stand for the first and the last step
     /// of a translation, unless [`Leaf::asks_again`].
     pub fn leaf(&self, ipa: u64, class: Class, access: &Access) -> Result<Leaf, Fault> {
-        self.config.admit(ipa, class)?;
-        settled(self.known, |known| self.walk(ipa, class, access, known))
+        self.leaf_here(ipa, class, access)
     }
 
+    /// Into its caller: who wants to know little of the leaf has little to do for it.
+    #[inline(always)]
+    fn leaf_here(&self, ipa: u64, class: Class, access: &Access) -> Result<Leaf, Fault> {
+        self.config.admit(ipa, class)?;
+        match self.walk(ipa, class, access, self.known)? {
+            Outcome::Done(leaf) => Ok(leaf),
+            Outcome::Changed(_) => again(|| self.walk(ipa, class, access, None)),
+        }
+    }
+
+    #[inline(always)]
     fn walk(
         &self,
         ipa: u64,
@@ -139,6 +149,7 @@ impl Stage2Config {
     }
 
     /// 52-bit descriptors have address bits in the place of SH.
+    #[inline]
     fn memory(&self, leaf: Stage2LeafDescriptor) -> StageAttributes {
         let sh = if self.wide {
             self.shareability
@@ -161,7 +172,7 @@ fn denied(ipa: u64, class: Class, access: &Access) -> Fault {
 
 impl<M: GuestMemory + ?Sized> IpaSpace for Stage2<'_, M> {
     fn located(&self, ipa: u64, class: Class) -> Result<(Gpa, u32), Fault> {
-        let leaf = self.leaf(ipa, class, &Access::of_smmu(ipa, Operation::Read))?;
+        let leaf = self.leaf_here(ipa, class, &Access::of_smmu(ipa, Operation::Read))?;
         Ok((Gpa(leaf.output(ipa)), leaf.shift))
     }
 

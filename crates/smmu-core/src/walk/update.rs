@@ -14,7 +14,6 @@
 //! descriptor as it was last read, and grants nothing of which the table does not know.
 
 use super::permissions::Permissions;
-use super::tables::StageTables;
 use crate::fault::Fault;
 
 /// How often a walk is done again at most.
@@ -28,16 +27,15 @@ pub(super) enum Outcome<T> {
     Changed(Fault),
 }
 
-/// Walks until the descriptor has been as it was read for long enough: first from a table that is
-/// `known`, then from the beginning, as all of it may have changed.
-#[inline]
-pub(super) fn settled<T>(
-    known: Option<&StageTables>,
-    mut walk: impl FnMut(Option<&StageTables>) -> Result<Outcome<T>, Fault>,
-) -> Result<T, Fault> {
-    let (mut known, mut restarts) = (known, 0);
+/// Walks on from the beginning, as all of it may have changed, until the descriptor has been as it was read
+/// for long enough. `walk` has come to a changed one once. Apart, so that what nearly every walk finds at
+/// once stays in registers.
+#[cold]
+#[inline(never)]
+pub(super) fn again<T>(walk: impl Fn() -> Result<Outcome<T>, Fault>) -> Result<T, Fault> {
+    let mut restarts = 1;
     loop {
-        match walk(known.take())? {
+        match walk()? {
             Outcome::Done(found) => return Ok(found),
             Outcome::Changed(fault) if restarts == RESTARTS => return Err(fault),
             Outcome::Changed(_) => restarts += 1,
@@ -46,6 +44,7 @@ pub(super) fn settled<T>(
 }
 
 /// The rights that may be kept of a page, with which a write to a clean one is not let past the table.
+#[inline]
 pub(super) fn kept(rights: Permissions, clean: bool) -> Permissions {
     // law3h: a page that can become dirty is kept as writable, and the table never hears of it.
     if clean && !vcmdq_sync::broken!(break_law3h) {
