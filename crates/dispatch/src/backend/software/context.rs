@@ -62,6 +62,7 @@ impl Kept {
     /// Reads a stream's configuration for a substream. `Ok(None)` if there is nothing to read: the
     /// SMMU has not been set up. The error is a structure that could not be fetched, which is not
     /// kept; everything else that is wrong with a structure is.
+    #[inline(never)]
     pub(super) fn read(
         core: &Software,
         stream: StreamId,
@@ -187,6 +188,7 @@ impl Kept {
         self.substream == substream
     }
 
+    #[inline]
     pub(super) fn vmid(&self) -> Vmid {
         self.attributes
             .map_or_else(Vmid::default, |attributes| attributes.vmid)

@@ -15,8 +15,8 @@
 use super::Software;
 use super::context::{Kept, Route};
 use super::output::Output;
-use super::resolve::entry;
-use smmu_core::access::{Access, Operation, Transaction};
+use super::resolve::{Who, With, entry};
+use smmu_core::access::Access;
 use smmu_core::config::{Context, Stage2Config};
 use smmu_core::fault::{Fault, Place};
 use smmu_core::guard::Use;
@@ -46,14 +46,14 @@ struct Second {
     walked: bool,
 }
 
-impl CachedStage2<'_> {
-    fn walk(&self, ipa: u64, class: Class, access: &Access) -> Result<Leaf, Fault> {
-        Stage2::new(self.memory, self.config)
-            .starting_from(self.tables.stage2())
-            .leaf(ipa, class, access)
+impl<'a> CachedStage2<'a> {
+    #[inline]
+    fn stage2(&self) -> Stage2<'a, dyn GuestMemory + 'a> {
+        Stage2::new(self.memory, self.config).starting_from(self.tables.stage2())
     }
 
     /// Where an access goes on.
+    #[inline(always)]
     fn input(&self, ipa: u64, access: &Access) -> Result<Second, Fault> {
         let class = Class::Input;
         self.config.admit(ipa, class)?;
@@ -65,11 +65,12 @@ impl CachedStage2<'_> {
                 return passed.map(|()| Second { leaf, walked });
             }
         }
-        let leaf = self.walk(ipa, class, access)?;
+        let leaf = self.stage2().leaf(ipa, class, access)?;
         Ok(Second { leaf, walked: true })
     }
 
     /// Caches what has been walked.
+    #[inline(never)]
     fn fill(&self, ipa: u64, second: &Second) {
         let Second { leaf, walked } = second;
         let class = PageClass::of(leaf.granule, leaf.level);
@@ -88,24 +89,22 @@ impl CachedStage2<'_> {
 
 impl IpaSpace for CachedStage2<'_> {
     fn located(&self, ipa: u64, class: Class) -> Result<(Gpa, u32), Fault> {
-        let leaf = self.walk(ipa, class, &Access::of_smmu(ipa, Operation::Read))?;
-        Ok((Gpa(leaf.output(ipa)), leaf.shift))
+        self.stage2().located(ipa, class)
     }
 
     fn for_update(&self, ipa: u64) -> Result<Gpa, Fault> {
-        let write = Access::of_smmu(ipa, Operation::Write);
-        let leaf = self.walk(ipa, Class::TranslationTable, &write)?;
-        Ok(Gpa(leaf.output(ipa)))
+        self.stage2().for_update(ipa)
     }
 }
 
 impl Kept {
+    #[inline(always)]
     fn cached_stage2<'a>(
         &'a self,
-        (core, tables): (&'a Software, &'a WalkCache),
+        (core, tables): With<'a>,
+        (stream, substream): Who,
         config: &'a Stage2Config,
         asid: Asid,
-        transaction: &Transaction,
     ) -> CachedStage2<'a> {
         let vmid = self.vmid();
         let ticket = core.tlb.ticket(vmid, asid);
@@ -118,7 +117,7 @@ impl Kept {
             vmid,
             ticket,
             // Behind the ticket, as for stage 1 alone.
-            may_stay: self.is_true(core, transaction.stream, transaction.substream),
+            may_stay: self.is_true(core, stream, substream),
         }
     }
 
@@ -126,14 +125,13 @@ impl Kept {
     #[inline(never)]
     pub(super) fn both(
         &self,
-        (core, tables): (&Software, &WalkCache),
+        with: With<'_>,
+        who: Who,
         (context, view): (&Context, &View),
-        stage2: &Stage2Config,
-        transaction: &Transaction,
+        (stage2, access): (&Stage2Config, &Access),
     ) -> Result<(Leaf, u32), Fault> {
-        let access = &transaction.access;
         context.admit(access)?;
-        let hit = core.tlb.lookup_in(view, access.address);
+        let hit = with.0.tlb.lookup_in(view, access.address);
         if let Some(leaf) = hit.and_then(|hit| Leaf::unpack(hit.payload)) {
             if leaf.permissions.allow(access) {
                 return Ok((leaf, leaf.shift));
@@ -143,14 +141,26 @@ impl Kept {
                 return Err(Fault::Permission(Place::Stage1));
             }
             if leaf.is_before_stage2() && !refused {
-                let ipas = self.cached_stage2((core, tables), stage2, context.asid, transaction);
+                let ipas = self.cached_stage2(with, who, stage2, context.asid);
                 return through(&ipas, &leaf, access).map(|both| (both, leaf.shift));
             }
             // Stage 2 refuses, and its fault has to say the intermediate address; or a page is to become
             // dirty. So everything is walked.
         }
-        let ipas = self.cached_stage2((core, tables), stage2, context.asid, transaction);
-        let known = Some(tables.stage1());
+        self.walk_both(with, who, context, (stage2, access))
+    }
+
+    /// Both stages, stage 1 through its tables.
+    #[inline(always)]
+    pub(super) fn walk_both(
+        &self,
+        with: With<'_>,
+        who: Who,
+        context: &Context,
+        (stage2, access): (&Stage2Config, &Access),
+    ) -> Result<(Leaf, u32), Fault> {
+        let ipas = self.cached_stage2(with, who, stage2, context.asid);
+        let known = Some(with.1.stage1());
         let first = walk_stage1(self.memory(), &ipas, context, access, known)?;
         let both = through(&ipas, &first, access)?;
         let kept = if both.shift < first.shift {
@@ -162,7 +172,7 @@ impl Kept {
             ipas.may_stay,
             entry(ipas.vmid, context.asid, access.address, &kept),
         ) {
-            core.tlb.fill_nested(&entry, &ipas.ticket);
+            ipas.core.tlb.fill_nested(&entry, &ipas.ticket);
         }
         Ok((both, first.shift))
     }
@@ -171,15 +181,15 @@ impl Kept {
     #[inline(never)]
     pub(super) fn second(
         &self,
-        (core, tables): (&Software, &WalkCache),
+        with: With<'_>,
+        who: Who,
         bits: u32,
-        transaction: &Transaction,
+        access: &Access,
     ) -> Result<Leaf, Fault> {
-        let access = &transaction.access;
         let ipa = bypass_stage1(access.address, bits)?;
         // Every route here was made with a stage 2.
         let stage2 = self.stage2().ok_or(Fault::BadSte)?;
-        let ipas = self.cached_stage2((core, tables), stage2, Asid(0), transaction);
+        let ipas = self.cached_stage2(with, who, stage2, Asid(0));
         let second = ipas.input(ipa, access)?;
         ipas.fill(ipa, &second);
         Ok(second.leaf)
@@ -213,6 +223,7 @@ impl Kept {
 }
 
 /// What stage 1 has found, on through stage 2.
+#[inline(always)]
 fn through(ipas: &CachedStage2<'_>, first: &Leaf, access: &Access) -> Result<Leaf, Fault> {
     let ipa = first.output(access.address);
     let second = ipas.input(ipa, access)?;

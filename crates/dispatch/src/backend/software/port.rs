@@ -14,12 +14,15 @@
 //!    ASID; a fault, which could be any of these), say so and go back to 2.
 
 pub(super) mod ats;
+mod guarded;
 mod said;
 
 use super::Software;
 use super::context::{Kept, Nowhere};
 use super::output::Output;
 use super::overdue::{Complaint, Overdue};
+use super::resolve::Looked;
+pub use guarded::Guarded;
 use said::expected;
 pub(super) use said::union;
 use smmu_core::access::{Access, Transaction};
@@ -71,13 +74,6 @@ enum Ends {
     AtPage,
     /// As long as it is open.
     Never,
-}
-
-/// A translation in use: a SYNC waits for it if something before it removes it.
-#[derive(Debug)]
-pub struct Guarded<'p> {
-    port: &'p mut Port,
-    output: Output,
 }
 
 impl Software {
@@ -137,12 +133,16 @@ impl Port {
         bytes: u64,
         faulted: impl FnOnce(&Failed),
     ) -> Result<Guarded<'_>, Denied> {
-        if let Some(output) = self.enter(substream, &access, bytes) {
-            return Ok(Guarded { port: self, output });
+        match self.enter(substream, &access, bytes) {
+            Looked::Found(output) => return Ok(Guarded { port: self, output }),
+            Looked::NotCached => {
+                if let Some(output) = self.enter_uncached(substream, &access, bytes) {
+                    return Ok(Guarded { port: self, output });
+                }
+            }
+            Looked::Otherwise => {}
         }
-        // As it was opened: nothing has been read anew since.
-        let said = expected(self.stream, self.kept.as_ref(), substream, &access);
-        self.find(substream, access, bytes, (said, Ends::AtPage), faulted)
+        self.find(substream, &access, bytes, Ends::AtPage, faulted)
     }
 
     /// The same under a guard that goes on to say that tables are read: for who looks up
@@ -154,22 +154,22 @@ impl Port {
         bytes: u64,
         faulted: impl FnOnce(&Failed),
     ) -> Result<Guarded<'_>, Denied> {
-        let said = expected(self.stream, self.kept.as_ref(), substream, &access).walked();
         if let Some(slot) = &self.slot {
+            let said = self.opened_with(substream, &access, Ends::Never);
             self.core.guards.open(slot, &said);
         }
-        self.find(substream, access, bytes, (said, Ends::Never), faulted)
+        self.find(substream, &access, bytes, Ends::Never, faulted)
     }
 
     fn find(
         &mut self,
         substream: Option<SubstreamId>,
-        access: Access,
+        access: &Access,
         bytes: u64,
-        (said, ends): (Use, Ends),
+        ends: Ends,
         faulted: impl FnOnce(&Failed),
     ) -> Result<Guarded<'_>, Denied> {
-        match self.enter_slowly(substream, access, bytes, (said, ends)) {
+        match self.enter_slowly(substream, access, bytes, ends) {
             Ok(output) => Ok(Guarded { port: self, output }),
             Err(denied) => {
                 if let Denied::Fault(failed) = &denied {
@@ -183,48 +183,88 @@ impl Port {
 
     /// Opens the guard, and finds the output if it is cached and no more than the guard says.
     #[inline]
-    fn enter(&self, substream: Option<SubstreamId>, access: &Access, bytes: u64) -> Option<Output> {
-        let slot = self.slot.as_ref()?;
+    fn enter(&self, substream: Option<SubstreamId>, access: &Access, bytes: u64) -> Looked {
+        let Some(slot) = &self.slot else {
+            return Looked::Otherwise;
+        };
         let said = expected(self.stream, self.kept.as_ref(), substream, access);
         self.core.guards.open(slot, &said);
-        let kept = self.kept.as_ref()?;
-        kept.hit(&self.core, substream, &said, *access, bytes)
+        let Some(kept) = &self.kept else {
+            return Looked::Otherwise;
+        };
+        kept.hit(&self.core, substream, &said, access, bytes)
     }
 
-    /// Finds the output however long it takes. The guard has been opened with `said`, and is open
-    /// afterwards, whatever the result.
+    /// Finds the output of a page of which [`enter`](Self::enter) has said that it is not cached. `None`
+    /// if that has to be looked at in full, or ends in a fault. Without a loop around it, so that what is
+    /// found stays in registers.
+    #[inline(never)]
+    fn enter_uncached(
+        &mut self,
+        substream: Option<SubstreamId>,
+        access: &Access,
+        bytes: u64,
+    ) -> Option<Output> {
+        let (slot, kept) = (self.slot.as_ref()?, self.kept.as_ref()?);
+        let said = expected(self.stream, Some(kept), substream, access).walked();
+        // law3m: only what is translated is said, not which tables are read for it.
+        if taken(Site::PortSaysWalk) && !vcmdq_sync::broken!(break_law3m) {
+            self.core.guards.restate(slot, &said);
+        }
+        let with = (&*self.core, &*self.tables.get_mut());
+        let (output, used) = kept.uncached(with, (self.stream, substream), access, bytes)?;
+        said.covers(&used).then(|| {
+            self.core.guards.narrow(slot, &used);
+            output
+        })
+    }
+
+    /// What the guard was opened with, as long as nothing has been read anew since.
+    fn opened_with(&self, substream: Option<SubstreamId>, access: &Access, ends: Ends) -> Use {
+        let page = expected(self.stream, self.kept.as_ref(), substream, access);
+        match ends {
+            Ends::AtPage => page,
+            Ends::Never => page.walked(),
+        }
+    }
+
+    /// Whether what is kept is true, and of this substream.
+    fn keeps_the_truth(&self, substream: Option<SubstreamId>) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| kept.is_true(&self.core, self.stream, substream))
+    }
+
+    /// Finds the output however long it takes. The guard has been opened with what was
+    /// [`expected`], and is open afterwards, whatever the result.
     #[inline(never)]
     fn enter_slowly(
         &mut self,
         substream: Option<SubstreamId>,
-        access: Access,
+        access: &Access,
         bytes: u64,
-        (mut said, ends): (Use, Ends),
+        ends: Ends,
     ) -> Result<Output, Denied> {
         let Some(slot) = &self.slot else {
             return Err(Denied::Aborted);
         };
         let core = &self.core;
+        let mut said = self.opened_with(substream, access, ends);
         let mut tries = 0;
         loop {
-            if !self
-                .kept
-                .as_ref()
-                .is_some_and(|kept| kept.is_true(core, self.stream, substream))
-            {
+            if !self.keeps_the_truth(substream) {
                 self.kept = Kept::read(core, self.stream, substream, self.incoming)
-                    .map_err(|fault| unreadable(self.stream, substream, access, fault))?;
+                    .map_err(|fault| unreadable(self.stream, substream, *access, fault))?;
                 // law7g: tables are kept that another configuration has led to.
                 if !vcmdq_sync::broken!(break_law7g) {
                     self.tables.get_mut().forget();
                 }
                 tries += 1;
-                let known = expected(self.stream, self.kept.as_ref(), substream, &access);
-                if known != said && tries < NARROWED {
+                let exact = expected(self.stream, self.kept.as_ref(), substream, access);
+                if exact != said && tries < NARROWED {
                     // Now it is known what is going to be used: SYNCs of others need not wait. A
                     // guard that is open is never narrowed, so it is opened anew.
                     self.close();
-                    said = known;
+                    said = exact;
                     self.core.guards.open(slot, &said);
                     continue;
                 }
@@ -233,13 +273,12 @@ impl Port {
                 return Err(Denied::Aborted);
             };
             // law3m: only what is translated is said, not which tables are read for it.
-            let walked = said.walked();
-            if walked != said && taken(Site::PortSaysWalk) && !vcmdq_sync::broken!(break_law3m) {
-                said = walked;
+            if !said.is_walked() && taken(Site::PortSaysWalk) && !vcmdq_sync::broken!(break_law3m) {
+                said = said.walked();
                 core.guards.restate(slot, &said);
             }
             let with = (&**core, &*self.tables.get_mut());
-            let result = kept.resolve(with, self.stream, substream, access, bytes);
+            let result = kept.resolve(with, (self.stream, substream), access, bytes);
             let used = match &result {
                 Ok((_, used)) => *used,
                 // By whatever it was: a global page, a block, a table on the way.
@@ -286,7 +325,7 @@ impl Port {
     ) -> Result<(Output, Use), Denied> {
         let kept = self.kept.as_ref().ok_or(Denied::Aborted)?;
         let with = (&*self.core, &*self.tables.get_mut());
-        kept.resolve(with, self.stream, substream, access, bytes)
+        kept.resolve(with, (self.stream, substream), &access, bytes)
     }
 
     /// Ends the use, if there is one.
@@ -328,38 +367,4 @@ fn unreadable(
         },
         verdict,
     })
-}
-
-impl Guarded<'_> {
-    /// Where the access goes.
-    #[must_use]
-    #[inline]
-    pub fn output(&self) -> Output {
-        self.output
-    }
-
-    /// The map of guest memory that belongs to the translation. Nothing of it may be used when the
-    /// guard is closed (law 9).
-    #[must_use]
-    #[inline]
-    pub fn memory(&self) -> &dyn GuestMemory {
-        self.port.memory()
-    }
-
-    /// Looks up once more: the output, and what it uses.
-    pub(super) fn resolve(
-        &mut self,
-        substream: Option<SubstreamId>,
-        access: Access,
-        bytes: u64,
-    ) -> Result<(Output, Use), Denied> {
-        self.port.resolve(substream, access, bytes)
-    }
-}
-
-impl Drop for Guarded<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.port.close();
-    }
 }

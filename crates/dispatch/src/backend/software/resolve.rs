@@ -9,37 +9,56 @@ use smmu_core::attributes::StageAttributes;
 use smmu_core::config::{Context, World};
 use smmu_core::fault::{Fault, FaultPolicy, FaultRules, Place};
 use smmu_core::guard::Use;
-use smmu_core::tlb::{Entry, PageClass, Space, View};
+use smmu_core::tlb::{Entry, PageClass, Space, Tlb, View};
 use smmu_core::translate::Failed;
 use smmu_core::walk::{Leaf, NoStage2, WalkCache, bypass_stage1, translate_from as walk_stage1};
 use smmu_core::{Asid, StreamId, SubstreamId, Vmid};
+
+/// What the look at a cache has come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Looked {
+    /// Here it goes.
+    Found(Output),
+    /// What is kept of the configuration is true, and there is no entry.
+    NotCached,
+    /// What has to be looked at in full.
+    Otherwise,
+}
+
+/// What a translation is found with: caches, and tables that are known.
+pub(super) type With<'a> = (&'a Software, &'a WalkCache);
+/// Whose it is.
+pub(super) type Who = (StreamId, Option<SubstreamId>);
 
 impl Kept {
     /// Where an access goes, and what it uses for that.
     #[inline]
     pub(super) fn resolve(
         &self,
-        (core, tables): (&Software, &WalkCache),
-        stream: StreamId,
-        substream: Option<SubstreamId>,
-        access: Access,
+        with: With<'_>,
+        who: Who,
+        asked: &Access,
         bytes: u64,
     ) -> Result<(Output, Use), Denied> {
         let access = self
             .attributes()
-            .map_or(access, |attributes| attributes.apply(access));
-        let transaction = Transaction {
-            stream,
-            substream,
-            access,
+            .map_or(*asked, |attributes| attributes.apply(*asked));
+        let (stream, substream) = who;
+        let denied = |fault, policy| {
+            let transaction = Transaction {
+                stream,
+                substream,
+                access,
+            };
+            self.denied(fault, transaction, policy)
         };
         let vmid = self.vmid();
         match self.route() {
             Route::Abort => Err(Denied::Aborted),
-            Route::Fault(fault, policy) => Err(self.denied(*fault, transaction, *policy)),
+            Route::Fault(fault, policy) => Err(denied(*fault, *policy)),
             Route::Bypass(bits) => {
                 let address = bypass_stage1(access.address, *bits)
-                    .map_err(|fault| self.denied(fault, transaction, FaultPolicy::ABORT))?;
+                    .map_err(|fault| denied(fault, FaultPolicy::ABORT))?;
                 let bytes = bytes.min(room(address, *bits));
                 Ok((
                     self.straight(address, bytes),
@@ -57,27 +76,18 @@ impl Kept {
             Route::Stage1(context, view) | Route::El2(context, view) => {
                 let (leaf, shift) = match self.stage2() {
                     None => self
-                        .stage1((core, tables), vmid, (context, view), &transaction)
+                        .stage1(with, who, (context, view), &access)
                         .map(|leaf| (leaf, leaf.shift)),
-                    Some(stage2) => {
-                        self.both((core, tables), (context, view), stage2, &transaction)
-                    }
+                    Some(stage2) => self.both(with, who, (context, view), (stage2, &access)),
                 }
-                .map_err(|fault| self.denied(fault, transaction, context.policy))?;
-                let used = Use {
-                    stream,
-                    vmid,
-                    asid: Some(context.asid),
-                    global: leaf.global,
-                    first: access.address & !((1u64 << shift) - 1),
-                    last: access.address | ((1u64 << shift) - 1),
-                };
+                .map_err(|fault| denied(fault, context.policy))?;
+                let used = self.used(stream, context, (&leaf, shift), access.address);
                 Ok((self.output(&leaf, access.address, bytes), used))
             }
             Route::Stage2(bits) => {
                 let leaf = self
-                    .second((core, tables), *bits, &transaction)
-                    .map_err(|fault| self.denied(fault, transaction, FaultPolicy::ABORT))?;
+                    .second(with, who, *bits, &access)
+                    .map_err(|fault| denied(fault, FaultPolicy::ABORT))?;
                 let used = Use::untranslated(stream, vmid);
                 Ok((self.output(&leaf, access.address, bytes), used))
             }
@@ -85,31 +95,90 @@ impl Kept {
     }
 
     /// The way of nearly all accesses: stage 1, cached, allowed, and no more than the open guard
-    /// says. `None` of any other, which [`resolve`](Self::resolve) has to look at in full.
+    /// says. Any other has to be looked at in full, by [`resolve`](Self::resolve).
     #[inline]
     pub(super) fn hit(
         &self,
         core: &Software,
         substream: Option<SubstreamId>,
         said: &Use,
-        access: Access,
+        access: &Access,
         bytes: u64,
-    ) -> Option<Output> {
+    ) -> Looked {
         let Route::Stage1(context, view) = self.route() else {
-            return self.hit_stage2(core, substream, said, access, bytes);
+            return self
+                .hit_stage2(core, substream, said, *access, bytes)
+                .map_or(Looked::Otherwise, Looked::Found);
         };
         if !self.is_true(core, said.stream, substream) {
-            return None;
+            return Looked::Otherwise;
         }
-        let access = self.attributes()?.apply(access);
-        context.admit(&access).ok()?;
-        let leaf = Leaf::unpack(core.tlb.lookup_in(view, access.address)?.payload)?;
+        let Some(attributes) = self.attributes() else {
+            return Looked::Otherwise;
+        };
+        let access = attributes.apply(*access);
+        if context.admit(&access).is_err() {
+            return Looked::Otherwise;
+        }
+        let Some(hit) = core.tlb.lookup_in(view, access.address) else {
+            return Looked::NotCached;
+        };
+        let Some(leaf) = Leaf::unpack(hit.payload) else {
+            return Looked::Otherwise;
+        };
         let within = (1u64 << leaf.shift) - 1;
         let is_said = said.first <= access.address & !within
             && access.address | within <= said.last
             && (said.global || !leaf.global);
-        (is_said && leaf.permissions.allow(&access))
-            .then(|| self.output(&leaf, access.address, bytes))
+        if is_said && leaf.permissions.allow(&access) {
+            Looked::Found(self.output(&leaf, access.address, bytes))
+        } else {
+            Looked::Otherwise
+        }
+    }
+
+    /// What [`hit`](Self::hit) has not found in the cache: where it goes, and what it uses. `None` if
+    /// there is more to say than that.
+    #[inline(always)]
+    pub(super) fn uncached(
+        &self,
+        with: With<'_>,
+        who: Who,
+        asked: &Access,
+        bytes: u64,
+    ) -> Option<(Output, Use)> {
+        let Route::Stage1(context, _) = self.route() else {
+            return None;
+        };
+        let access = self.attributes()?.apply(*asked);
+        let (leaf, shift) = match self.stage2() {
+            None => {
+                let leaf = self.walk_stage1(with, who, context, &access).ok()?;
+                (leaf, leaf.shift)
+            }
+            Some(stage2) => self.walk_both(with, who, context, (stage2, &access)).ok()?,
+        };
+        let used = self.used(who.0, context, (&leaf, shift), access.address);
+        Some((self.output(&leaf, access.address, bytes), used))
+    }
+
+    /// What an access by a `leaf` uses, that of stage 1 being of `shift` bits.
+    #[inline(always)]
+    fn used(
+        &self,
+        stream: StreamId,
+        context: &Context,
+        (leaf, shift): (&Leaf, u32),
+        address: u64,
+    ) -> Use {
+        Use {
+            stream,
+            vmid: self.vmid(),
+            asid: Some(context.asid),
+            global: leaf.global,
+            first: address & !((1u64 << shift) - 1),
+            last: address | ((1u64 << shift) - 1),
+        }
     }
 
     /// Where an access to a page goes.
@@ -150,36 +219,43 @@ impl Kept {
     }
 
     /// Stage 1 alone, through the translation cache.
-    #[inline]
+    #[inline(never)]
     fn stage1(
         &self,
-        (core, tables): (&Software, &WalkCache),
-        vmid: Vmid,
+        with: With<'_>,
+        who: Who,
         (context, view): (&Context, &View),
-        transaction: &Transaction,
+        access: &Access,
     ) -> Result<Leaf, Fault> {
-        let access = &transaction.access;
         context.admit(access)?;
-        let tlb = match context.world {
-            World::El1 => &core.tlb,
-            World::El2 | World::El2E2h => &core.el2,
-        };
-        if let Some(hit) = tlb.lookup_in(view, access.address) {
-            if let Some(leaf) = Leaf::unpack(hit.payload) {
-                if leaf.permissions.allow(access) {
-                    return Ok(leaf);
-                }
-                // A write may make a clean page dirty: only the walk can say, and the table must.
-                if !leaf.asks_again(access) {
-                    return Err(Fault::Permission(Place::Stage1));
-                }
+        let hit = tlb_of(with.0, context).lookup_in(view, access.address);
+        if let Some(leaf) = hit.and_then(|hit| Leaf::unpack(hit.payload)) {
+            if leaf.permissions.allow(access) {
+                return Ok(leaf);
+            }
+            // A write may make a clean page dirty: only the walk can say, and the table must.
+            if !leaf.asks_again(access) {
+                return Err(Fault::Permission(Place::Stage1));
             }
         }
+        self.walk_stage1(with, who, context, access)
+    }
+
+    /// Stage 1 alone, through its tables.
+    #[inline(always)]
+    fn walk_stage1(
+        &self,
+        (core, tables): With<'_>,
+        (stream, substream): Who,
+        context: &Context,
+        access: &Access,
+    ) -> Result<Leaf, Fault> {
+        let (tlb, vmid) = (tlb_of(core, context), self.vmid());
         let ticket = tlb.ticket(vmid, context.asid);
         // A CFGI, and a TLBI behind it, may have come since the context was read: that TLBI is older
         // than the ticket, so nothing would take away again what the old context leads to. The
         // ticket acquires: who has seen the TLBI sees the CFGI.
-        let may_stay = self.is_true(core, transaction.stream, transaction.substream);
+        let may_stay = self.is_true(core, stream, substream);
         tables.renew(&ticket, false);
         let known = Some(tables.stage1());
         let leaf = walk_stage1(self.memory(), &NoStage2, context, access, known)?;
@@ -192,7 +268,17 @@ impl Kept {
     }
 }
 
+/// The translation cache of a context's world.
+#[inline]
+fn tlb_of<'a>(core: &'a Software, context: &Context) -> &'a Tlb {
+    match context.world {
+        World::El1 => &core.tlb,
+        World::El2 | World::El2E2h => &core.el2,
+    }
+}
+
 /// What to cache of what stage 1 has said about an address, alone or with stage 2.
+#[inline(always)]
 pub(super) fn entry(vmid: Vmid, asid: Asid, va: u64, leaf: &Leaf) -> Option<Entry> {
     let space = if leaf.global {
         Space::Global
