@@ -1,10 +1,12 @@
 //! An unmodified Linux guest under QEMU drives the engine, and notices when it is broken.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use crate::command::{cargo, show};
+use crate::command::{cargo, line};
 use crate::guest;
+use crate::parallel;
 use crate::summary::Outcome;
 use crate::workspace::Workspace;
 
@@ -43,9 +45,15 @@ const REMAPS: Broken = Broken::Each(&[
     "engine-stage2",
 ]);
 
-/// The distribution's kernel on stage 1, on stage 2, and with the choice; one that drives VCMDQs; one whose
-/// user space nests, on the engine's SMMU and on QEMU's.
+/// The distribution's kernel with the choice of stages, on stage 1, and on stage 2; one that drives VCMDQs; one
+/// whose user space nests, on the engine's SMMU and on QEMU's. The first is there soon, and fetches what the others
+/// start with.
 const GUESTS: [Guest; 6] = [
+    Guest {
+        arguments: &["--stages=both", "--modes=strict"],
+        what: "Linux runs where both stages are",
+        broken: Broken::No,
+    },
     Guest {
         arguments: &[],
         what: "Linux runs on the engine",
@@ -55,11 +63,6 @@ const GUESTS: [Guest; 6] = [
         arguments: &["--stages=two", "--modes=strict,lazy"],
         what: "Linux runs on stage 2",
         broken: CONTENTS,
-    },
-    Guest {
-        arguments: &["--stages=both", "--modes=strict"],
-        what: "Linux runs where both stages are",
-        broken: Broken::No,
     },
     Guest {
         arguments: &["--cmdqv", "--modes=strict,lazy"],
@@ -84,69 +87,107 @@ const NESTING: &str = "--nesting";
 /// Every batch of invalidations is lost.
 const BROKEN: [&str; 3] = ["--drop-invalidations=1", "--timeout=90", "--boots=1"];
 
-/// Each guest, then the same with an engine that loses invalidations.
+/// A guest, as it is or with an engine that loses invalidations.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    guest: &'a Guest,
+    loses: bool,
+}
+
+/// The first guest; then the others, and those with an engine that loses invalidations, as many at a time as there
+/// are processors.
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
-    let mut skipped = Vec::new();
-    for guest in GUESTS {
-        if !holds(workspace, &guest)? {
-            skipped.push(guest.what);
+    let nests = match guest::install_target(&guest::NESTING) {
+        Ok(()) => guest::build(workspace, &guest::NESTING).map(|_| true)?,
+        Err(error) => {
+            println!("{error:#}");
+            false
+        }
+    };
+    let possible = |guest: &Guest| nests || !guest.arguments.contains(&NESTING);
+    let (here, not): (Vec<&Guest>, _) = GUESTS.iter().partition(|guest| possible(guest));
+    let mut skipped: BTreeSet<&str> = not.iter().map(|guest| guest.what).collect();
+    let runs = here.iter().flat_map(|guest| {
+        let again = !matches!(guest.broken, Broken::No);
+        let loses = [false, true].into_iter().take(1 + usize::from(again));
+        loses.map(|loses| Run { guest, loses })
+    });
+    let runs: Vec<Run<'_>> = runs.collect();
+    let (first, others) = runs.split_at(1);
+    let mut held = parallel::each(first, |run| run.holds(workspace));
+    held.extend(parallel::each(others, |run| run.holds(workspace)));
+    for (run, held) in runs.iter().zip(held) {
+        if !held? {
+            skipped.insert(run.guest.what);
         }
     }
     if skipped.is_empty() {
         return Ok(Outcome::Passed);
     }
-    let what = skipped.join(" and that ");
+    let what = Vec::from_iter(skipped).join(" and that ");
     let what = format!("not checked: that {what}; a line above says what to do");
     Ok(Outcome::Skipped(what))
 }
 
-/// One guest; `false` if a part of it is not to be had.
-fn holds(workspace: &Workspace, guest: &Guest) -> Result<bool> {
-    let arguments = guest.arguments;
-    if arguments.contains(&NESTING) {
-        if let Err(error) = guest::install_target(&guest::NESTING) {
-            println!("{error:#}");
-            return Ok(false);
+impl Run<'_> {
+    /// Runs it, and shows what it has printed when it is over; `false` if a part of it is not to be had.
+    fn holds(&self, workspace: &Workspace) -> Result<bool> {
+        let mut command = match self.loses {
+            false => tool(workspace, self.guest.arguments),
+            true => self.guest.losing(workspace),
+        };
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.context("cannot start cargo")?;
+        let said = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&said);
+        let shown = line(&command);
+        match (self.loses, output.status.code()) {
+            (_, Some(SKIPPED)) => {
+                println!("$ {shown}\n{text}");
+                Ok(false)
+            }
+            (true, Some(1)) => {
+                let noticed = self.guest.noticed(&text)?;
+                println!("$ {shown}\nevery invalidation lost: noticed by `{noticed}`");
+                Ok(true)
+            }
+            (true, _) => bail!(
+                "with every invalidation lost, the guest noticed nothing ({})\n{text}",
+                output.status
+            ),
+            (false, Some(0)) => {
+                print!("$ {shown}\n{text}");
+                Ok(true)
+            }
+            (false, _) => {
+                print!("$ {shown}\n{text}");
+                bail!("a guest has failed ({})", output.status)
+            }
         }
-        guest::build(workspace, &guest::NESTING)?;
     }
-    let mut command = tool(workspace, arguments);
-    show(&command);
-    let status = command.status().context("cannot start cargo")?;
-    match status.code() {
-        Some(0) => {}
-        Some(SKIPPED) => return Ok(false),
-        _ => bail!("a guest has failed ({status})"),
-    }
-    notices(workspace, guest)?;
-    Ok(true)
 }
 
-/// The same guest with an engine that loses invalidations.
-fn notices(workspace: &Workspace, guest: &Guest) -> Result<()> {
-    let (stop, checks) = match guest.broken {
-        Broken::No => return Ok(()),
-        Broken::First(checks) => (true, checks),
-        Broken::Each(checks) => (false, checks),
-    };
-    let arguments = guest.arguments;
-    let modes = arguments.iter().filter(|one| !one.starts_with("--modes"));
-    let mut command = tool(workspace, &BROKEN);
-    command.args(modes).arg("--modes=strict");
-    command.args(stop.then_some("--stop-at-failure"));
-    show(&command);
-    let output = command.stdin(Stdio::null()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.code() == Some(1),
-        "with every invalidation lost, the guest noticed nothing ({})\n{text}",
-        output.status
-    );
-    let noticed = noticed_by(&guest.broken, &failed(&text));
-    let noticed =
-        noticed.with_context(|| format!("it failed, but not by all of {checks:?}\n{text}"))?;
-    println!("every invalidation lost: noticed by `{noticed}`");
-    Ok(())
+impl Guest {
+    /// The same guest with an engine that loses invalidations.
+    fn losing(&self, workspace: &Workspace) -> Command {
+        let modes = |one: &&&str| !one.starts_with("--modes");
+        let mut command = tool(workspace, &BROKEN);
+        command.args(self.arguments.iter().filter(modes));
+        command.arg("--modes=strict");
+        let stop = matches!(self.broken, Broken::First(_));
+        command.args(stop.then_some("--stop-at-failure"));
+        command
+    }
+
+    /// Which of the checks that had to fail did, in what it printed.
+    fn noticed(&self, text: &str) -> Result<String> {
+        let checks = match self.broken {
+            Broken::No => &[],
+            Broken::First(checks) | Broken::Each(checks) => checks,
+        };
+        let noticed = noticed_by(&self.broken, &failed(text));
+        noticed.with_context(|| format!("it failed, but not by all of {checks:?}\n{text}"))
+    }
 }
 
 /// The checks that were made and failed, in order.
