@@ -10,6 +10,7 @@ mod fmt;
 mod fuzz;
 mod house;
 mod imports;
+mod lanes;
 mod loom;
 mod mock;
 mod msrv;
@@ -36,89 +37,119 @@ pub(crate) struct Step {
     pub(crate) name: &'static str,
     /// What it checks, in a line.
     pub(crate) about: &'static str,
+    place: Place,
     run: fn(&Workspace) -> Result<Outcome>,
 }
 
-/// Every step, in the order in which they run.
+/// Where a step builds, and so beside which others it can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nowhere, or not much: it runs alone, before the others.
+    Nowhere,
+    /// In cargo's usual directory, which one cargo at a time can use.
+    Usual,
+    /// In a directory of its own, or that for optimised programs.
+    Own,
+    /// It needs every processor for itself: it runs alone, after the others.
+    Everywhere,
+}
+
+/// Every step, in the order in which they are shown.
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "fmt",
         about: "the code is formatted",
+        place: Place::Nowhere,
         run: fmt::run,
     },
     Step {
         name: "imports",
         about: "crates know only whom they may know",
+        place: Place::Nowhere,
         run: imports::run,
     },
     Step {
         name: "house",
         about: "textual house rules",
+        place: Place::Nowhere,
         run: house::run,
     },
     Step {
         name: "no_std",
         about: "smmu-core builds where no std exists",
+        place: Place::Nowhere,
         run: no_std::run,
     },
     Step {
         name: "clippy",
         about: "no warning of rustc or clippy",
+        place: Place::Usual,
         run: clippy::run,
     },
     Step {
         name: "test",
         about: "unit, property, integration and doc tests",
+        place: Place::Usual,
         run: test::run,
     },
     Step {
         name: "examples",
         about: "each example prints what its header says",
+        place: Place::Usual,
         run: examples::run,
     },
     Step {
         name: "docs",
         about: "the documentation builds, no link is dead",
+        place: Place::Usual,
         run: docs::run,
     },
     Step {
         name: "msrv",
         about: "product crates build with the oldest rustc",
+        place: Place::Own,
         run: msrv::run,
     },
     Step {
         name: "loom",
         about: "models of every meeting of threads",
+        place: Place::Own,
         run: loom::run,
     },
     Step {
         name: "fuzz",
         about: "searches for inputs that break something, a minute each",
+        place: Place::Everywhere,
         run: fuzz::run,
     },
     Step {
         name: "deny",
         about: "licences, bans and sources of dependencies",
+        place: Place::Own,
         run: deny::run,
     },
     Step {
         name: "differential",
         about: "the engine and QEMU's SMMU say the same",
+        place: Place::Own,
         run: differential::run,
     },
     Step {
         name: "boot",
         about: "an unmodified Linux guest runs on the engine",
+        place: Place::Own,
         run: boot::run,
     },
     Step {
         name: "mock",
         about: "the iommufd backend runs in a kernel with a mock IOMMU",
+        place: Place::Own,
         run: mock::run,
     },
     Step {
         name: "break",
         about: "tests notice when a law is broken",
+        place: Place::Usual,
         run: break_laws,
     },
 ];
@@ -135,9 +166,21 @@ pub(crate) fn choose(only: &[String], skip: &[String]) -> Vec<&'static Step> {
     STEPS.iter().filter(chosen).collect()
 }
 
-/// Runs `steps` to the last, whether or not one fails: a full picture saves a second run.
+/// Runs `steps` to the last, whether or not one fails: a full picture saves a second run. What builds in
+/// different places runs at the same time.
 pub(crate) fn run_all(workspace: &Workspace, steps: &[&'static Step]) -> Summary {
-    Summary(steps.iter().map(|step| run_one(workspace, step)).collect())
+    if let [step] = steps {
+        return Summary(vec![run_one(workspace, step)]);
+    }
+    let alone = |place| {
+        let there = steps.iter().filter(move |step| step.place == place);
+        there.map(|step| run_one(workspace, step))
+    };
+    let mut rows: Vec<Row> = alone(Place::Nowhere).collect();
+    rows.extend(lanes::run(workspace, steps));
+    rows.extend(alone(Place::Everywhere));
+    rows.sort_by_key(|row| steps.iter().position(|step| step.name == row.step));
+    Summary(rows)
 }
 
 fn run_one(workspace: &Workspace, step: &Step) -> Row {
@@ -188,6 +231,7 @@ mod tests {
         let step = Step {
             name: "x",
             about: "",
+            place: Place::Nowhere,
             run: |_| anyhow::bail!("broken"),
         };
         assert_eq!(
