@@ -24,7 +24,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let paths = std::env::split_paths(&path).chain([tools.join("bin")]);
     let path = std::env::join_paths(paths)?;
     if !succeeds(cargo(workspace, ["deny", "--version"]).env("PATH", &path)) {
-        // Unoptimised, because it is built for a run of a second.
+        // Unoptimised and without debug information, because it is built for a run of a second.
         let install = [
             "install",
             "cargo-deny",
@@ -33,7 +33,9 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
             "--version",
             VERSION,
         ];
-        run_command(cargo(workspace, install).arg("--root").arg(&tools))?;
+        let mut install = cargo(workspace, install);
+        install.arg("--root").arg(&tools);
+        run_command(install.env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
     }
     // `--offline` wants the crates of every platform, not only of this one.
     run_command(&mut cargo(workspace, ["fetch"]))?;
