@@ -8,8 +8,9 @@
 //!
 //! The tags are those of the frame's own table of stalled transactions (`vcmdq::events::Stalls`), which is
 //! bounded; a fault that finds it full is answered at once, and its event has no Stall, as of a device model.
-//! The kernel answers by itself what is pending when a device's page table is replaced; an answer that comes
-//! later has no effect.
+//! **Another page table** ends what is stalled at the one before: the kernel answers some of it by itself, and then
+//! gives the cookies to other faults. So everything of the device is answered here first, and no fault is read
+//! until the device is attached ([`FaultQueue::exchange`]); a RESUME that comes later answers nothing.
 
 use crate::events::read_once;
 use crate::object::Object;
@@ -53,17 +54,27 @@ pub(crate) struct FaultCounts {
     pub(crate) unanswered: u64,
 }
 
-/// A stalled transaction of a host's stream.
+/// A stalled transaction of a host's stream; without a cookie if the host's access has ended.
 struct Pending {
-    cookie: u32,
+    cookie: Option<u32>,
     access: StalledAccess,
 }
 
-/// See the [module](self). From any thread.
+/// What has been read.
+#[derive(Default)]
+struct Known {
+    pending: BTreeMap<(StreamId, Stag), Pending>,
+    /// The cookies that are to be answered, with their devices.
+    live: BTreeMap<u32, u32>,
+    /// Answers that the kernel did not take, and that nobody has counted yet.
+    unanswered: u64,
+}
+
+/// See the [module](self). From any thread. Streams may be locked by who calls this; none is locked here.
 pub(crate) struct FaultQueue {
     file: File,
     object: Object,
-    pending: Mutex<BTreeMap<(StreamId, Stag), Pending>>,
+    known: Mutex<Known>,
 }
 
 impl HostFault {
@@ -125,7 +136,7 @@ impl FaultQueue {
         Ok(Self {
             file,
             object: Object::new(iommufd, id),
-            pending: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -137,13 +148,13 @@ impl FaultQueue {
         &self.file
     }
 
-    fn pending(&self) -> MutexGuard<'_, BTreeMap<(StreamId, Stag), Pending>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Transactions that wait for the guest.
     pub(crate) fn pending_count(&self) -> usize {
-        self.pending().len()
+        self.known().pending.len()
     }
 
     /// Reads what is there, up to a bound; true if there may be more. `stream_of` names the stream of a device.
@@ -155,12 +166,17 @@ impl FaultQueue {
     ) -> io::Result<bool> {
         let mut buffer = [0; AT_ONCE * FAULT];
         for _ in 0..READS {
+            let mut known = self.known();
             let count = read_once(&mut &self.file, &mut buffer)?.min(buffer.len());
+            let faults = buffer[..count].chunks(FAULT).filter_map(HostFault::parse);
+            let faults = faults.filter(HostFault::is_last);
+            let cookies = faults.clone().map(|fault| (fault.cookie, fault.device));
+            known.live.extend(cookies);
+            drop(known);
             if count == 0 {
                 return Ok(false);
             }
-            let faults = buffer[..count].chunks(FAULT).filter_map(HostFault::parse);
-            for fault in faults.filter(HostFault::is_last) {
+            for fault in faults {
                 self.take(&fault, &stream_of, events, counts);
             }
         }
@@ -176,19 +192,22 @@ impl FaultQueue {
     ) {
         let stream = stream_of(fault.device);
         let answer = stream.map(|stream| (stream, events.fault(&fault.failed(stream))));
+        let mut known = self.known();
         let Some((stream, Answer::Stalled(access))) = answer else {
             counts.aborted += 1;
-            self.respond(fault.cookie, false, counts);
-            return;
+            self.respond(&mut known, Some(fault.cookie), false);
+            return known.count(counts);
         };
         counts.stalled += 1;
-        let (key, cookie) = ((stream, access.stag()), fault.cookie);
-        let mut pending = self.pending();
-        pending.insert(key, Pending { cookie, access });
+        // Not, if the device has got another table since it was read.
+        let cookie = Some(fault.cookie).filter(|cookie| known.live.contains_key(cookie));
+        let key = (stream, access.stag());
+        known.pending.insert(key, Pending { cookie, access });
         // The guest may have answered since its event was there, and nobody found the cookie then. Both
         // orders meet in the lock: the verdict is there before `resume` asks for it.
-        self.answer_if_resumed(&mut pending, key, counts);
-        drop(pending);
+        self.answer_if_resumed(&mut known, key);
+        known.count(counts);
+        drop(known);
         // Likewise whoever took the stream away, or switched the SMMU off, before the cookie was there.
         if stream_of(fault.device) != Some(stream) {
             self.terminate(stream, counts);
@@ -197,36 +216,55 @@ impl FaultQueue {
 
     /// RESUME, behind the frame's own table.
     pub(crate) fn resume(&self, stream: StreamId, stag: Stag, counts: &mut FaultCounts) {
-        self.answer_if_resumed(&mut self.pending(), (stream, stag), counts);
+        let mut known = self.known();
+        self.answer_if_resumed(&mut known, (stream, stag));
+        known.count(counts);
     }
 
-    fn answer_if_resumed(
-        &self,
-        pending: &mut BTreeMap<(StreamId, Stag), Pending>,
-        key: (StreamId, Stag),
-        counts: &mut FaultCounts,
-    ) {
-        let entry = pending.get(&key);
+    fn answer_if_resumed(&self, known: &mut Known, key: (StreamId, Stag)) {
+        let entry = known.pending.get(&key);
         let Some((cookie, verdict)) = entry.and_then(|e| Some((e.cookie, e.access.poll()?))) else {
             return;
         };
-        pending.remove(&key);
-        self.respond(cookie, verdict == Resumption::Retry, counts);
+        known.pending.remove(&key);
+        self.respond(known, cookie, verdict == Resumption::Retry);
     }
 
     /// Everything that is stalled for a stream ends in an abort: STALL_TERM, SMMUEN=0, or the stream is taken
     /// away.
     pub(crate) fn terminate(&self, stream: StreamId, counts: &mut FaultCounts) {
-        let mut pending = self.pending();
+        let mut known = self.known();
         let first = (stream, Stag(0))..=(stream, Stag(u16::MAX));
-        let keys: Vec<_> = pending.range(first).map(|(key, _)| *key).collect();
-        for entry in keys.iter().filter_map(|key| pending.remove(key)) {
-            self.respond(entry.cookie, false, counts);
+        let keys: Vec<_> = known.pending.range(first).map(|(key, _)| *key).collect();
+        for key in keys {
+            if let Some(entry) = known.pending.remove(&key) {
+                self.respond(&mut known, entry.cookie, false);
+            }
         }
+        known.count(counts);
     }
 
-    /// `struct iommu_hwpt_page_response`.
-    fn respond(&self, cookie: u32, retry: bool, counts: &mut FaultCounts) {
+    /// Attaches a device to something else by `change`. What it has stalled ends before; the guest's tags stay
+    /// taken until it resumes them, which has no effect then.
+    pub(crate) fn exchange<R>(&self, device: u32, change: impl FnOnce() -> R) -> R {
+        let mut known = self.known();
+        let own = known.live.iter().filter(|(_, of)| **of == device);
+        let cookies: Vec<u32> = own.map(|(cookie, _)| *cookie).collect();
+        for cookie in &cookies {
+            self.respond(&mut known, Some(*cookie), false);
+        }
+        for entry in known.pending.values_mut() {
+            entry.cookie = entry.cookie.filter(|cookie| !cookies.contains(cookie));
+        }
+        // Under the lock: a fault of the table before that was read meanwhile could be answered by the kernel.
+        change()
+    }
+
+    /// `struct iommu_hwpt_page_response`, once for each fault that has been read.
+    fn respond(&self, known: &mut Known, cookie: Option<u32>, retry: bool) {
+        let Some(cookie) = cookie.filter(|cookie| known.live.remove(cookie).is_some()) else {
+            return;
+        };
         let code = if retry {
             raw::iommufd_page_response_code_IOMMUFD_PAGE_RESP_SUCCESS
         } else {
@@ -240,9 +278,15 @@ impl FaultQueue {
             // The kernel has answered by itself: it does not know the cookie any more.
             Err(error) if error.kind() == ErrorKind::InvalidInput => {}
             Err(error) => {
-                counts.unanswered += 1;
+                known.unanswered += 1;
                 tracing::warn!(cookie, %error, "the host did not take the answer to a page fault");
             }
         }
+    }
+}
+
+impl Known {
+    fn count(&mut self, counts: &mut FaultCounts) {
+        counts.unanswered += std::mem::take(&mut self.unanswered);
     }
 }

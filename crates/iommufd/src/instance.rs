@@ -48,7 +48,7 @@ pub struct HostInstance {
     ready: OwnedFd,
     /// Exchanged with the locks of all streams of the instance held.
     viommu: Mutex<Arc<Viommu>>,
-    faults: Option<FaultQueue>,
+    faults: Option<Arc<FaultQueue>>,
     /// Held by who reads what the host tells, so that nothing is read from a vIOMMU that is being replaced.
     pub(crate) reading: Mutex<()>,
 }
@@ -67,8 +67,8 @@ impl HostInstance {
         admits(&features, frame)?;
         let faults = frame.stalls().then(|| FaultQueue::new(&iommufd));
         let faults = faults.transpose().map_err(HostInstanceError::Faults)?;
-        let queue = faults.as_ref().map(FaultQueue::id);
-        let viommu = Viommu::new(&iommufd, &flavour, device, ioas, queue)?;
+        let faults = faults.map(Arc::new);
+        let viommu = Viommu::new(&iommufd, &flavour, device, ioas, faults.clone())?;
         let ready = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(HostInstanceError::Watch)?;
         let instance = Self {
             iommufd,
@@ -104,7 +104,7 @@ impl HostInstance {
     }
 
     pub(crate) fn faults(&self) -> Option<&FaultQueue> {
-        self.faults.as_ref()
+        self.faults.as_deref()
     }
 
     pub(crate) fn viommu(&self) -> Arc<Viommu> {
@@ -130,8 +130,8 @@ impl HostInstance {
 
     /// A vIOMMU with another stage 2 that nothing uses yet, and whose events are watched.
     pub(crate) fn prepare(&self, device: u32, ioas: u32) -> Result<Arc<Viommu>, ViommuError> {
-        let queue = self.faults().map(FaultQueue::id);
-        let viommu = Viommu::new(&self.iommufd, &self.flavour, device, ioas, queue)?;
+        let faults = self.faults.clone();
+        let viommu = Viommu::new(&self.iommufd, &self.flavour, device, ioas, faults)?;
         self.watch(&viommu).map_err(ViommuError::Events)?;
         Ok(Arc::new(viommu))
     }

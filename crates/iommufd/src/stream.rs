@@ -125,7 +125,7 @@ impl Stream {
         if table.is_some() {
             self.reads.begin();
         }
-        if let Err(error) = patiently(|| self.device.attach.attach(target)) {
+        if let Err(error) = self.attach(target) {
             if let Some(table) = table {
                 self.viommu.destroy(table);
             }
@@ -136,6 +136,13 @@ impl Stream {
         }
         self.now_attached(next, table);
         Ok(true)
+    }
+
+    /// What the device has stalled ends with the table that it is attached to.
+    fn attach(&self, table: u32) -> Result<(), Errno> {
+        self.viommu.exchange(self.device.id, || {
+            patiently(|| self.device.attach.attach(table))
+        })
     }
 
     /// The STE is as it was, and a CFGI that names it has the host forget the contexts, too (IHI 0070, 4.3.1):
@@ -166,8 +173,7 @@ impl Stream {
         if matches!(self.attached, Attachment::Abort | Attachment::Nothing) {
             return Ok(());
         }
-        let abort = self.viommu.abort();
-        match patiently(|| self.device.attach.attach(abort)) {
+        match self.attach(self.viommu.abort()) {
             Ok(()) => {
                 self.now_attached(Attachment::Abort, None);
                 Ok(())
@@ -178,7 +184,10 @@ impl Stream {
 
     /// Takes the device's page table away. Fails if the device keeps it; then it is not freed either.
     pub(crate) fn detach(&mut self) -> Result<(), Errno> {
-        match patiently(|| self.device.attach.detach()) {
+        let detached = self
+            .viommu
+            .exchange(self.device.id, || patiently(|| self.device.attach.detach()));
+        match detached {
             Err(error) if !is_gone(error) => Err(error),
             _ => {
                 self.now_attached(Attachment::Nothing, None);
@@ -205,7 +214,7 @@ impl Stream {
         if self.attached == Attachment::Abort {
             vdevice = next.alloc_vdevice(self.device.id, self.id).ok();
             // Attached even without one: nothing may stay on the old stage 2.
-            if patiently(|| self.device.attach.attach(next.abort())).is_err() {
+            if self.attach(next.abort()).is_err() {
                 self.detach().inspect_err(|_| {
                     if let Some(vdevice) = vdevice {
                         next.destroy(vdevice);

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | table | the map from vSIDs to streams; held for a look |
 //! | stream | one stream, for a change of what it is attached to; several in the order of their vSIDs |
+//! | faults | what has been read of the page faults; held while a device is attached (`faults.rs`) |
 //!
 //! No lock is held while a call of the frame's is made that waits for workers (`bind`, `unbind`): these wait
 //! here, inside callbacks, for streams.

@@ -2,6 +2,7 @@
 //! page tables that need no STE of the guest.
 
 use crate::events::EventFile;
+use crate::faults::FaultQueue;
 use crate::flavour::Flavour;
 use crate::object::{Object, destroy, patiently};
 use crate::uapi::{Errno, HwptAlloc, Invalidate, Iommufd, kind, raw};
@@ -49,7 +50,8 @@ pub(crate) struct Viommu {
     _parent: Object,
     iommufd: Arc<dyn Iommufd>,
     flavour: Arc<dyn Flavour>,
-    faults: Option<u32>,
+    /// Where page faults of its streams go; behind the tables, which use it.
+    faults: Option<Arc<FaultQueue>>,
     /// What the kernel would not destroy yet.
     orphans: Mutex<Vec<u32>>,
     /// The last generation of its target in which an invalidation was not carried out, so that what its TLB holds
@@ -65,7 +67,7 @@ impl Viommu {
         flavour: &Arc<dyn Flavour>,
         device: u32,
         ioas: u32,
-        faults: Option<u32>,
+        faults: Option<Arc<FaultQueue>>,
     ) -> Result<Self, ViommuError> {
         let own = |id| Object::new(iommufd, id);
         let parent = HwptAlloc {
@@ -128,7 +130,16 @@ impl Viommu {
     pub(crate) fn alloc_nested(&self, device: u32, vste: &Vste) -> Result<u32, Errno> {
         self.clear_orphans();
         let (iommufd, flavour) = (&*self.iommufd, &*self.flavour);
-        nested(iommufd, flavour, device, self.viommu.id, self.faults, vste)
+        let faults = self.faults.as_ref().map(|faults| faults.id());
+        nested(iommufd, flavour, device, self.viommu.id, faults, vste)
+    }
+
+    /// Attaches a device of its streams to something else by `change`: what was stalled has ended then.
+    pub(crate) fn exchange<R>(&self, device: u32, change: impl FnOnce() -> R) -> R {
+        match &self.faults {
+            Some(faults) => faults.exchange(device, change),
+            None => change(),
+        }
     }
 
     fn orphans(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {

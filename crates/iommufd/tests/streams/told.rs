@@ -5,12 +5,12 @@ use crate::host::*;
 use dispatch::Traffic;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use smmu_core::command::{Msi, ResumeAction};
+use smmu_core::command::{Cfgi, Msi, ResumeAction};
 use smmu_core::guest_memory::load_u64;
 use smmu_core::spec::event::{EventId, EventRecord, EventWord0};
 use smmu_core::{Gpa, Stag, StreamId};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use vcmdq::events::EventReporter;
 use vcmdq::seams::NoTarget;
 use vcmdq::testing::HeapMemory;
@@ -316,6 +316,86 @@ fn faults_end_with_stall_term_with_the_smmu_and_with_the_stream() {
     drained(&world);
     assert_eq!(world.host.answers(), [(5, ENDED)], "nobody's device");
     assert_eq!(world.streams.pending_faults(&world.instance), 0);
+}
+
+/// The kernel gives numbers of faults that have been answered again, at once.
+#[test]
+fn law4_an_answer_that_comes_behind_another_table_answers_nobody_elses_fault() {
+    let world = stalling();
+    world.configure(1, &stage1(0x4000));
+    world.host.page_fault(101, None, 1, 0x7000, 1);
+    drained(&world);
+    let tag = |n: usize| world.events()[n].dw1().stag();
+    world.configure(1, &stage1(0x8000));
+    assert_eq!(world.host.answers(), [(1, ENDED)], "with its table");
+    world.host.page_fault(102, None, 1, 0x9000, 1);
+    drained(&world);
+    resume(&world, 1, tag(0), ResumeAction::Abort);
+    assert!(world.host.answers().is_empty(), "it has been answered");
+    resume(&world, 2, tag(1), ResumeAction::Retry);
+    assert_eq!(world.host.answers(), [(1, RETRIED)]);
+    assert_eq!(world.streams.pending_faults(&world.instance), 0);
+    // One that stays as it is keeps its stalled transactions.
+    world.host.page_fault(101, None, 1, 0xA000, 1);
+    drained(&world);
+    world.cfgi(1);
+    assert!(world.host.answers().is_empty());
+    resume(&world, 1, tag(2), ResumeAction::Retry);
+    assert_eq!(world.host.answers(), [(1, RETRIED)]);
+}
+
+/// A guest that changes the STE as soon as it is interrupted, once.
+#[derive(Default)]
+struct Changing(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Interrupts for Changing {
+    fn pulse(&self, line: Line) {
+        let change = self.0.lock().unwrap().take();
+        if let (Line::EventQueue, Some(change)) = (line, change) {
+            change();
+        }
+    }
+
+    fn message(&self, _: u32, _: Msi) -> Result<(), NoTarget> {
+        Err(NoTarget)
+    }
+}
+
+#[test]
+fn law4_a_fault_whose_table_goes_before_its_cookie_is_noted_is_answered_once() {
+    let guest = Arc::new(Changing::default());
+    let world = World::interrupting(offer(2), guest.clone());
+    for (stream, device) in [(1, 101), (2, 102)] {
+        world.plug(stream, device).unwrap();
+        world.traffic(&[stream], &world.enabled());
+    }
+    world.configure(1, &stage1(0x4000));
+    world.write_ste(1, &stage1(0x8000));
+    let (streams, stream) = (world.streams.clone(), StreamId(1));
+    let change = move || {
+        let change = Cfgi::Ste { stream, leaf: true };
+        streams.configuration_changed(stream, &change);
+    };
+    *guest.0.lock().unwrap() = Some(Box::new(change));
+    world.host.page_fault(101, None, 1, 0x7000, 1);
+    drained(&world);
+    assert_eq!(world.host.answers(), [(1, ENDED)]);
+    world.host.page_fault(102, None, 1, 0x9000, 1);
+    drained(&world);
+    resume(
+        &world,
+        1,
+        world.events()[0].dw1().stag(),
+        ResumeAction::Abort,
+    );
+    assert!(world.host.answers().is_empty(), "another stream's");
+    resume(
+        &world,
+        2,
+        world.events()[1].dw1().stag(),
+        ResumeAction::Retry,
+    );
+    assert_eq!(world.host.answers(), [(1, RETRIED)]);
 }
 
 #[test]
