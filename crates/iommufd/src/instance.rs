@@ -149,6 +149,15 @@ impl HostInstance {
         }
     }
 
+    /// What a vIOMMU that has been replaced tells from now on is nobody's: it is there as long as a device is stuck on
+    /// it, and would keep the instance's file readable.
+    pub(crate) fn forget(&self, old: &Viommu) {
+        let Some(events) = old.events() else { return };
+        if let Err(error) = epoll::delete(&self.ready, events.file()) {
+            tracing::warn!(%error, "the events of a replaced vIOMMU are watched still");
+        }
+    }
+
     /// A file that is closed leaves by itself.
     fn add(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
         let data = epoll::EventData::new_u64(0);

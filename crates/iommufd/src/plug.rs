@@ -23,7 +23,8 @@ use smmu_core::StreamId;
 use std::sync::{Arc, Mutex, PoisonError};
 use vcmdq::{BindError, Binding, Frame};
 
-/// A device could not be plugged in. It has no page table then: its DMA is blocked.
+/// A device could not be plugged in. It is attached to what it was attached to before; but if the frame did not bind
+/// it ([`Bind`](Self::Bind)) it has no page table, so its DMA is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlugError {

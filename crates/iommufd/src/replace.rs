@@ -25,7 +25,8 @@ pub struct Replaced {
     /// How long the streams aborted, from the first to the last.
     pub gap: Duration,
     /// Streams that could not follow, because of their device or the host: they abort until they are
-    /// unplugged. One that is stuck (`StreamObserver::stuck`) keeps the old stage 2 in use.
+    /// unplugged. One that is stuck (`StreamObserver::stuck`) keeps the old stage 2 in use, and what the host tells
+    /// of it there is not read any more.
     pub left_closed: Vec<StreamId>,
     /// Streams that could, and that the host could not attach to what the guest says, mostly because it had no
     /// memory. Their guest knows nothing of this: they abort until it tells their STE anew, or
@@ -90,6 +91,7 @@ impl NestedStreams {
         let gap = began.elapsed();
         drop(streams);
         self.hear_out(instance, &old);
+        instance.forget(&old);
         // The last reference, and its objects go with it: the locks above keep others from taking one. Only a
         // device that is stuck on it keeps it, and the old stage 2 with it.
         drop(old);

@@ -157,20 +157,16 @@ impl FakeHost {
 
     /// The kernel has events for the last vIOMMU: header flags, sequence, record.
     pub(crate) fn tell(&self, flags: u32, sequence: u32, record: Option<[u64; 4]>) {
-        let mut bytes = [flags, sequence].map(u32::to_ne_bytes).concat();
-        for word in record.into_iter().flatten() {
-            bytes.extend(word.to_le_bytes());
-        }
         let mut state = self.state();
-        let writer = state
-            .objects
-            .values_mut()
-            .rev()
-            .find_map(|object| match object {
-                Object::Veventq { writer, .. } => Some(writer),
-                _ => None,
-            });
-        writer.unwrap().write_all(&bytes).unwrap();
+        let queue = state.objects.values_mut().rev().find_map(Object::events);
+        event_to(queue.unwrap(), flags, sequence, record);
+    }
+
+    /// For the first one that is there.
+    pub(crate) fn tell_first(&self, flags: u32, sequence: u32, record: Option<[u64; 4]>) {
+        let mut state = self.state();
+        let queue = state.objects.values_mut().find_map(Object::events);
+        event_to(queue.unwrap(), flags, sequence, record);
     }
 
     /// A page fault of a device.
@@ -225,4 +221,12 @@ impl FakeHost {
             _ => Ok(state),
         }
     }
+}
+
+fn event_to(queue: &mut UnixStream, flags: u32, sequence: u32, record: Option<[u64; 4]>) {
+    let mut bytes = [flags, sequence].map(u32::to_ne_bytes).concat();
+    for word in record.into_iter().flatten() {
+        bytes.extend(word.to_le_bytes());
+    }
+    queue.write_all(&bytes).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use crate::host::world::*;
 use crate::host::*;
+use crate::told::is_readable;
 use rustix::io::Errno;
 use smmu_core::StreamId;
 use smmu_core::spec::event::{EventRecord, EventWord0};
@@ -200,4 +201,31 @@ fn law9_events_of_the_old_vevent_queue_are_heard_and_the_file_stays_the_same() {
     world.streams.drain(&world.instance).unwrap();
     let heard: Vec<u64> = world.events().iter().map(EventRecord::input_addr).collect();
     assert_eq!((heard, world.streams.metrics().lost), (vec![1, 2], 0));
+}
+
+/// Whoever waits for the instance's file would find it readable for ever.
+#[test]
+fn law9_a_stuck_device_leaves_no_events_behind_that_nobody_reads() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    world.traffic(&[1], &world.enabled());
+    // It aborts already. Four tries of the new abort table, then none at all.
+    (0..4).for_each(|_| world.host.fail_next(Call::Attach, Errno::NOMEM));
+    world.host.fail_next(Call::Detach, Errno::PERM);
+    let replaced = world
+        .streams
+        .replace_stage2(&world.instance, 102, OTHER_IOAS);
+    assert_eq!(replaced.unwrap().left_closed, [StreamId(1)]);
+    assert_eq!(world.streams.metrics().stuck, 1);
+    assert!(!world.host.ioas_is_free(IOAS), "it is stuck there");
+    let event = EventWord0::new().with_id(0x10).with_stream(1);
+    world
+        .host
+        .tell_first(0, 0, Some([event.into_bits(), 0, 1, 0]));
+    assert!(!world.streams.drain(&world.instance).unwrap());
+    assert!(!is_readable(&world));
+    world.host.tell(0, 0, Some([event.into_bits(), 0, 2, 0]));
+    assert!(is_readable(&world), "those of the new one are heard");
+    world.streams.unplug(&world.frame, StreamId(1)).unwrap();
+    assert!(world.host.ioas_is_free(IOAS));
 }

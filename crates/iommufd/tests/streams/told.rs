@@ -28,7 +28,7 @@ fn event(stream: u32, address: u64) -> [u64; 4] {
     [first.into_bits(), 0, address, 0]
 }
 
-fn is_readable(world: &World) -> bool {
+pub(crate) fn is_readable(world: &World) -> bool {
     let mut file = [PollFd::new(&*world.instance, PollFlags::IN)];
     let now = rustix::event::Timespec {
         tv_sec: 0,

@@ -39,6 +39,15 @@ pub(super) enum Object {
     },
 }
 
+impl Object {
+    pub(super) fn events(&mut self) -> Option<&mut UnixStream> {
+        match self {
+            Self::Veventq { writer, .. } => Some(writer),
+            _ => None,
+        }
+    }
+}
+
 /// A device: what it is attached to, and what it was, in order.
 #[derive(Debug, Default)]
 pub(crate) struct FakeDevice {
