@@ -16,11 +16,7 @@ use crate::workspace::Workspace;
 /// Runs these steps: those of one [`Place`] one after the other, and the places beside each other.
 pub(super) fn run(workspace: &Workspace, steps: &[&'static Step]) -> Vec<Row> {
     let logs = workspace.target.join("steps");
-    let program = std::env::current_exe().context("this program is not found");
-    let program = program.and_then(|program| {
-        fs::create_dir_all(&logs)?;
-        Ok(program)
-    });
+    let program = kept(&logs);
     let lane = |place| -> Vec<&'static Step> {
         let there = steps.iter().filter(|step| step.place == place);
         there.copied().collect()
@@ -31,6 +27,17 @@ pub(super) fn run(workspace: &Workspace, steps: &[&'static Step]) -> Vec<Row> {
         rows.collect::<Vec<Row>>()
     });
     rows.into_iter().flatten().collect()
+}
+
+/// This program in `directory`, where it stays when a step builds it anew.
+fn kept(directory: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(directory)?;
+    let (program, kept) = (std::env::current_exe()?, directory.join("xtask"));
+    if kept.exists() {
+        fs::remove_file(&kept)?;
+    }
+    fs::hard_link(program, &kept).context("this program cannot be kept")?;
+    Ok(kept)
 }
 
 fn row(step: &Step, program: &Result<PathBuf>, logs: &Path) -> Row {
@@ -101,6 +108,18 @@ mod tests {
         let failed = "== x FAILED after 1.0 s: `cargo` failed: z\n";
         let why = Outcome::Failed("`cargo` failed: z".into());
         assert_eq!(outcome_in("x", failed, false), why);
+    }
+
+    #[test]
+    fn this_program_is_kept_as_often_as_it_is_asked() {
+        let directory = Workspace::find().expect("cargo metadata").target;
+        let directory = directory.join(format!("steps-{}", std::process::id()));
+        for _ in 0..2 {
+            let program = kept(&directory).expect("a link");
+            let mut command = Command::new(program);
+            assert!(crate::command::succeeds(command.arg("--list")));
+        }
+        fs::remove_dir_all(&directory).expect("a directory");
     }
 
     #[test]
