@@ -170,8 +170,7 @@ impl FaultQueue {
             let count = read_once(&mut &self.file, &mut buffer)?.min(buffer.len());
             let faults = buffer[..count].chunks(FAULT).filter_map(HostFault::parse);
             let faults = faults.filter(HostFault::is_last);
-            let cookies = faults.clone().map(|fault| (fault.cookie, fault.device));
-            known.live.extend(cookies);
+            faults.clone().for_each(|fault| known.begin(&fault));
             drop(known);
             if count == 0 {
                 return Ok(false);
@@ -286,6 +285,16 @@ impl FaultQueue {
 }
 
 impl Known {
+    /// A cookie that is there already was the kernel's to give again: its device has gone, and the access with it.
+    fn begin(&mut self, fault: &HostFault) {
+        if self.live.insert(fault.cookie, fault.device).is_some() {
+            let own = |entry: &&mut Pending| entry.cookie == Some(fault.cookie);
+            for entry in self.pending.values_mut().filter(own) {
+                entry.cookie = None;
+            }
+        }
+    }
+
     fn count(&mut self, counts: &mut FaultCounts) {
         counts.unanswered += std::mem::take(&mut self.unanswered);
     }

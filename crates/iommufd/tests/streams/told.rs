@@ -344,6 +344,23 @@ fn law4_an_answer_that_comes_behind_another_table_answers_nobody_elses_fault() {
     assert_eq!(world.host.answers(), [(1, RETRIED)]);
 }
 
+/// So it does with those of a device that has gone.
+#[test]
+fn law4_an_answer_for_a_device_that_has_gone_answers_nobody_elses_fault() {
+    let world = stalling();
+    world.host.page_fault(101, None, 1, 0x7000, 1);
+    drained(&world);
+    world.host.take_away(101);
+    world.host.page_fault(102, None, 1, 0x9000, 1);
+    drained(&world);
+    let tag = |n: usize| world.events()[n].dw1().stag();
+    resume(&world, 1, tag(0), ResumeAction::Abort);
+    assert!(world.host.answers().is_empty(), "nobody asks any more");
+    resume(&world, 2, tag(1), ResumeAction::Retry);
+    assert_eq!(world.host.answers(), [(1, RETRIED)]);
+    assert_eq!(world.streams.pending_faults(&world.instance), 0);
+}
+
 /// A guest that changes the STE as soon as it is interrupted, once.
 #[derive(Default)]
 struct Changing(Mutex<Option<Box<dyn FnOnce() + Send>>>);
