@@ -122,7 +122,7 @@ pub fn mixed(count: usize) -> Vec<RawCommand> {
     let mut numbers = Numbers::new(4);
     let vmid = Vmid(0);
     let stream = StreamId(0x10);
-    let any = |numbers: &mut Numbers| match numbers.next() % 8 {
+    let any = |numbers: &mut Numbers| match numbers.word() % 8 {
         0 => sync(),
         1 => encode(&Command::Tlbi(Tlbi::NhAsid {
             vmid,
@@ -172,33 +172,29 @@ fn page(number: u64) -> TlbiRange {
     }
 }
 
-/// Numbers that are the same in every run (splitmix64).
+/// ASIDs and pages that are the same in every run.
 #[derive(Clone, Debug)]
-pub struct Numbers(u64);
+pub struct Numbers(vcmdq::testing::Numbers);
 
 impl Numbers {
     /// From a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(vcmdq::testing::Numbers::new(seed))
     }
 
     /// Any number.
-    #[expect(clippy::should_implement_trait, reason = "it never ends")]
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
+    pub fn word(&mut self) -> u64 {
+        self.0.word()
     }
 
     /// An ASID: any but the last, which the benches keep for bystanders.
     pub fn asid(&mut self) -> Asid {
-        Asid((self.next() % 0xFFFF) as u16)
+        Asid((self.word() % 0xFFFF) as u16)
     }
 
     /// A page of the lower half of a 48-bit address space, 64 pages from its end at least.
     pub fn page(&mut self) -> u64 {
-        self.next() % ((1 << 35) - 64)
+        self.word() % ((1 << 35) - 64)
     }
 }

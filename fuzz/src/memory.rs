@@ -1,8 +1,5 @@
 //! Guest memory that is small and everywhere: tables that point at each other by chance meet something.
 
-use crate::naive::known::{Table, Way};
-use crate::naive::model::Wrong;
-use crate::naive::second::Page;
 use smmu_core::Gpa;
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,29 +100,6 @@ impl Ram {
         self.log().read.push(index);
         Some(u64::from_le(self.words[index].load(Ordering::Relaxed)))
     }
-
-    /// What the naive SMMU has kept of its tables: nothing.
-    pub(crate) fn instead(
-        &self,
-        _vmid: u64,
-        _ipa: u64,
-        _found: &[Result<Page, Wrong>],
-    ) -> Option<Result<Page, Wrong>> {
-        None
-    }
-
-    /// A table from which a walk of the naive SMMU may start, and a table that one has come to: nothing is
-    /// kept here.
-    pub(crate) fn known_table(&self, _way: Way) -> Option<Table> {
-        None
-    }
-
-    /// All of them.
-    pub(crate) fn known_tables(&self, _way: Way) -> Vec<Table> {
-        Vec::new()
-    }
-
-    pub(crate) fn found_table(&self, _table: Table) {}
 
     /// What the naive SMMU writes.
     pub(crate) fn update(&self, at: u64, value: u64) {

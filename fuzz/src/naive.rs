@@ -17,6 +17,8 @@ pub(crate) mod model;
 pub(crate) mod second;
 #[path = "../../crates/smmu-core/tests/naive/tables.rs"]
 mod tables;
+#[path = "../../crates/smmu-core/tests/naive/uncached.rs"]
+mod uncached;
 
 // What the walker calls memory.
 use crate::memory::Ram;

@@ -1,23 +1,8 @@
 //! Every target over its seeds, over spoiled seeds and over noise, without libFuzzer.
 
+use vcmdq::testing::Numbers;
 use vcmdq_fuzz::Reached;
 use vcmdq_fuzz::targets::{TARGETS, Target};
-
-/// Numbers (splitmix64): the same on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, most: usize) -> usize {
-        (self.word() % most as u64) as usize
-    }
-}
 
 fn target(name: &str) -> &'static Target {
     let found = TARGETS.iter().find(|target| target.name == name);
@@ -35,17 +20,18 @@ fn seeds_reach(name: &str) -> Reached {
 
 /// Seeds with some bytes changed, and noise.
 fn spoil(name: &str, runs: usize) {
-    let (target, mut dice) = (target(name), Dice(1));
+    let (target, mut dice) = (target(name), Numbers::new(1));
     let seeds = (target.seeds)();
     for _ in 0..runs {
-        let mut input = seeds[dice.below(seeds.len())].clone();
+        let seed = dice.below(seeds.len() as u64) as usize;
+        let mut input = seeds[seed].clone();
         if dice.below(8) == 0 {
             input = (0..dice.below(256)).map(|_| dice.word() as u8).collect();
         }
         for _ in 0..dice.below(16) {
-            let length = input.len();
-            if length > 0 {
-                input[dice.below(length)] = dice.word() as u8;
+            if !input.is_empty() {
+                let at = dice.below(input.len() as u64) as usize;
+                input[at] = dice.word() as u8;
             }
         }
         (target.run)(&input);

@@ -139,7 +139,7 @@ impl Site {
         let (mut trips, mut numbers) = (no_trips(), Numbers::new(most));
         for number in 0..most {
             let queue = &mut others[number as usize % OTHERS];
-            let gap = Duration::from_nanos(numbers.next() % GAP.as_nanos() as u64);
+            let gap = Duration::from_nanos(numbers.word() % GAP.as_nanos() as u64);
             let begun = Instant::now();
             while begun.elapsed() < gap || !queue.has_room(2) {
                 spin_loop();

@@ -129,7 +129,7 @@ impl Site {
         let mut trips = no_trips();
         let mut numbers = Numbers::new(count);
         for number in 0..count {
-            let gap = Duration::from_nanos(numbers.next() % GAP.as_nanos() as u64);
+            let gap = Duration::from_nanos(numbers.word() % GAP.as_nanos() as u64);
             let begun = Instant::now();
             while begun.elapsed() < gap || !idle.has_room(2) {
                 meanwhile();

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use vcmdq::cmdqv::{CmdqvSettings, FRAME_BYTES};
+use vcmdq::testing::Numbers;
 use vcmdq::testing::commands::sync;
 use vcmdq::{
     Binding, Engine, FrameSettings, Placement, RingPage, Seams, Settings, StdThreads, Threads,
@@ -65,40 +66,21 @@ fn forgetful(engine: Engine, mapped: bool) -> World {
     world
 }
 
-/// Numbers (splitmix64): the same on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, most: u64) -> u64 {
-        self.word() % most
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-
-    fn value(&mut self) -> u64 {
-        match self.below(6) {
-            0 => self.word(),
-            1 => self.word() & self.word() & self.word(),
-            2 => 1 << self.below(64),
-            3 => u64::MAX,
-            4 => self.below(16),
-            _ => 1,
-        }
+/// Words with few bits, with many, with all.
+fn value(dice: &mut Numbers) -> u64 {
+    match dice.below(6) {
+        0 => dice.word(),
+        1 => dice.word() & dice.word() & dice.word(),
+        2 => 1 << dice.below(64),
+        3 => u64::MAX,
+        4 => dice.below(16),
+        _ => 1,
     }
 }
 
 struct Hostile<'w> {
     world: &'w World,
-    dice: Dice,
+    dice: Numbers,
 }
 
 impl Hostile<'_> {
@@ -124,7 +106,7 @@ impl Hostile<'_> {
 
     fn store_into_page_0(&mut self) {
         let (queue, word) = (self.queue(), self.dice.below(8));
-        let value = self.dice.value() as u32;
+        let value = value(&mut self.dice) as u32;
         self.world.queue_write(queue, word * 4, value);
     }
 
@@ -179,7 +161,7 @@ impl Hostile<'_> {
             .dice
             .of(&[offset::CONFIG, offset::VINTF, offset::VINTF_INT_MASK]);
         let value = if self.dice.below(4) == 0 {
-            self.dice.value() as u32
+            value(&mut self.dice) as u32
         } else {
             1
         };
@@ -189,7 +171,7 @@ impl Hostile<'_> {
     fn allocate(&mut self) {
         let at = offset::CMDQ_ALLOC + self.dice.below(QUEUES + 1) * 4;
         let value = match self.dice.below(4) {
-            0 => self.dice.value() as u32,
+            0 => value(&mut self.dice) as u32,
             _ => 1 | (self.dice.below(QUEUES) as u32) << 1,
         };
         self.world.write(at, value);
@@ -216,7 +198,7 @@ impl Hostile<'_> {
             1 => self.dice.below(FRAME_BYTES + 16),
             _ => self.dice.below(0x1200),
         };
-        let (width, value) = (self.dice.of(&[4, 4, 8, 1, 0, 16]), self.dice.value());
+        let (width, value) = (self.dice.of(&[4, 4, 8, 1, 0, 16]), value(&mut self.dice));
         self.world.cmdqv.write(at, width, value);
         let read = self.world.cmdqv.read(at, width);
         assert!(width == 8 || read <= u64::from(u32::MAX));
@@ -233,7 +215,7 @@ impl Hostile<'_> {
 }
 
 /// What a VMM may do at any time.
-fn control(world: &World, dice: &mut Dice) {
+fn control(world: &World, dice: &mut Numbers) {
     match dice.below(4) {
         0 => world.cmdqv.reset(),
         1 => world.frame.update_memory(world.memory.clone()),
@@ -265,11 +247,11 @@ fn law8_hostile_cmdqv_guest_step_by_step() {
     for mapped in [false, true] {
         let engine = Engine::without_workers(Settings::default()).unwrap();
         let mut world = forgetful(engine, mapped);
-        let mut dice = Dice(7 + u64::from(mapped));
+        let mut dice = Numbers::new(7 + u64::from(mapped));
         for _ in 0..steps() / 128 {
             let mut hostile = Hostile {
                 world: &world,
-                dice: Dice(dice.word()),
+                dice: Numbers::new(dice.word()),
             };
             let tricks = 1 + hostile.dice.below(64);
             (0..tricks).for_each(|_| hostile.step());
@@ -319,7 +301,7 @@ fn many_threads(world: &World, seed: u64, steps: u64) {
     std::thread::scope(|scope| {
         let running = &running;
         scope.spawn(move || {
-            let dice = Dice(seed);
+            let dice = Numbers::new(seed);
             let mut hostile = Hostile { world, dice };
             while running.load(Ordering::Relaxed) {
                 hostile.store_into_page_0();
@@ -328,7 +310,7 @@ fn many_threads(world: &World, seed: u64, steps: u64) {
             }
         });
         scope.spawn(move || {
-            let mut dice = Dice(seed + 1);
+            let mut dice = Numbers::new(seed + 1);
             while running.load(Ordering::Relaxed) {
                 control(world, &mut dice);
                 std::thread::sleep(Duration::from_millis(2));
@@ -336,7 +318,7 @@ fn many_threads(world: &World, seed: u64, steps: u64) {
         });
         let vcpu = |seed| {
             scope.spawn(move || {
-                let dice = Dice(seed);
+                let dice = Numbers::new(seed);
                 let mut hostile = Hostile { world, dice };
                 (0..steps / 2).for_each(|_| hostile.step());
             })

@@ -12,44 +12,28 @@ use vcmdq::{BindError, Binding, Placement};
 
 const OTHER: StreamId = StreamId(0x20);
 
+/// Why a stream that lies there is not bound to an instance of the first SMMU and stage 2.
+fn refused(placement: Placement) -> BindError {
+    let rig = Rig::new();
+    let instance = rig.instance;
+    let binding = Binding {
+        instance,
+        placement,
+    };
+    rig.frame.bind(OTHER, binding).unwrap_err()
+}
+
 #[test]
 fn law1_a_stream_of_another_smmu_is_refused() {
-    let rig = Rig::new();
-    let placement = Placement { smmu: 1, stage2: 0 };
-    let refused = rig.frame.bind(
-        OTHER,
-        Binding {
-            instance: rig.instance,
-            placement,
-        },
-    );
-    assert!(matches!(
-        refused,
-        Err(BindError::OtherSmmu { stream: OTHER, .. })
-    ));
-    assert!(
-        refused
-            .unwrap_err()
-            .to_string()
-            .contains("instance of its own SMMU")
-    );
+    let why = refused(Placement { smmu: 1, stage2: 0 });
+    assert!(matches!(why, BindError::OtherSmmu { stream: OTHER, .. }));
+    assert!(why.to_string().contains("instance of its own SMMU"));
 }
 
 #[test]
 fn law1_a_stream_with_another_stage2_is_refused() {
-    let rig = Rig::new();
-    let placement = Placement { smmu: 0, stage2: 7 };
-    let refused = rig.frame.bind(
-        OTHER,
-        Binding {
-            instance: rig.instance,
-            placement,
-        },
-    );
-    assert!(matches!(
-        refused,
-        Err(BindError::OtherStage2 { stream: OTHER, .. })
-    ));
+    let why = refused(Placement { smmu: 0, stage2: 7 });
+    assert!(matches!(why, BindError::OtherStage2 { stream: OTHER, .. }));
 }
 
 #[test]

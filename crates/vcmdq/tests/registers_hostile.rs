@@ -7,11 +7,12 @@ mod registers_world;
 
 use dma_world::{PAGE, cfgi_ste, lenient, tlbi};
 use registers_world::driver::{Driver, EVENT_WORD};
-use registers_world::hostile::{Dice, Hostile};
+use registers_world::hostile::Hostile;
 use registers_world::{Machine, Vmm};
 use smmu_core::Capabilities;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use vcmdq::testing::Numbers;
 use vcmdq::{Engine, Settings, StdThreads};
 
 const VA: u64 = 0x4000_0000;
@@ -122,7 +123,7 @@ fn law8_hostile_driver_on_many_vcpus() {
             let (machine, running) = (&machine, &running);
             running.store(true, Ordering::Relaxed);
             let control = scope.spawn(move || {
-                let mut dice = Dice::new(99);
+                let mut dice = Numbers::new(99);
                 while running.load(Ordering::Relaxed) {
                     match dice.below(3) {
                         0 => machine.registers.reset(),

@@ -4,6 +4,7 @@ use super::args::BootArgs;
 use super::latency::latency;
 use super::run::boot;
 use crate::parts::Missing;
+use anyhow::Result;
 use std::process::ExitCode;
 
 /// Exit code when a part is not to be had: nothing is known then.
@@ -18,21 +19,27 @@ pub fn main(args: &BootArgs) -> ExitCode {
     } else {
         boot(args)
     };
-    match run {
-        Ok(verdict) => {
+    exit_code(
+        "boot",
+        run.map(|verdict| {
             verdict.print();
-            match verdict.holds() {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            }
-        }
+            verdict.holds()
+        }),
+    )
+}
+
+/// The exit code of a sub-command: whether all checks held, or why there was no run, which is printed.
+pub(crate) fn exit_code(name: &str, holds: Result<bool>) -> ExitCode {
+    match holds {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => match error.downcast_ref::<Missing>() {
             Some(missing) => {
-                println!("boot: skipped: {missing}");
+                println!("{name}: skipped: {missing}");
                 SKIPPED.into()
             }
             None => {
-                eprintln!("vcmdq boot: {error:#}");
+                eprintln!("vcmdq {name}: {error:#}");
                 2.into()
             }
         },

@@ -30,6 +30,7 @@ mod waited;
 
 pub use args::BootArgs;
 pub(crate) use args::default_directory;
+pub(crate) use exit::exit_code;
 pub use exit::{SKIPPED, main};
 pub use plan::{Mode, Plan};
 pub use run::boot;

@@ -1,14 +1,13 @@
 //! The vSVA storm: processes that share their page tables with a device, on every CPU, all
 //! changing their memory maps at once.
 
-mod random;
 mod shapes;
 
 use crate::drive::{Script, Workload};
-use random::Random;
 use shapes::{Operation, Process};
 use smmu_core::StreamId;
 use std::collections::BTreeSet;
+use vcmdq::testing::Numbers;
 
 /// Processes on each CPU, each with an ASID of its own.
 const PROCESSES: u16 = 32;
@@ -20,7 +19,7 @@ const FIRST_STREAM: u32 = 0x100;
 /// whether the SMMU has range invalidation.
 pub(crate) fn workload(vcpus: u32, ops: u32, seed: u64, ril: bool) -> Workload {
     let script = |vcpu: u32| {
-        let mut random = Random::new(seed ^ u64::from(vcpu) << 32);
+        let mut random = Numbers::new(seed ^ u64::from(vcpu) << 32);
         let mut script = Script::default();
         for _ in 0..ops {
             let process = Process::new(vcpu as u16, random.below(u64::from(PROCESSES)) as u16);

@@ -2,12 +2,12 @@
 //! SYNC, then an ATC_INV and its own (the device must not get back what the SMMU still holds).
 
 use super::FIRST_STREAM;
-use super::random::Random;
 use smmu_core::command::{AtcInv, Cfgi, Command, Tlbi};
 use smmu_core::encode::{encode, pieces};
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::spec::command::RawCommand;
 use smmu_core::{Asid, StreamId, SubstreamId, Vmid};
+use vcmdq::testing::Numbers;
 
 const PAGE: u64 = 4096;
 
@@ -60,7 +60,7 @@ impl Operation {
     }
 
     /// Four of five are munmaps, of every size alike.
-    pub(super) fn choose(random: &mut Random) -> Self {
+    pub(super) fn choose(random: &mut Numbers) -> Self {
         match random.below(25) {
             n @ 0..20 => Self::ALL[(n / 4) as usize],
             20 | 21 => Self::HugePage,
@@ -73,10 +73,10 @@ impl Operation {
     pub(super) fn submissions(
         self,
         process: &Process,
-        random: &mut Random,
+        random: &mut Numbers,
         ril: bool,
     ) -> Vec<Vec<RawCommand>> {
-        let unmap = |pages: u64, random: &mut Random| {
+        let unmap = |pages: u64, random: &mut Numbers| {
             let first = process.small + random.below(1 << 18) / pages * pages * PAGE;
             vec![
                 process.tlbi_pages(first, pages, ril),
@@ -220,7 +220,7 @@ mod tests {
     fn decoded(operation: Operation, ril: bool) -> Vec<Vec<Command>> {
         let mut caps = Capabilities::default().with_ats();
         caps.idr3.set_ril(ril);
-        let submissions = operation.submissions(&Process::new(3, 5), &mut Random::new(7), ril);
+        let submissions = operation.submissions(&Process::new(3, 5), &mut Numbers::new(7), ril);
         let legal = |raw: &RawCommand| decode(*raw, &caps).expect("legal");
         submissions
             .iter()
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_operation_happens() {
-        let mut random = Random::new(1);
+        let mut random = Numbers::new(1);
         let mut seen = [0; Operation::ALL.len()];
         (0..1000).for_each(|_| seen[Operation::choose(&mut random) as usize] += 1);
         assert!(seen.iter().all(|count| *count > 10), "{seen:?}");

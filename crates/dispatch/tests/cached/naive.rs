@@ -4,6 +4,8 @@
 pub(crate) mod attributes;
 #[path = "../../../smmu-core/tests/naive/configuration.rs"]
 pub(crate) mod configuration;
+#[path = "../../../smmu-core/tests/naive/dice.rs"]
+pub(crate) mod dice;
 #[path = "../../../smmu-core/tests/naive/known.rs"]
 pub(crate) mod known;
 #[path = "../../../smmu-core/tests/naive/model.rs"]

@@ -5,15 +5,14 @@
 pub(crate) mod asked;
 pub(crate) mod attributes;
 mod configuration;
+pub(crate) mod dice;
 mod known;
 pub(crate) mod model;
 mod second;
 mod tables;
+mod uncached;
 pub(crate) mod world;
 
-use known::{Table, Way};
-use model::Wrong;
-use second::Page;
 use smmu_core::Gpa;
 use smmu_core::guest_memory::{GuestMemory, MemoryError};
 use std::sync::Mutex;
@@ -59,29 +58,6 @@ impl Ram {
         let word = self.words.get(usize::try_from(at / 8).ok()?)?;
         Some(u64::from_le(word.load(Ordering::Relaxed)))
     }
-
-    /// What may be used instead of what the tables of stage 2 say of an intermediate address: nothing
-    /// is cached here.
-    pub(crate) fn instead(
-        &self,
-        _vmid: u64,
-        _ipa: u64,
-        _found: &[Result<Page, Wrong>],
-    ) -> Option<Result<Page, Wrong>> {
-        None
-    }
-
-    /// A table from which a walk may start, and a table that one has come to: nothing is kept here.
-    pub(crate) fn known_table(&self, _way: Way) -> Option<Table> {
-        None
-    }
-
-    /// All of them.
-    pub(crate) fn known_tables(&self, _way: Way) -> Vec<Table> {
-        Vec::new()
-    }
-
-    pub(crate) fn found_table(&self, _table: Table) {}
 
     pub(crate) fn set(&self, at: u64, value: u64) {
         self.words[(at / 8) as usize].store(value.to_le(), Ordering::Relaxed);

@@ -1,6 +1,8 @@
 //! Random but plausible set-ups: most structures are valid, some are spoiled, and tables
 //! point at each other so that walks go deep.
 
+pub(crate) use super::dice::Dice;
+
 use super::Ram;
 use super::attributes;
 use super::model::{Registers, Request};
@@ -16,40 +18,6 @@ const L2_CDS: u64 = 0x4_0000;
 const SECOND: [u64; 3] = [0x4_8000, 0x4_9000, 0x4_a000];
 /// And one of blocks, for 16 and 64 KiB.
 const SECOND_BLOCKS: u64 = 0x4_c000;
-
-/// A generator that is the same everywhere (xorshift64*).
-#[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(2) ^ 0x9e37_79b9_7f4a_7c15)
-    }
-
-    pub(crate) fn word(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        (self.word() >> 11) % limit
-    }
-
-    /// True so many times in a hundred.
-    pub(crate) fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-
-    fn flag(&mut self, at: u32, chance: u64) -> u64 {
-        u64::from(self.percent(chance)) << at
-    }
-}
 
 pub(crate) struct World {
     pub(crate) ram: Ram,

@@ -16,6 +16,8 @@
 //!
 //! [`commands`] has the commands that nearly every test sends, and [`ats`] a device with a translation cache, and a witness of what it does.
 //!
+//! [`numbers`] look random and are the same in every run.
+//!
 //! Whatever consumes the queue stands behind [`QueueRegisters`]. [`HeapMemory`] is guest
 //! memory for tests that need none of a VMM's.
 //!
@@ -26,6 +28,7 @@ pub mod ats;
 pub mod commands;
 pub mod insert;
 pub mod memory;
+pub mod numbers;
 pub mod queue;
 pub mod recover;
 pub mod registers;
@@ -38,6 +41,7 @@ mod tests;
 
 pub use ats::{AtsWitness, StaleUse, WitnessedDevice};
 pub use memory::{HeapMemory, Holed};
+pub use numbers::Numbers;
 pub use queue::{Completion, GuestQueue, QueueError, QueueSettings};
 pub use recover::Recovered;
 pub use registers::QueueRegisters;

@@ -12,6 +12,7 @@ use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::register::offset;
 use smmu_core::{Asid, Stag, StreamId, SubstreamId, Vmid};
 use std::sync::atomic::Ordering;
+use vcmdq::testing::Numbers;
 
 /// Registers that do something.
 const REGISTERS: [u64; 24] = [
@@ -41,62 +42,37 @@ const REGISTERS: [u64; 24] = [
     offset::IDR0,
 ];
 
-/// A small generator of numbers (splitmix64): the same on every machine.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+/// Words with few bits, with many, with all, or near what a driver would write.
+fn value(dice: &mut Numbers) -> u64 {
+    match dice.below(6) {
+        0 => dice.word(),
+        1 => dice.word() & dice.word() & dice.word(),
+        2 => 1 << dice.below(64),
+        3 => u64::MAX,
+        4 => dice.below(16),
+        _ => place(dice) | dice.below(32),
     }
+}
 
-    pub(crate) fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    pub(crate) fn below(&mut self, most: u64) -> u64 {
-        self.word() % most
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-
-    /// Words with few bits, with many, with all, or near what a driver would write.
-    fn value(&mut self) -> u64 {
-        match self.below(6) {
-            0 => self.word(),
-            1 => self.word() & self.word() & self.word(),
-            2 => 1 << self.below(64),
-            3 => u64::MAX,
-            4 => self.below(16),
-            _ => self.place() | self.below(32),
-        }
-    }
-
-    /// An address: of something, of RAM, or of nothing.
-    fn place(&mut self) -> u64 {
-        match self.below(6) {
-            0 => RING,
-            1 => EVENTS,
-            2 => 0,
-            3 => self.word() >> self.below(60),
-            _ => self.below(crate::dma_world::RAM) & !0xFFF,
-        }
+/// An address: of something, of RAM, or of nothing.
+fn place(dice: &mut Numbers) -> u64 {
+    match dice.below(6) {
+        0 => RING,
+        1 => EVENTS,
+        2 => 0,
+        3 => dice.word() >> dice.below(60),
+        _ => dice.below(crate::dma_world::RAM) & !0xFFF,
     }
 }
 
 pub(crate) struct Hostile<'m> {
     machine: &'m Machine,
-    pub(crate) dice: Dice,
+    pub(crate) dice: Numbers,
 }
 
 impl<'m> Hostile<'m> {
     pub(crate) fn new(machine: &'m Machine, seed: u64) -> Self {
-        let dice = Dice::new(seed);
+        let dice = Numbers::new(seed);
         Self { machine, dice }
     }
 
@@ -123,7 +99,7 @@ impl<'m> Hostile<'m> {
     fn write_somewhere(&mut self) {
         let (at, width) = (self.dice.of(&REGISTERS), self.width());
         let half = 4 * u64::from(self.dice.below(8) == 0);
-        let value = self.dice.value();
+        let value = value(&mut self.dice);
         self.machine.registers.write(at + half, width, value);
     }
 
@@ -133,7 +109,7 @@ impl<'m> Hostile<'m> {
             1 => self.dice.below(0x2_0010),
             _ => self.dice.below(0x1000),
         };
-        let (width, value) = (self.width(), self.dice.value());
+        let (width, value) = (self.width(), value(&mut self.dice));
         self.machine.registers.write(at, width, value);
         let read = self.machine.registers.read(at, width);
         assert!(width == 8 || read <= u64::from(u32::MAX));
@@ -142,7 +118,7 @@ impl<'m> Hostile<'m> {
     fn forge_prod(&mut self) {
         let cons = self.machine.r32(offset::CMDQ_CONS) & 0xF_FFFF;
         let prod = match self.dice.below(3) {
-            0 => self.dice.value() as u32,
+            0 => value(&mut self.dice) as u32,
             _ => cons + self.dice.below(70) as u32,
         };
         self.machine.w32(offset::CMDQ_PROD, prod);
@@ -163,7 +139,7 @@ impl<'m> Hostile<'m> {
             3 => Command::Tlbi(Tlbi::NhAsid { vmid, asid }),
             4 => Command::Tlbi(Tlbi::NsnhAll),
             5 => {
-                let addr = Gpa(dice.place() & !3);
+                let addr = Gpa(place(dice) & !3);
                 let data = dice.word() as u32;
                 let msi = Some(Msi { addr, data });
                 Command::Sync(Signal::Irq { msi })
@@ -229,7 +205,7 @@ impl<'m> Hostile<'m> {
             .dice
             .of(&[offset::CMDQ_BASE, offset::EVENTQ_BASE, offset::STRTAB_BASE]);
         let log2size = self.dice.of(&[0, 1, 4, 6, 7, 8, 19, 31]);
-        let base = self.dice.place() | log2size;
+        let base = place(&mut self.dice) | log2size;
         self.machine.w64(register, base);
     }
 
@@ -242,16 +218,16 @@ impl<'m> Hostile<'m> {
         };
         let value = match self.dice.below(3) {
             // A valid STE, a table.
-            0 => 0xB | self.dice.place(),
-            1 => 0x3 | self.dice.place(),
-            _ => self.dice.value(),
+            0 => 0xB | place(&mut self.dice),
+            1 => 0x3 | place(&mut self.dice),
+            _ => value(&mut self.dice),
         };
         self.store(at, value);
     }
 
     fn do_dma(&mut self) {
         let stream = self.dice.below(20) as u32;
-        let at = self.dice.place() | self.dice.below(0x1000);
+        let at = place(&mut self.dice) | self.dice.below(0x1000);
         let mut device = self.machine.device(stream);
         let mut bytes = [0; 64];
         let _answer = match self.dice.below(2) {

@@ -3,6 +3,7 @@
 mod consumer;
 mod errors;
 mod memory;
+mod numbers;
 mod producers;
 
 use super::{Completion, GuestQueue, HeapMemory, QueueSettings};
