@@ -8,6 +8,7 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 use loom_tests::{model, twin};
 use smmu_core::{Asid, StreamId, Vmid};
+use vcmdq_iommufd::testing::FailedClosed;
 use vcmdq_iommufd::uapi::{Invalidate, InvalidateError};
 use vcmdq_iommufd::{ArmSmmuv3, HostStreams, Iommufd, IommufdBackend, IommufdSettings};
 use vcmdq_sync::weak::Site;
@@ -88,6 +89,23 @@ fn nothing_is_left_out_of_what_a_device_may_use() {
     assert!(sent || aborts, "left out, and the device goes on");
 }
 
+/// The same of one stream, whose lock the worker that leaves something out does not take.
+fn nothing_is_left_out_of_what_a_stream_may_use() {
+    let failed = Arc::new(FailedClosed::default());
+    let aborts = Arc::new(AtomicBool::new(false));
+    let failing = {
+        let (failed, aborts) = (failed.clone(), aborts.clone());
+        thread::spawn(move || {
+            aborts.store(true, Ordering::Relaxed);
+            failed.set(true);
+        })
+    };
+    let is_left_out = failed.get();
+    let is_safe = !is_left_out || aborts.load(Ordering::Relaxed);
+    failing.join().expect("the worker that fails");
+    assert!(is_safe, "left out, and the stream goes on");
+}
+
 /// One worker fails; as soon as the device aborts, the VMM has everything removed and attaches it again. A third
 /// thread changes a table and has it invalidated.
 fn no_invalidation_is_left_out_behind_a_reopening() {
@@ -130,6 +148,25 @@ fn closing_without_a_release_is_found_out() {
         Site::HostClosed,
         3,
         nothing_is_left_out_of_what_a_device_may_use,
+    );
+}
+
+#[test]
+fn law4_nothing_is_left_out_before_the_stream_aborts() {
+    model(
+        "host stream closed",
+        3,
+        nothing_is_left_out_of_what_a_stream_may_use,
+    );
+}
+
+#[test]
+fn closing_a_stream_without_a_release_is_found_out() {
+    twin(
+        "host stream closed",
+        Site::HostClosed,
+        3,
+        nothing_is_left_out_of_what_a_stream_may_use,
     );
 }
 

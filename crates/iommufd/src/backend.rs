@@ -29,6 +29,14 @@ pub trait HostStreams: Send + Sync {
     /// itself. Called from workers: must not block.
     fn reads_contexts(&self, stream: StreamId) -> bool;
 
+    /// Whether a stream has [failed closed](Self::fail_closed) by itself and nothing else has been attached since: what
+    /// names it is not sent then, so that its guest cannot have the host asked again and again (law 8). Called from
+    /// workers: must not block.
+    fn aborts(&self, stream: StreamId) -> bool {
+        let _ = stream;
+        false
+    }
+
     /// From now on accesses of `stream`, or of every stream of the instance, also of those that come
     /// later, end in an abort. Called from workers, may block, must not fail. Returns when it is so.
     fn fail_closed(&self, stream: Option<StreamId>);
@@ -272,10 +280,15 @@ impl IommufdBackend {
         }
     }
 
-    /// Whether the host can have anything of what a request names. A guest may send CFGI_CD before its STE
-    /// is valid: the host has read no descriptor then.
+    /// Whether the host can have anything of what a request names. Not if its stream aborts for good. A guest may
+    /// send CFGI_CD before its STE is valid: the host has read no descriptor then.
     #[inline]
     fn concerns_host(&self, request: &Invalidation) -> bool {
+        let aborts = |stream| self.settings.streams.aborts(stream);
+        if request.stream().is_some_and(aborts) {
+            self.counters.closed.add(1);
+            return false;
+        }
         let Scope::ContextTable { stream, .. } = request.scope else {
             return true;
         };

@@ -52,7 +52,8 @@ pub struct IommufdMetrics {
     pub not_encodable: u64,
     /// Invalidations of context descriptors of streams that do not translate: the host has read none.
     pub untranslated: u64,
-    /// Requests that were not sent, because every stream of the instance aborts.
+    /// Requests that were not sent, because every stream of the instance, or the one that they name, has failed
+    /// closed.
     pub closed: u64,
     /// Calls for which there was no buffer, because so many were made at once: one was allocated.
     pub buffers: u64,

@@ -6,7 +6,7 @@ use crate::streams::NestedStreams;
 use smmu_core::StreamId;
 use std::sync::Arc;
 use vcmdq_sync::atomic::{AtomicBool, Ordering};
-use vcmdq_sync::weak::{Site, full_fence};
+use vcmdq_sync::weak::{Site, full_fence, order};
 
 /// Whether a stream's device may read contexts of the guest's.
 ///
@@ -42,6 +42,27 @@ impl ReadsContexts {
     }
 }
 
+/// Whether a stream has failed closed by itself, so that nothing of it has to be invalidated.
+///
+/// Said when it aborts, by whoever holds its lock; taken back before anything else is attached. Model:
+/// `loom-tests/tests/host_closed.rs`.
+#[derive(Debug, Default)]
+pub struct FailedClosed(AtomicBool);
+
+impl FailedClosed {
+    /// It aborts, until it is said that it does not.
+    pub fn set(&self, closed: bool) {
+        // Release pairs with the acquire in `get`: who sees it lets a SYNC complete.
+        self.0
+            .store(closed, order(Site::HostClosed, Ordering::Release));
+    }
+
+    /// Whether it does.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// See the [module](self).
 struct OfInstance {
     streams: Arc<NestedStreams>,
@@ -63,6 +84,11 @@ impl HostStreams for OfInstance {
     fn reads_contexts(&self, stream: StreamId) -> bool {
         let plugged = self.streams.plugged(stream);
         plugged.is_some_and(|plugged| plugged.reads.get())
+    }
+
+    fn aborts(&self, stream: StreamId) -> bool {
+        let plugged = self.streams.plugged(stream);
+        plugged.is_some_and(|plugged| plugged.closed.get())
     }
 
     fn fail_closed(&self, stream: Option<StreamId>) {

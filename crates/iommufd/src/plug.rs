@@ -206,6 +206,7 @@ impl NestedStreams {
         let plugged = Plugged {
             instance: instance.clone(),
             reads: own.reads.clone(),
+            closed: own.failed.clone(),
             stream: Arc::new(Mutex::new(own)),
         };
         self.table_mut().insert(id, plugged.clone());

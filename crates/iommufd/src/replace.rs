@@ -72,7 +72,7 @@ impl NestedStreams {
                 self.stuck(stream, error);
                 false
             });
-            stream.closed = !moved;
+            stream.set_failed(!moved);
             if !moved {
                 left_closed.push(stream.id);
             }

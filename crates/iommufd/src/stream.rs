@@ -5,7 +5,7 @@
 //! one; what goes wrong ends at the abort table.
 
 use crate::device::Device;
-use crate::joint::ReadsContexts;
+use crate::joint::{FailedClosed, ReadsContexts};
 use crate::object::patiently;
 use crate::uapi::Errno;
 use crate::viommu::Viommu;
@@ -54,9 +54,10 @@ pub(crate) struct Stream {
     /// What the frame's registers said last; nothing until the engine has said something.
     pub(crate) traffic: Option<Traffic>,
     /// Aborts for good: an invalidation that concerned it was not carried out.
-    pub(crate) closed: bool,
+    closed: bool,
     /// For whoever must not wait for the lock.
     pub(crate) reads: Arc<ReadsContexts>,
+    pub(crate) failed: Arc<FailedClosed>,
     /// The VMM has been told that the device has gone, or is stuck, and nothing could be attached since.
     pub(crate) told: Told,
     attached: Attachment,
@@ -80,6 +81,7 @@ impl Stream {
             traffic: None,
             closed: false,
             reads: Arc::default(),
+            failed: Arc::default(),
             told: Told::default(),
             attached: Attachment::Abort,
             table: None,
@@ -92,6 +94,18 @@ impl Stream {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed || self.viommu.is_distrusted()
+    }
+
+    /// Whether that is so for itself.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.closed
+    }
+
+    /// It has failed closed, and has been made to abort if that could be done; or it goes on.
+    pub(crate) fn set_failed(&mut self, closed: bool) {
+        let aborts = matches!(self.attached, Attachment::Abort | Attachment::Nothing);
+        self.closed = closed;
+        self.failed.set(closed && aborts);
     }
 
     /// With SMMUEN=0 no access stays stalled.

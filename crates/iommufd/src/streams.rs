@@ -19,7 +19,7 @@
 
 use crate::faults::FaultCounts;
 use crate::instance::HostInstance;
-use crate::joint::ReadsContexts;
+use crate::joint::{FailedClosed, ReadsContexts};
 use crate::metrics::{Counters, StreamMetrics};
 use crate::observer::{NobodyWatches, StreamObserver};
 use crate::stream::{Attachment, Stream, Trouble};
@@ -42,6 +42,7 @@ pub(crate) struct Plugged {
     pub(crate) instance: Arc<HostInstance>,
     pub(crate) stream: Arc<Mutex<Stream>>,
     pub(crate) reads: Arc<ReadsContexts>,
+    pub(crate) closed: Arc<FailedClosed>,
 }
 
 /// What the frame said when it was made known.
@@ -216,13 +217,13 @@ impl NestedStreams {
                 Some(stream) if stream != own.id => continue,
                 // On another vIOMMU meanwhile, or behind a reopening: of what failed nothing is cached.
                 None if !own.is_closed() => continue,
-                Some(_) => {
-                    self.counters.closed.add((!own.is_closed()).into());
-                    own.closed = true;
-                }
-                None => self.counters.closed.add((all && !own.closed).into()),
+                Some(_) => self.counters.closed.add((!own.is_closed()).into()),
+                None => self.counters.closed.add((all && !own.has_failed()).into()),
             }
             self.abort(&mut own);
+            if stream.is_some() {
+                own.set_failed(true);
+            }
         }
     }
 

@@ -117,7 +117,7 @@ pub enum Site {
     /// The fences between saying that a host reads a stream's contexts and attaching the stream, and between a
     /// context and asking.
     HostContexts,
-    /// The release with which a host's backend is closed, behind the last stream's abort.
+    /// The release with which a host's backend, or one of its streams, is closed, behind the last abort.
     HostClosed,
     /// What is closed is the generation in which the invalidation failed.
     HostGeneration,

@@ -4,6 +4,6 @@ mod kernel;
 mod streams;
 
 pub use crate::encode::Selftest;
-pub use crate::joint::ReadsContexts;
+pub use crate::joint::{FailedClosed, ReadsContexts};
 pub use kernel::{Cost, Counting, FakeKernel, Fault};
 pub use streams::FakeStreams;

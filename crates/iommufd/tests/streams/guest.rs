@@ -169,11 +169,15 @@ pub(crate) fn wait_for(what: &str, done: impl Fn() -> bool) {
 }
 
 pub(crate) fn atc(stream: u32) -> Command {
+    atc_of(stream, 0)
+}
+
+fn atc_of(stream: u32, addr: u64) -> Command {
     Command::AtcInv(AtcInv {
         stream: StreamId(stream),
         substream: None,
         global: false,
-        addr: 0,
+        addr,
         size: 0,
     })
 }
@@ -245,6 +249,35 @@ fn law4_a_device_that_disappears_with_commands_under_way_fails_closed() {
     assert!(closed(1) && !closed(2));
     assert_eq!(machine.streams.metrics().closed, 1);
     assert!(!machine.backend.is_closed(), "only this stream");
+}
+
+/// However many commands name it, the host is not asked again and again.
+#[test]
+fn law8_a_stream_that_has_failed_closed_is_asked_nothing_of_the_host() {
+    let machine = Machine::new();
+    machine.plug(1, 101);
+    machine.plug(2, 102);
+    machine.boot();
+    machine.configure(1, stage1(0x4000));
+    machine.configure(2, stage1(0x4000));
+    machine.host.take_away(101);
+    machine.executed();
+    let pages = |stream| (0..50).map(move |page| atc_of(stream, page << 12));
+    let commands: Vec<_> = pages(1).chain(pages(2)).collect();
+    for _ in 0..2 {
+        let before = machine.backend.metrics();
+        machine.send(&commands);
+        let metrics = machine.backend.metrics();
+        let calls = metrics.calls - before.calls;
+        assert!(calls < 20, "{calls} calls");
+        assert_eq!(machine.executed().len(), 50, "those of the other");
+    }
+    assert_eq!(machine.backend.metrics().closed, 49 + 50);
+    // It is another one then.
+    machine.streams.unplug(&machine.frame, StreamId(1)).unwrap();
+    machine.plug(1, 103);
+    machine.send(&[atc(1)]);
+    assert_eq!(machine.executed(), [(0x40, 1)]);
 }
 
 /// Stops the others, also when an assertion does not hold.
