@@ -430,4 +430,11 @@ fn only_a_frame_with_stalls_has_a_fault_queue() {
     assert_eq!(made(offer(0)), Ok(()));
     assert_eq!(made(offer(4)), Err(HostInstanceError::Faults(Errno::NOTTY)));
     assert_eq!(host.objects(), 0, "nothing is left behind");
+    host.state().fail_all = None;
+    host.state().unwatchable = true;
+    assert_eq!(made(offer(4)), Err(HostInstanceError::Watch(Errno::PERM)));
+    assert_eq!(host.objects(), 0, "nor where the files cannot be watched");
+    host.state().unwatchable = false;
+    assert_eq!(made(offer(4)), Ok(()));
+    assert_eq!(host.objects(), 0, "nor where all has gone well");
 }
