@@ -1,10 +1,7 @@
 //! Backends to measure against.
 
-use dispatch::{
-    Backend, BackendCapabilities, Barrier, Batch, Costs, Rejected, Traffic, WaiterId, Wake,
-};
-use smmu_core::command::Cfgi;
-use smmu_core::{GuestMemory, StreamId};
+use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Costs, Rejected, WaiterId, Wake};
+use smmu_core::StreamId;
 use std::hint::spin_loop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,49 +189,9 @@ impl Backend for Costly {
         result
     }
 
-    fn barrier(&self, waiter: WaiterId) -> Barrier {
-        self.inner.barrier(waiter)
-    }
-
-    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
-        self.inner.overdue(waiter, waited)
-    }
-
-    fn take_unanswered(&self, waiter: WaiterId) -> bool {
-        self.inner.take_unanswered(waiter)
-    }
-
-    fn forget(&self, waiter: WaiterId) {
-        self.inner.forget(waiter);
-    }
-
-    fn set_ats_check(&self, checks: bool) {
-        self.inner.set_ats_check(checks);
-    }
-
-    fn attach(&self, wake: Arc<dyn Wake>) {
-        self.inner.attach(wake);
-    }
-
-    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
-        self.inner.configuration_changed(change, waiter);
-    }
-
-    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
-        self.inner.memory_changed(memory);
-    }
-
-    fn traffic_changed(&self, traffic: &Traffic) {
-        self.inner.traffic_changed(traffic);
-    }
-
-    fn traffic_settled(&self) -> bool {
-        self.inner.traffic_settled()
-    }
-
-    fn fail_closed(&self, stream: Option<StreamId>) {
-        self.inner.fail_closed(stream);
-    }
+    dispatch::pass_on!(inner:
+        barrier, overdue, take_unanswered, forget, set_ats_check, attach,
+        configuration_changed, memory_changed, traffic_changed, traffic_settled, fail_closed);
 }
 
 #[cfg(test)]

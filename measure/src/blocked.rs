@@ -9,9 +9,9 @@ use crate::data::{Gathered, Latencies, Placed};
 use crate::options::{Options, Part, Progress};
 use crate::vm::{Door, Queue, Vm, small_software};
 use dispatch::backend::{Backend, Software};
-use dispatch::{BackendCapabilities, Barrier, Batch, Rejected, WaiterId, Wake};
+use dispatch::{BackendCapabilities, Batch, Rejected};
 use serde::{Deserialize, Serialize};
-use smmu_core::{Asid, StreamId};
+use smmu_core::Asid;
 use std::hint::spin_loop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,17 +76,9 @@ impl Backend for Sleeps {
         self.inner.submit(batch)
     }
 
-    fn barrier(&self, waiter: WaiterId) -> Barrier {
-        self.inner.barrier(waiter)
-    }
-
-    fn attach(&self, wake: Arc<dyn Wake>) {
-        self.inner.attach(wake);
-    }
-
-    fn fail_closed(&self, stream: Option<StreamId>) {
-        self.inner.fail_closed(stream);
-    }
+    dispatch::pass_on!(inner:
+        barrier, overdue, take_unanswered, forget, set_ats_check, attach,
+        configuration_changed, memory_changed, traffic_changed, traffic_settled, fail_closed);
 }
 
 struct Site {

@@ -2,13 +2,9 @@
 
 use super::seen::Seen;
 use dispatch::backend::Software;
-use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, Traffic};
-use dispatch::{Costs, WaiterId, Wake};
-use smmu_core::command::Cfgi;
-use smmu_core::{GuestMemory, StreamId};
+use dispatch::{Backend, Batch, Rejected};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 /// The software backend, but once it is armed every Nth batch of TLB invalidations is reported as
 /// done and is not.
@@ -82,14 +78,6 @@ impl Dropping {
     reason = "what is not passed on is what the backend behind it never hears of"
 )]
 impl Backend for Dropping {
-    fn capabilities(&self) -> BackendCapabilities {
-        self.core.capabilities()
-    }
-
-    fn costs(&self) -> Costs {
-        self.core.costs()
-    }
-
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         if let Some(seen) = &self.seen {
             seen.note(batch);
@@ -102,49 +90,10 @@ impl Backend for Dropping {
         self.core.submit(batch)
     }
 
-    fn barrier(&self, waiter: WaiterId) -> Barrier {
-        self.core.barrier(waiter)
-    }
-
-    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
-        self.core.overdue(waiter, waited)
-    }
-
-    fn take_unanswered(&self, waiter: WaiterId) -> bool {
-        self.core.take_unanswered(waiter)
-    }
-
-    fn forget(&self, waiter: WaiterId) {
-        self.core.forget(waiter);
-    }
-
-    fn set_ats_check(&self, checks: bool) {
-        self.core.set_ats_check(checks);
-    }
-
-    fn attach(&self, wake: Arc<dyn Wake>) {
-        self.core.attach(wake);
-    }
-
-    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
-        self.core.configuration_changed(change, waiter);
-    }
-
-    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
-        self.core.memory_changed(memory);
-    }
-
-    fn traffic_changed(&self, traffic: &Traffic) {
-        self.core.traffic_changed(traffic);
-    }
-
-    fn traffic_settled(&self) -> bool {
-        self.core.traffic_settled()
-    }
-
-    fn fail_closed(&self, stream: Option<StreamId>) {
-        self.core.fail_closed(stream);
-    }
+    dispatch::pass_on!(core:
+        capabilities, costs, barrier, overdue, take_unanswered, forget, set_ats_check,
+        attach, configuration_changed, memory_changed, traffic_changed, traffic_settled,
+        fail_closed);
 }
 
 #[cfg(test)]

@@ -38,14 +38,6 @@ impl Backend for Nothing {
 pub(crate) struct Everything(pub(crate) Arc<Software>);
 
 impl Backend for Everything {
-    fn capabilities(&self) -> BackendCapabilities {
-        self.0.capabilities()
-    }
-
-    fn costs(&self) -> Costs {
-        self.0.costs()
-    }
-
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         let mut all = Batch::new();
         all.push(Invalidation::everything(), 0);
@@ -53,15 +45,8 @@ impl Backend for Everything {
         self.0.submit(batch)
     }
 
-    fn barrier(&self, waiter: WaiterId) -> Barrier {
-        self.0.barrier(waiter)
-    }
-
-    fn attach(&self, wake: Arc<dyn Wake>) {
-        self.0.attach(wake);
-    }
-
-    fn fail_closed(&self, stream: Option<StreamId>) {
-        self.0.fail_closed(stream);
-    }
+    dispatch::pass_on!(0:
+        capabilities, costs, barrier, overdue, take_unanswered, forget, set_ats_check,
+        attach, configuration_changed, memory_changed, traffic_changed, traffic_settled,
+        fail_closed);
 }

@@ -31,12 +31,9 @@ mod fault;
 
 pub use fault::{At, Fault};
 
-use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, Traffic, WaiterId, Wake};
+use super::{Backend, BackendCapabilities, Barrier, Cause, Rejected, WaiterId, Wake};
 use crate::batch::Batch;
-use crate::costs::Costs;
 use fault::{Armed, strike};
-use smmu_core::command::Cfgi;
-use smmu_core::{GuestMemory, StreamId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -201,10 +198,6 @@ impl<B: Backend> Backend for Faulty<B> {
         }
     }
 
-    fn costs(&self) -> Costs {
-        self.inner.costs()
-    }
-
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         self.begin(batch);
         let Some((take, rejected)) = self.verdict(batch) else {
@@ -229,44 +222,12 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.barrier(waiter)
     }
 
-    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
-        self.inner.overdue(waiter, waited)
-    }
-
-    fn take_unanswered(&self, waiter: WaiterId) -> bool {
-        self.inner.take_unanswered(waiter)
-    }
-
-    fn forget(&self, waiter: WaiterId) {
-        self.inner.forget(waiter);
-    }
-
-    fn set_ats_check(&self, checks: bool) {
-        self.inner.set_ats_check(checks);
-    }
-
     fn attach(&self, wake: Arc<dyn Wake>) {
         *locked(&self.wake) = Some(wake.clone());
         self.inner.attach(wake);
     }
 
-    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
-        self.inner.configuration_changed(change, waiter);
-    }
-
-    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
-        self.inner.memory_changed(memory);
-    }
-
-    fn traffic_changed(&self, traffic: &Traffic) {
-        self.inner.traffic_changed(traffic);
-    }
-
-    fn traffic_settled(&self) -> bool {
-        self.inner.traffic_settled()
-    }
-
-    fn fail_closed(&self, stream: Option<StreamId>) {
-        self.inner.fail_closed(stream);
-    }
+    crate::pass_on!(inner:
+        costs, overdue, take_unanswered, forget, set_ats_check, configuration_changed,
+        memory_changed, traffic_changed, traffic_settled, fail_closed);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
+pub mod pass_on;
 #[cfg(any(test, feature = "testing"))]
 pub mod recorder;
 pub mod software;

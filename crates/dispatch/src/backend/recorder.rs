@@ -1,12 +1,10 @@
 //! Writes down what passes, with times, and passes it on. The example stands at
 //! [`faulty`](super::faulty).
 
-use super::{Backend, BackendCapabilities, Barrier, Rejected, Traffic, WaiterId, Wake};
+use super::{Backend, Rejected};
 use crate::batch::Batch;
-use crate::costs::Costs;
-use smmu_core::command::Cfgi;
-use smmu_core::{GuestMemory, StreamId};
-use std::sync::{Arc, Mutex, PoisonError};
+use smmu_core::StreamId;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A call that has returned.
@@ -99,14 +97,6 @@ impl<B: Backend> Recorder<B> {
     reason = "what is not passed on is what the backend behind it never hears of"
 )]
 impl<B: Backend> Backend for Recorder<B> {
-    fn capabilities(&self) -> BackendCapabilities {
-        self.inner.capabilities()
-    }
-
-    fn costs(&self) -> Costs {
-        self.inner.costs()
-    }
-
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
         let began = (self.clock)();
         let result = self.inner.submit(batch);
@@ -123,46 +113,6 @@ impl<B: Backend> Backend for Recorder<B> {
         result
     }
 
-    fn barrier(&self, waiter: WaiterId) -> Barrier {
-        self.inner.barrier(waiter)
-    }
-
-    fn overdue(&self, waiter: WaiterId, waited: Duration) -> Option<Duration> {
-        self.inner.overdue(waiter, waited)
-    }
-
-    fn take_unanswered(&self, waiter: WaiterId) -> bool {
-        self.inner.take_unanswered(waiter)
-    }
-
-    fn forget(&self, waiter: WaiterId) {
-        self.inner.forget(waiter);
-    }
-
-    fn set_ats_check(&self, checks: bool) {
-        self.inner.set_ats_check(checks);
-    }
-
-    fn attach(&self, wake: Arc<dyn Wake>) {
-        self.inner.attach(wake);
-    }
-
-    fn configuration_changed(&self, change: &Cfgi, waiter: WaiterId) {
-        self.inner.configuration_changed(change, waiter);
-    }
-
-    fn memory_changed(&self, memory: Arc<dyn GuestMemory>) {
-        self.inner.memory_changed(memory);
-    }
-
-    fn traffic_changed(&self, traffic: &Traffic) {
-        self.inner.traffic_changed(traffic);
-    }
-
-    fn traffic_settled(&self) -> bool {
-        self.inner.traffic_settled()
-    }
-
     fn fail_closed(&self, stream: Option<StreamId>) {
         self.closed
             .lock()
@@ -170,4 +120,8 @@ impl<B: Backend> Backend for Recorder<B> {
             .push(stream);
         self.inner.fail_closed(stream);
     }
+
+    crate::pass_on!(inner:
+        capabilities, costs, barrier, overdue, take_unanswered, forget, set_ats_check,
+        attach, configuration_changed, memory_changed, traffic_changed, traffic_settled);
 }
