@@ -61,10 +61,10 @@ pub(crate) struct RunArgs {
     /// there are CPUs here: the worker needs one, too.
     #[arg(long, value_name = "N", default_value_t = beside_a_worker(), value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) vcpus: u32,
-    /// How often each recorded stream is replayed.
+    /// How often each recorded stream is replayed; `storm` has none.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
-    /// Operations of the storm, for each producer thread.
+    /// Operations of the storm, for each producer thread; `replay` has none.
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) ops: u32,
     /// Seed of the storm; the same seed is the same storm.
@@ -73,7 +73,7 @@ pub(crate) struct RunArgs {
     /// Checks every Nth submission: what it invalidates is cached before, and looked for after.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) check_every: u32,
-    /// Rounds of the single-threaded drain comparison; 0 leaves it out.
+    /// Rounds of the single-threaded drain comparison; 0 leaves it out. `storm` has none.
     #[arg(long, value_name = "N", default_value_t = 300)]
     pub(crate) drain_rounds: u32,
     /// log2 of the number of slots of the command queue.

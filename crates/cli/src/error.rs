@@ -27,8 +27,8 @@ pub(crate) enum ToolError {
     #[error("{name} holds no commands: a stream has at least one 16-byte command")]
     Empty { name: String },
     #[error(
-        "{name} is damaged: at offset {offset:#x} a record of {bytes} bytes where 16 are needed; \
-         `vcmdq decode` lists what is readable"
+        "{name} is no recording, and as a raw dump it is damaged: at offset {offset:#x} a record of {bytes} \
+         bytes where 16 are needed; `vcmdq decode` lists what is readable"
     )]
     Partial {
         name: String,

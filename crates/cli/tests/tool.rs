@@ -129,6 +129,15 @@ fn a_file_is_replayed() {
 }
 
 #[test]
+fn a_dump_without_a_sync_has_no_empty_line_of_figures() {
+    let name = file("no-sync.cmdq", &[0x30, 0].map(u64::to_le_bytes).concat());
+    let output = tool(&["replay", &name, "--repeat", "1", "--drain-rounds", "1"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let blank = |line: &&str| !line.is_empty() && line.trim().is_empty();
+    assert_eq!(stdout(&output).lines().find(blank), None);
+}
+
+#[test]
 fn a_stream_with_illegal_commands_is_replayed_to_its_end() {
     let mut bytes = std::fs::read(lazy()).expect("bundled");
     bytes[16 * 40] = 0x99;
@@ -245,7 +254,7 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
     for (args, reason) in [
         (
             vec!["replay", cut.as_str()],
-            "at offset 0x10 a record of 5 bytes where 16 are needed",
+            "is no recording, and as a raw dump it is damaged: at offset 0x10 a record of 5 bytes where 16 are needed",
         ),
         (vec!["replay", empty.as_str()], "holds no commands"),
         (vec!["decode", empty.as_str()], "holds no commands"),

@@ -114,7 +114,9 @@ impl Listing {
                 "{index:>8}  {offset}  damaged: {bytes} bytes where 16 are needed"
             )?;
         }
-        writeln!(out, "\n{}: {} commands", self.file, self.records.len())?;
+        // Whatever is no recording is read so: who meant one learns it here.
+        let count = self.records.len();
+        writeln!(out, "\n{}: {count} commands, read as a raw dump", self.file)?;
         for (name, count) in &self.names {
             writeln!(out, "{count:>8}  {name}")?;
         }
@@ -176,7 +178,7 @@ mod tests {
       13  0x0000d0  RESERVED          ILLEGAL: opcode 0x99 is reserved (0x0000000000000099 0x0000000000000000)
       14  0x0000e0  damaged: 3 bytes where 16 are needed
 
-a.cmdq: 14 commands
+a.cmdq: 14 commands, read as a raw dump
        2  ATC_INV
        1  CFGI_ALL
        1  CFGI_CD

@@ -149,7 +149,11 @@ impl Shape {
         let known = figures
             .iter()
             .filter_map(|(figure, what)| Some(format!("{:.2} {what}", (*figure)?)));
-        writeln!(out, "  {}", known.collect::<Vec<_>>().join(", "))?;
+        let known: Vec<_> = known.collect();
+        // A raw dump without a SYNC has none.
+        if !known.is_empty() {
+            writeln!(out, "  {}", known.join(", "))?;
+        }
         if let Some(waits) = &self.sync_us {
             writeln!(
                 out,

@@ -32,26 +32,45 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     if let Some(drains) = &report.drains {
         write_drains(out, drains)?;
     }
-    let threads = report.vcpus as usize + 1;
-    if !report.workloads.is_empty() && threads > report.cpus {
-        writeln!(
-            out,
-            "{threads} threads (producers and a worker) shared {} CPUs: latencies of the engine hold \
-             waiting for a CPU; compare with --vcpus {}",
-            report.cpus,
-            report.cpus.saturating_sub(1).max(1)
-        )?;
+    let producers = report.workloads.iter().map(|one| one.engine.vcpus.len());
+    let crowded = |producers| crowded(producers, report.vcpus as usize, report.cpus);
+    if let Some(note) = producers.max().and_then(crowded) {
+        writeln!(out, "{note}")?;
     }
     let verdict = if report.ok {
         "every check held"
     } else {
         "CHECKS FAILED"
     };
-    writeln!(
-        out,
-        "{verdict} (every {}. submission was checked)",
-        report.check_every
-    )
+    let checked = one_in(report.check_every);
+    writeln!(out, "{verdict} ({checked} was checked)")
+}
+
+/// What is to be known of latencies where producers and a worker have fewer CPUs than they need. `asked` is what
+/// --vcpus said, which a recording that is replayed as published does not follow.
+fn crowded(producers: usize, asked: usize, cpus: usize) -> Option<String> {
+    let threads = producers + 1;
+    let fitting = cpus.saturating_sub(1).max(1);
+    let advice = if producers == asked && fitting < producers {
+        format!("; compare with --vcpus {fitting}")
+    } else {
+        String::new()
+    };
+    let plural = if cpus == 1 { "" } else { "s" };
+    (threads > cpus).then(|| {
+        format!(
+            "{threads} threads (producers and a worker) shared {cpus} CPU{plural}: latencies of the engine hold \
+             waiting for a CPU{advice}"
+        )
+    })
+}
+
+/// Which submissions were checked.
+fn one_in(every: u32) -> String {
+    match every {
+        1 => "every submission".to_owned(),
+        _ => format!("one submission in {every}"),
+    }
 }
 
 fn compare(out: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
@@ -101,12 +120,17 @@ fn compare(out: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
     writeln!(out)
 }
 
-/// `ratio` as a factor above 1 with the word for its direction: `2.10x shorter`.
+/// `ratio` as a factor above 1 with the word for its direction: `2.10x shorter`; `equal` where that factor
+/// would be shown as 1.
 fn times(ratio: f64, better: &str, worse: &str) -> String {
+    let shown = |factor: f64, word: &str| match format!("{factor:.2}x") {
+        one if one == "1.00x" => "equal".to_owned(),
+        other => format!("{other} {word}"),
+    };
     if ratio >= 1.0 {
-        format!("{ratio:.2}x {better}")
+        shown(ratio, better)
     } else if ratio > 0.0 {
-        format!("{:.2}x {worse}", 1.0 / ratio)
+        shown(1.0 / ratio, worse)
     } else {
         "-".to_owned()
     }
@@ -277,12 +301,44 @@ fn ratios(
 
 #[cfg(test)]
 mod tests {
-    use super::times;
+    use super::{crowded, one_in, times};
 
     #[test]
     fn a_ratio_is_told_in_the_direction_in_which_it_is_above_one() {
         assert_eq!(times(2.1, "shorter", "longer"), "2.10x shorter");
         assert_eq!(times(0.125, "shorter", "longer"), "8.00x longer");
         assert_eq!(times(0.0, "shorter", "longer"), "-");
+    }
+
+    #[test]
+    fn a_ratio_of_one_has_no_direction() {
+        for one in [1.0, 1.004, 0.996] {
+            assert_eq!(times(one, "fewer", "as many"), "equal");
+        }
+        assert_eq!(times(1.01, "fewer", "as many"), "1.01x fewer");
+        assert_eq!(times(0.99, "fewer", "as many"), "1.01x as many");
+    }
+
+    #[test]
+    fn too_few_cpus_are_told_of_the_producers_that_there_were() {
+        assert_eq!(crowded(3, 3, 4), None);
+        let asked = crowded(4, 4, 2).expect("five threads");
+        assert!(
+            asked.starts_with("5 threads (producers and a worker) shared 2 CPUs:"),
+            "{asked}"
+        );
+        assert!(asked.ends_with("; compare with --vcpus 1"), "{asked}");
+        // As published: seven rings, whatever --vcpus says.
+        let published = crowded(7, 1, 2).expect("eight threads");
+        assert!(published.starts_with("8 threads") && !published.contains("--vcpus"));
+        // Nothing smaller can be asked for.
+        let alone = crowded(1, 1, 1).expect("two threads");
+        assert!(alone.contains("shared 1 CPU:") && !alone.contains("--vcpus"));
+    }
+
+    #[test]
+    fn how_many_submissions_were_checked() {
+        assert_eq!(one_in(16), "one submission in 16");
+        assert_eq!(one_in(1), "every submission");
     }
 }
