@@ -71,6 +71,16 @@ fn a_smoke_run_is_written_printed_and_shown_again() {
     ]);
     let table = text(&output.stdout);
     assert!(table.starts_with("| goal |"), "{table}");
+
+    // Minutes of measuring are not lost to a file that cannot be written.
+    let nowhere = path(&json.join("below-a-file"));
+    for [option, other] in [["--html", "--json"], ["--json", "--html"]] {
+        let (json, again) = (path(&json), path(&again));
+        let output = bench(&["--from", &json, option, &nowhere, other, &again]);
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        assert_eq!(text(&output.stdout), printed, "{option}");
+        assert!(text(&output.stderr).contains("below-a-file cannot be written"));
+    }
 }
 
 #[test]

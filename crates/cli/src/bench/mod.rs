@@ -45,12 +45,14 @@ pub(crate) fn main(args: &BenchArgs) -> Result<ExitCode, ToolError> {
         }
     };
     // Before anything is drawn: minutes of measuring must not be lost.
-    if let Some(file) = &args.json {
-        write(file, &serde_json::to_string(&results)?)?;
-    }
+    let kept = match &args.json {
+        Some(file) => write(file, &serde_json::to_string(&results)?),
+        None => Ok(()),
+    };
     let view = show::view(&results);
-    let page = html::page(&view).map_err(ToolError::Draw)?;
-    write(&args.html, &page)?;
+    let page = html::page(&view).map_err(ToolError::Draw);
+    // A file that has no place takes no tables with it, nor does a reader of them who leaves take the page.
+    let drawn = page.and_then(|page| write(&args.html, &page));
     let mut out = output::stdout();
     if args.markdown {
         markdown::write(&mut out, &view)?;
@@ -58,6 +60,7 @@ pub(crate) fn main(args: &BenchArgs) -> Result<ExitCode, ToolError> {
         text::write(&mut out, &view)?;
     }
     output::finish(out)?;
+    kept.and(drawn)?;
     output::remark(&format!("the page: {}", args.html.display()));
     Ok(if results.failures.is_empty() {
         ExitCode::SUCCESS
