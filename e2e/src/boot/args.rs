@@ -93,16 +93,31 @@ pub struct BootArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["latency", "no_smmu", "boots"])]
     pub record: Option<PathBuf>,
     /// Runs Linux's dma_map_benchmark instead of the checks, on QEMU's own SMMU, on the engine's, and on
-    /// its VCMDQs, and shows their latencies beside each other.
-    #[arg(long)]
+    /// its VCMDQs, and shows their latencies beside each other. Takes the kernel of `--cmdqv` and the program that
+    /// `cargo xtask kernel` builds with it; what the machines look like is not to be chosen.
+    #[arg(long, conflicts_with_all = CHOICES)]
     pub latency: bool,
     /// How often each of those guests is started; the medians are shown.
     #[arg(long, value_name = "N", default_value_t = 3, requires = "latency", value_parser = clap::value_parser!(u32).range(1..=99))]
     pub rounds: u32,
-    /// Where fetched packages are kept.
-    #[arg(long, value_name = "DIR", default_value_os_t = default_directory())]
+    /// Where fetched packages are kept; the last one counts.
+    #[arg(long, value_name = "DIR", default_value_os_t = default_directory(), overrides_with = "directory")]
     pub directory: PathBuf,
 }
+
+/// What says how a machine looks or what is checked in it, which `--latency` decides itself.
+const CHOICES: [&str; 10] = [
+    "modes",
+    "boots",
+    "cpus",
+    "drop_invalidations",
+    "no_smmu",
+    "cmdqv",
+    "stages",
+    "smmu",
+    "no_ril",
+    "intx",
+];
 
 impl BootArgs {
     /// What the SMMU offers.
@@ -118,4 +133,50 @@ impl BootArgs {
 pub(crate) fn default_directory() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     PathBuf::from(target).join("e2e")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Tool {
+        #[command(flatten)]
+        boot: BootArgs,
+    }
+
+    fn parse(words: &str) -> Result<BootArgs, clap::Error> {
+        let words = ["boot"].into_iter().chain(words.split_whitespace());
+        Tool::try_parse_from(words).map(|tool| tool.boot)
+    }
+
+    #[test]
+    fn the_last_directory_counts() {
+        let args =
+            parse("--directory a --directory b").expect("one given by a script, one behind it");
+        assert_eq!(args.directory, PathBuf::from("b"));
+    }
+
+    #[test]
+    fn a_choice_that_the_latencies_would_ignore_is_refused() {
+        let args = parse("--latency --rounds 5 --timeout 60").expect("nothing is chosen");
+        assert!(args.latency && args.rounds == 5);
+        for choice in [
+            "--modes lazy",
+            "--boots 2",
+            "--cpus 2",
+            "--drop-invalidations 3",
+            "--no-smmu",
+            "--cmdqv",
+            "--stages two",
+            "--smmu qemu",
+            "--no-ril",
+            "--intx",
+        ] {
+            assert!(parse(choice).is_ok(), "{choice}");
+            let error = parse(&format!("--latency {choice}")).expect_err(choice);
+            assert!(error.to_string().contains("cannot be used with"), "{error}");
+        }
+    }
 }

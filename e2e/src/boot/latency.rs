@@ -50,8 +50,9 @@ struct Guests<'a> {
 /// As for [`boot`](super::boot).
 pub(super) fn latency(args: &BootArgs) -> Result<Verdict> {
     let (bar, directory) = begin(args.console, &args.directory)?;
-    let parts = Parts::obtain(&directory, true, &teller(&bar))?;
+    // Before anything is fetched for nothing.
     let program = benchmark(&directory)?;
+    let parts = Parts::obtain(&directory, true, &teller(&bar))?;
     let scratch = tempfile::tempdir().context("no place for sockets")?;
     let archive = scratch.path().join("initramfs");
     initramfs(&parts, &[("dma_map_benchmark", &program)], &archive)?;

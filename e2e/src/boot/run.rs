@@ -60,11 +60,12 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
         "on QEMU's own SMMU there is only --nesting to be seen"
     );
     let (bar, directory) = begin(args.console, &args.directory)?;
-    let parts = Parts::obtain(&directory, args.cmdqv || args.nesting, &teller(&bar))?;
+    // Before anything is fetched for nothing.
     let program = match args.nesting {
         true => Some(nesting(&directory)?),
         false => None,
     };
+    let parts = Parts::obtain(&directory, args.cmdqv || args.nesting, &teller(&bar))?;
     let firmware = match args.smmu {
         Whose::Qemu => Some(firmware(&directory, &teller(&bar))?),
         Whose::Engine => None,

@@ -23,7 +23,7 @@ pub struct MockArgs {
     /// look.
     #[arg(long)]
     pub lose_invalidations: bool,
-    /// Where kernel, program and fetched packages lie.
-    #[arg(long, value_name = "DIR", default_value_os_t = default_directory())]
+    /// Where kernel, program and fetched packages lie; the last one counts.
+    #[arg(long, value_name = "DIR", default_value_os_t = default_directory(), overrides_with = "directory")]
     pub directory: PathBuf,
 }
