@@ -11,19 +11,22 @@ use vcmdq_e2e::boot::SKIPPED;
 use vcmdq_e2e::parts::{self, Missing, Qemu};
 
 /// Random accesses through the engine and through QEMU's SMMUv3.
+///
+/// Exit code: 0 no difference but known ones, 1 another one or a failure, 2 bad usage, 3 a QEMU with its test
+/// devices is not to be had.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Accesses
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     cases: u64,
     /// What chooses them
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Only this world, as a difference names it
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     world: Option<u64>,
     /// Stop after so many unknown differences
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     most: u64,
     /// Tell the engine of a smaller OAS than QEMU has: differences must be found
     #[arg(long)]
@@ -31,8 +34,13 @@ struct Arguments {
     /// Tell one of them nothing of what is changed: differences must be found
     #[arg(long)]
     untold: Option<Untold>,
-    /// Where QEMU is unpacked if the system has none
-    #[arg(long, default_value = "target/e2e")]
+    /// Where QEMU is unpacked if the system has none; the last one counts
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "target/e2e",
+        overrides_with = "directory"
+    )]
     directory: PathBuf,
 }
 

@@ -15,7 +15,7 @@ mod summary;
 mod workspace;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
@@ -93,7 +93,7 @@ enum Task {
     /// Run the cached core against the naive SMMU for long, optimised
     Soak {
         /// Random accesses, changes and windows of commands
-        #[arg(long, value_name = "N", default_value_t = soak::CASES)]
+        #[arg(long, value_name = "N", default_value_t = soak::CASES, value_parser = clap::value_parser!(u64).range(1..))]
         cases: u64,
     },
 }
@@ -104,8 +104,7 @@ fn step_names() -> PossibleValuesParser {
 
 fn main() -> ExitCode {
     match perform(Arguments::parse().task) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -113,12 +112,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Performs a task; `false` when what it checks is not as it should be.
-fn perform(task: Task) -> Result<bool> {
-    match task {
+/// Performs a task; 1 when what it checks is not as it should be, of another tool the code with which that ended.
+fn perform(task: Task) -> Result<ExitCode> {
+    let holds = match task {
         Task::Test { only, skip } => {
             let chosen = steps::choose(&only, &skip);
-            Ok(steps::run_all(&Workspace::find()?, &chosen).report())
+            steps::run_all(&Workspace::find()?, &chosen).report()
         }
         Task::List => {
             let width = STEPS.iter().map(|step| step.name.len()).max();
@@ -126,7 +125,7 @@ fn perform(task: Task) -> Result<bool> {
             for step in STEPS {
                 println!("{:<width$} {}", step.name, step.about);
             }
-            Ok(true)
+            true
         }
         Task::Break { switches, list } => {
             let workspace = Workspace::find()?;
@@ -135,44 +134,57 @@ fn perform(task: Task) -> Result<bool> {
             } else {
                 faults::run(&workspace, &switches)?;
             }
-            Ok(true)
+            true
         }
         Task::Boot { arguments } => {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let mut command = steps::boot_tool(&Workspace::find()?, &arguments);
-            command::show(&command);
-            Ok(command.status()?.success())
+            return run_tool(&mut command);
         }
         Task::Differential { arguments } => {
             let mut command = steps::differential_tool(&Workspace::find()?);
             command.args(arguments);
-            command::show(&command);
-            Ok(command.status()?.success())
+            return run_tool(&mut command);
         }
-        Task::Kernel { mock } => kernel::run(&Workspace::find()?, mock),
+        Task::Kernel { mock } => kernel::run(&Workspace::find()?, mock)?,
         Task::Mock { arguments } => {
             let workspace = Workspace::find()?;
             guest::install_target(&guest::MOCK)?;
             guest::build(&workspace, &guest::MOCK)?;
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let mut command = steps::mock_tool(&workspace, &arguments);
-            command::show(&command);
-            Ok(command.status()?.success())
+            return run_tool(&mut command);
         }
         Task::Guest => {
             let workspace = Workspace::find()?;
             guest::install_target(&guest::NESTING)?;
             let program = guest::build(&workspace, &guest::NESTING)?;
             println!("program: {}", program.display());
-            Ok(true)
+            true
         }
         Task::Fuzz {
             targets,
             seconds,
             input,
-        } => fuzz::perform(&Workspace::find()?, &targets, seconds, input.as_deref()),
-        Task::Soak { cases } => soak::run(&Workspace::find()?, cases),
-    }
+        } => fuzz::perform(&Workspace::find()?, &targets, seconds, input.as_deref())?,
+        Task::Soak { cases } => soak::run(&Workspace::find()?, cases)?,
+    };
+    Ok(match holds {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Shows and runs a tool of the workspace. What its code means stands in its `--help`.
+fn run_tool(command: &mut Command) -> Result<ExitCode> {
+    command::show(command);
+    Ok(code_of(command.status()?.code()))
+}
+
+/// The same code; 1 for a tool that a signal has ended.
+fn code_of(code: Option<i32>) -> ExitCode {
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 #[cfg(test)]
@@ -194,6 +206,15 @@ mod tests {
             error.contains("nonsense") && error.contains("clippy"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_tool_ends_with_its_own_code() {
+        for code in [0, 1, 2, 3, 101] {
+            assert_eq!(code_of(Some(code.into())), ExitCode::from(code));
+        }
+        assert_eq!(code_of(None), ExitCode::FAILURE);
+        assert_eq!(code_of(Some(-1)), ExitCode::FAILURE);
     }
 
     #[test]
