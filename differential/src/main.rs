@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Parser;
+use indicatif::ProgressBar;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -84,7 +85,11 @@ fn perform(arguments: &Arguments) -> Result<ExitCode> {
         }),
     };
     let start = Instant::now();
-    let report = run(&qemu, &plan, &|_| {})?;
+    // Shown on a terminal only.
+    let bar = ProgressBar::new(plan.cases);
+    let report = run(&qemu, &plan, &|cases| bar.set_position(cases));
+    bar.finish_and_clear();
+    let report = report?;
     let seconds = start.elapsed().as_secs_f64();
     print!("{report}");
     println!(

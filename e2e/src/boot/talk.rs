@@ -157,7 +157,7 @@ impl<'a> Talk<'a> {
         }
         let (mode, boot) = (self.plan.mode.name(), self.boots.len() + 1);
         let verdict = if ok { "ok" } else { "FAILED" };
-        let line = format!("{mode:<11} {boot:>3}  {name:<13} {verdict:<6} {detail}");
+        let line = format!("{mode:<11} {boot:>3}  {name:<15} {verdict:<6} {detail}");
         self.bar.suspend(|| println!("{line}"));
     }
 }

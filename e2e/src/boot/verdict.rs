@@ -117,7 +117,8 @@ impl Verdict {
         let boots: usize = self.machines.iter().map(|ran| ran.boots.len()).sum();
         let verdict = if self.holds() { "passed" } else { "FAILED" };
         let (held, failed) = (self.held(), failures.len());
-        println!("boot: {verdict}: {boots} boots, {held} checks held, {failed} failed");
+        let plural = if boots == 1 { "" } else { "s" };
+        println!("boot: {verdict}: {boots} boot{plural}, {held} checks held, {failed} failed");
     }
 }
 
