@@ -202,8 +202,12 @@ impl Packed {
         if (before ^ self.bytes) >> 15 == 0 {
             return 0;
         }
-        let bytes = before;
-        self.cost(costs) - Self { bytes, ..*self }.cost(costs)
+        // A range beyond the last address ends there when another one is merged with it.
+        let earlier = Self {
+            bytes: before,
+            ..*self
+        };
+        self.cost(costs).saturating_sub(earlier.cost(costs))
     }
 
     /// In nanoseconds.

@@ -2,7 +2,9 @@
 
 use crate::drive::{capabilities, coalesced};
 use dispatch::coalesce::Coalescer;
-use dispatch::{BackendCapabilities, Batch, Costs, Invalidation, MAX_BATCH, Scope, Stage};
+use dispatch::{
+    AddressCosts, BackendCapabilities, Batch, Costs, Invalidation, MAX_BATCH, Scope, Stage,
+};
 use smmu_core::range::{Granule, TlbiRange};
 use smmu_core::{Asid, StreamId, Vmid};
 
@@ -253,4 +255,39 @@ fn law8_wide_requests_do_not_look_through_a_long_window_again_and_again() {
         }
         assert!(!coalescer.next_batch(&mut batch));
     }
+}
+
+/// A guest may name a range that reaches beyond the last address. It ends there, and is not shorter
+/// than nothing when it comes once more.
+#[test]
+fn law8_a_range_beyond_the_top_costs_no_less_when_it_comes_again() {
+    let mut coalescer = Coalescer::new(&capabilities(true, u64::MAX));
+    let further = AddressCosts {
+        first: [1; 4],
+        further: 1,
+    };
+    coalescer.set_costs(&Costs {
+        addresses: further,
+        addresses_of_all: further,
+        ..Costs::default()
+    });
+    let top = TlbiRange {
+        addr: u64::MAX << 16,
+        bytes: 1 << 30,
+        granule: Some(Granule::K4),
+        ttl: 0,
+        leaf: true,
+    };
+    coalescer.push(va(1, top), 0);
+    let spent = coalescer.spent();
+    coalescer.push(va(1, top), 1);
+    assert_eq!(coalescer.spent(), spent);
+    coalescer.finish();
+    let mut batch = Batch::new();
+    assert!(coalescer.next_batch(&mut batch));
+    let to_the_top = TlbiRange {
+        bytes: 1 << 16,
+        ..top
+    };
+    assert_eq!(batch.requests().collect::<Vec<_>>(), [va(1, to_the_top)]);
 }
