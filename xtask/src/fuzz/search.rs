@@ -13,7 +13,7 @@ use crate::command::{line, show};
 /// milliseconds and some MiB.
 const LIMITS: [&str; 3] = ["-timeout=20", "-rss_limit_mb=1024", "-max_len=4096"];
 
-/// Lines of its output that are shown of a search that has found something.
+/// Lines of its output that are shown of a search that has found something else than a panic.
 const SHOWN: usize = 40;
 
 /// A target that can be searched.
@@ -81,14 +81,21 @@ impl Search {
 
     /// The end of the output, with the input in it, and how to see it again.
     fn report(&self, text: &str, status: &str) -> String {
-        let lines: Vec<&str> = text.lines().collect();
-        let end = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
+        let end = end(text);
         let again = match written(text) {
             Some(path) => again(&self.name, path),
             None => format!("no input was kept; the output is in {}", self.log.display()),
         };
         format!("{status}\n{end}\n{again}")
     }
+}
+
+/// The output from what it says of the panic on, or its last lines if it says nothing of one.
+fn end(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let panic = lines.iter().rposition(|line| line.contains("panicked at "));
+    let from = panic.unwrap_or_else(|| lines.len().saturating_sub(SHOWN));
+    lines[from..].join("\n")
 }
 
 fn again(name: &str, path: &Path) -> String {
@@ -141,6 +148,14 @@ mod tests {
                     stat::number_of_executed_units: 9\nstat::peak_rss_mb:  27\n";
         let expected = "9 runs reach 812 edges with 5/21b inputs, and break nothing";
         assert_eq!(figures(text), expected);
+    }
+
+    #[test]
+    fn a_panic_is_shown_with_its_reason_however_long_the_backtrace_is() {
+        let frames: String = (0..90).map(|n| format!("{n}: somewhere\n")).collect();
+        let text = format!("INFO: seed\nthread panicked at x.rs:1:2:\ntoo much\n{frames}");
+        assert!(end(&text).starts_with("thread panicked at x.rs:1:2:\ntoo much\n0: "));
+        assert_eq!(end(&frames).lines().count(), SHOWN);
     }
 
     #[test]
