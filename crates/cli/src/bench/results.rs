@@ -33,8 +33,35 @@ pub(crate) fn read(path: &Path) -> Result<Results, ToolError> {
         path: path.to_owned(),
         source,
     })?;
-    serde_json::from_str(&text).map_err(|source| ToolError::Results {
+    parse(&text).map_err(|source| ToolError::Results {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Every figure comes back to the last bit: the page that is shown again is the same page.
+/// (serde_json rounds otherwise, unless it is built with `float_roundtrip`.)
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_str(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vcmdq::testing::Numbers;
+
+    #[test]
+    fn every_figure_is_read_back_to_the_last_bit() {
+        let mut numbers = Numbers::new(1);
+        for _ in 0..10_000 {
+            let count = 1.0 + numbers.below(1 << 24) as f64;
+            let written = Load {
+                before: 1.0 / count,
+                after: (count - 1.0) / count,
+                stolen: count * 49.304_080_606,
+            };
+            let text = serde_json::to_string(&written).expect("plain figures");
+            assert_eq!(parse::<Load>(&text).ok(), Some(written), "{text}");
+        }
+    }
 }
