@@ -17,6 +17,9 @@ pub struct Row {
     pub rounds: u64,
     /// The guest's times.
     pub latency: Latency,
+    /// Empty exits that have taken turns with what `latency` is of, where
+    /// [`Case::has_exit_beside`] says so: half of all rounds.
+    pub exit_beside: Option<Latency>,
     /// Exits to user space in a round.
     pub exits_per_round: f64,
     /// When Linux's waiter saw its SYNCs.

@@ -89,11 +89,13 @@ fn away(report: &Report) -> Goal {
         span: Span::Store,
         ..Case::of(Mode::Worker)
     };
-    let away = median(report, &store);
-    let exit = median(report, &Case::of(Mode::EmptyExit));
+    let row = report.row(&store);
+    let away = row.map(|row| row.latency.passes_p50);
+    let exit = row.and_then(|row| row.exit_beside.as_ref());
+    let exit = exit.map(|exit| exit.passes_p50);
     let left = away.zip(exit).map(|(away, exit)| (away - exit) / 1000.0);
     Goal {
-        name: "trap: time away from the guest, against an empty exit".to_owned(),
+        name: "trap: time away from the guest, against empty exits in turns".to_owned(),
         measured: ratio(away, exit),
         bound: Some(Bound::AtMost(1.15)),
         without_exits: Some(Without {

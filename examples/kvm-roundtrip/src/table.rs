@@ -141,9 +141,17 @@ fn unmaps(out: &mut impl Write, report: &Report, vcpus: u32, backend: Cost) -> f
 fn one_sync(out: &mut impl Write, report: &Report, vcpus: u32) -> fmt::Result {
     writeln!(
         out,
-        "\nOne TLBI and SYNC, {vcpus} vCPU, software backend; `away` is the store of PROD alone\n  \
-         {:<14} {:>19} {:>9} {:>7} {:>19} {:>19} {:>9} {:>9}",
-        "", "spin", "p99.9", "exits", "away", "Linux's waiter", "10 looks", "1st delay"
+        "\nOne TLBI and SYNC, {vcpus} vCPU, software backend; `away` is the store of PROD alone, in turns \
+         with empty exits\n  {:<14} {:>19} {:>9} {:>7} {:>19} {:>12} {:>19} {:>9} {:>9}",
+        "",
+        "spin",
+        "p99.9",
+        "exits",
+        "away",
+        "empty exit",
+        "Linux's waiter",
+        "10 looks",
+        "1st delay"
     )?;
     let modes = Mode::ALL
         .into_iter()
@@ -164,6 +172,7 @@ fn one_sync(out: &mut impl Write, report: &Report, vcpus: u32) -> fmt::Result {
             span: Span::Store,
             ..spin
         });
+        let beside = store.and_then(|row| row.exit_beside.as_ref());
         let or_none = |row: Option<&Row>| row.map_or("-".to_owned(), times);
         let share = |part: fn(&Seen) -> u64| {
             let seen = linux
@@ -175,12 +184,13 @@ fn one_sync(out: &mut impl Write, report: &Report, vcpus: u32) -> fmt::Result {
         };
         writeln!(
             out,
-            "  {:<14} {:>19} {:>9} {:>7.2} {:>19} {:>19} {:>9} {:>9}",
+            "  {:<14} {:>19} {:>9} {:>7.2} {:>19} {:>12} {:>19} {:>9} {:>9}",
             mode.name(),
             times(row),
             us(row.latency.p999),
             row.exits_per_round,
             or_none(store),
+            beside.map_or("-".to_owned(), |exit| us(exit.passes_p50)),
             or_none(linux),
             share(|seen| seen.within_ten),
             share(|seen| seen.within_first_delay),

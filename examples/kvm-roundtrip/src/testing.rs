@@ -1,13 +1,13 @@
 //! Reports that nobody has measured.
 
 use crate::data::{Case, Cost, Host, Mode, Report, Row, Seen, Span, Waiter};
-use crate::latency::Recorder;
+use crate::latency::{Latency, Recorder};
+
+/// What an empty exit takes.
+const EXIT_NS: u64 = 30_000;
 
 /// A row all of whose rounds took so long.
 pub(crate) fn row(case: Case, ns: u64, exits_per_round: f64) -> Row {
-    let mut recorder = Recorder::default();
-    (0..1000).for_each(|_| recorder.record(ns));
-    recorder.end_pass();
     let looks = Seen {
         syncs: 1000,
         within_ten: 995,
@@ -16,7 +16,8 @@ pub(crate) fn row(case: Case, ns: u64, exits_per_round: f64) -> Row {
     Row {
         case,
         rounds: 1000,
-        latency: recorder.latency(1000.0),
+        latency: latency(ns),
+        exit_beside: case.has_exit_beside().then(|| latency(EXIT_NS)),
         exits_per_round,
         seen: (case.waiter == Waiter::Linux).then_some(looks),
         seen_by_pass: vec![looks],
@@ -30,6 +31,14 @@ pub(crate) fn row(case: Case, ns: u64, exits_per_round: f64) -> Row {
     }
 }
 
+/// A thousand times the same.
+fn latency(ns: u64) -> Latency {
+    let mut recorder = Recorder::default();
+    (0..1000).for_each(|_| recorder.record(ns));
+    recorder.end_pass();
+    recorder.latency(1000.0)
+}
+
 /// A report of these rows.
 pub(crate) fn report(rows: Vec<Row>) -> Report {
     Report {
@@ -37,7 +46,7 @@ pub(crate) fn report(rows: Vec<Row>) -> Report {
         cpus: 2,
         ticks_per_us: 1000.0,
         passes: 1,
-        empty_exit_ns: 30_000.0,
+        empty_exit_ns: EXIT_NS as f64,
         placement: Vec::new(),
         rows,
     }

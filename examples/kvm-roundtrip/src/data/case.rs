@@ -181,6 +181,15 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Whether empty exits take turns with it: where the store alone is timed, and exits.
+    #[must_use]
+    pub const fn has_exit_beside(&self) -> bool {
+        let exits = matches!(self.mode, Mode::InExit | Mode::Worker | Mode::Inline);
+        exits && matches!(self.span, Span::Store)
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = |count| if count == 1 { "" } else { "s" };

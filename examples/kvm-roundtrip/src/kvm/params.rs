@@ -22,6 +22,11 @@ pub(crate) struct Params {
     pub(crate) ring: u64,
     /// Where PROD is written.
     pub(crate) prod_at: u64,
+    /// Where a store exits and means nothing.
+    pub(crate) exit_at: u64,
+    /// Rounds before it is the turn of as many such stores, a power of two from 2 on; the first of
+    /// a turn does not count. Zero: there are no turns.
+    pub(crate) turn: u64,
     /// Where results go.
     pub(crate) results: u64,
     /// The TLBI for the first address; the guest adds `stride` for each one that it sends.
@@ -67,6 +72,8 @@ impl Params {
             (offset_of!(Self, vcpus), self.vcpus),
             (offset_of!(Self, ring), self.ring),
             (offset_of!(Self, prod_at), self.prod_at),
+            (offset_of!(Self, exit_at), self.exit_at),
+            (offset_of!(Self, turn), self.turn),
             (offset_of!(Self, results), self.results),
             (offset_of!(Self, tlbi), self.tlbi[0]),
             (offset_of!(Self, tlbi) + 8, self.tlbi[1]),

@@ -30,6 +30,9 @@ const TRIAL: u32 = 20;
 /// Passes over all rows: what the host does meanwhile, such as moving a thread to another
 /// core, then does not meet one row alone.
 const PASSES: usize = 5;
+/// Rounds of one kind before it is the turn of another: much less than a host changes in, and much
+/// more than the one behind a change, which finds a worker that has gone to sleep.
+const LONGEST_TURN: u64 = 64;
 /// What all passes are to take, in microseconds, without setting up.
 const ALL_US: f64 = 40e6;
 /// Most of it for one row in one pass.
@@ -202,6 +205,8 @@ fn params(case: &Case, vcpu: usize, rounds: u32, ticks_per_us: f64) -> Params {
         vcpus: u64::from(case.vcpus),
         ring: ring(vcpu),
         prod_at: prod_at(case.mode, vcpu),
+        exit_at: NOTHING,
+        turn: turn(case, rounds),
         results: RESULTS + vcpu as u64 * u64::from(rounds) * RESULT_BYTES as u64,
         tlbi: [tlbi.dw0, tlbi.dw1],
         commands: pages / covered,
@@ -210,6 +215,16 @@ fn params(case: &Case, vcpu: usize, rounds: u32, ticks_per_us: f64) -> Params {
         pause: (f64::from(case.pause_us) * ticks_per_us) as u64,
         ticks_per_us: ticks_per_us as u64,
         stored: 0,
+    }
+}
+
+/// Rounds before it is the other's turn: several turns in any run.
+fn turn(case: &Case, rounds: u32) -> u64 {
+    if case.has_exit_beside() {
+        let several = u64::from(rounds / 8).clamp(2, LONGEST_TURN);
+        1 << several.ilog2()
+    } else {
+        0
     }
 }
 

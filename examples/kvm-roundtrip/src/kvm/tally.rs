@@ -15,6 +15,7 @@ pub(crate) struct Tally {
     /// Rounds of each vCPU in one pass.
     pub(crate) rounds: u32,
     recorder: Recorder,
+    exit_beside: Recorder,
     ran: Ran,
     seen: Vec<Seen>,
     pass: Seen,
@@ -30,6 +31,7 @@ impl Tally {
             case,
             rounds,
             recorder: Recorder::default(),
+            exit_beside: Recorder::default(),
             ran: Ran::default(),
             seen: Vec::new(),
             pass: Seen::default(),
@@ -39,8 +41,13 @@ impl Tally {
         }
     }
 
-    /// A round that counts: what it took, and which look saw its SYNC, the first being 1.
+    /// A round that counts: what it took, and which look saw its SYNC, the first being 1; zero if
+    /// there was none to be seen.
     pub(crate) fn note(&mut self, ticks: u64, look: u64) {
+        if look == 0 && self.case.has_exit_beside() {
+            self.exit_beside.record(ticks);
+            return;
+        }
         self.recorder.record(ticks);
         self.count += 1;
         self.ticks += ticks;
@@ -66,6 +73,7 @@ impl Tally {
 
     pub(crate) fn end_pass(&mut self) {
         self.recorder.end_pass();
+        self.exit_beside.end_pass();
         self.seen.push(std::mem::take(&mut self.pass));
     }
 
@@ -80,11 +88,13 @@ impl Tally {
     /// The row.
     pub(crate) fn row(&self, ticks_per_us: f64) -> Row {
         let waits = self.case.waiter == Waiter::Linux;
+        let beside = self.case.has_exit_beside();
         let seen_by_pass = if waits { self.seen.clone() } else { Vec::new() };
         Row {
             case: self.case,
             rounds: self.count,
             latency: self.recorder.latency(ticks_per_us),
+            exit_beside: beside.then(|| self.exit_beside.latency(ticks_per_us)),
             exits_per_round: self.ran.exits as f64 / self.ran.rounds.max(1) as f64,
             seen: waits.then(|| self.seen.iter().fold(Seen::default(), Seen::and)),
             seen_by_pass,

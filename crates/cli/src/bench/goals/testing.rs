@@ -63,6 +63,7 @@ impl Synthetic {
                 passes_mean: ns,
                 ..Latency::default()
             },
+            exit_beside: None,
             exits_per_round: 0.0,
             seen: None,
             seen_by_pass: Vec::new(),

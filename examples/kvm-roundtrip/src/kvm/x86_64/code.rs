@@ -2,6 +2,8 @@
 //!
 //! Each round it writes its TLBIs and a CMD_SYNC, which asks for a zero in its own first word,
 //! publishes PROD, waits for that zero, and stores how long it took and how often it looked.
+//! Where the store of PROD alone is timed and exits, a few rounds of it and a few empty exits take
+//! turns: what the host does meanwhile then meets both. An empty exit is a round without a look.
 //! Rounds count from when the word [`GO`] says so; a vCPU that has done its share goes on, without
 //! storing anything, until all have. It is 64-bit code that can lie anywhere: it has no stack, no
 //! data of its own, and finds everything in the [`Params`] that RDI points to.
@@ -16,7 +18,7 @@
 //! | rsi, rcx, r15 | of a round: when it began, the entry of its SYNC, looks |
 #![expect(unsafe_code, reason = "the guest's code is assembler")]
 
-use crate::kvm::layout::{EXIT, FINISHED, GO, RING_LOG2SIZE};
+use crate::kvm::layout::{EXIT, FINISHED, GO, RESULT_BYTES, RING_LOG2SIZE};
 use crate::kvm::params::{DONE_OFFSET, Params};
 use std::arch::global_asm;
 use std::mem::offset_of;
@@ -57,9 +59,14 @@ global_asm!(
     "    shl rdx, 32",
     "    lea rsi, [rax + rdx]",
     "    xor r15d, r15d",
+    "    mov rdx, r9",
     "    test r14d, r14d",
-    "    jnz 3f",
-    "    mov [r9], r12d",
+    "    jz 23f",
+    "    mov rbx, [rdi + {turn}]",
+    "    test rbx, [rdi + {done}]",
+    "    jz 3f",
+    "    mov rdx, [rdi + {exit_at}]",
+    "23: mov [rdx], r12d",
     "    jmp 8f",
     // The commands, then PROD. x86 keeps stores in order.
     "3:  mov ebx, [rdi + {commands}]",
@@ -148,19 +155,26 @@ global_asm!(
     "    shl rdx, 32",
     "    or rax, rdx",
     "    sub rax, rsi",
+    "    mov rdx, [rdi + {done}]",
     "    inc qword ptr [rdi + {done}]",
     "    test r10, r10",
     "    jz 83f",
     "    cmp dword ptr [{go}], 0",
     "    je 2b",
-    "    test r14d, r14d",
+    "    mov rbx, [rdi + {turn}]",
+    "    test rbx, rbx",
+    "    jz 80f",
+    "    dec rbx",
+    "    test rbx, rdx",
+    "    jz 2b",
+    "80: test r15, r15",
     "    jz 81f",
     "    cmp qword ptr [rdi + {span}], 0",
     "    je 81f",
     "    mov rax, [rdi + {stored}]",
     "81: mov [r11], rax",
     "    mov [r11 + 8], r15",
-    "    add r11, 16",
+    "    add r11, {result_bytes}",
     "    dec r10",
     "    jnz 2b",
     "    lock inc dword ptr [{finished}]",
@@ -187,6 +201,9 @@ global_asm!(
     vcpus = const offset_of!(Params, vcpus),
     ring = const offset_of!(Params, ring),
     prod_at = const offset_of!(Params, prod_at),
+    exit_at = const offset_of!(Params, exit_at),
+    turn = const offset_of!(Params, turn),
+    result_bytes = const RESULT_BYTES,
     results = const offset_of!(Params, results),
     tlbi = const offset_of!(Params, tlbi),
     commands = const offset_of!(Params, commands),
