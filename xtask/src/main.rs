@@ -4,6 +4,7 @@
 //! that the tests notice when a law is broken ([`faults`]).
 
 mod command;
+mod count;
 mod faults;
 mod fuzz;
 mod guest;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::command::{cargo, run as run_command};
+use crate::count::count;
 use crate::workspace::Workspace;
 
 /// How many steps are taken when nobody says: twenty million, of which seven in ten are
@@ -73,9 +74,9 @@ fn run_one(workspace: &Workspace, soak: &Soak) -> bool {
     ];
     let mut command = cargo(workspace, arguments);
     let result = run_command(command.env(soak.variable, soak.steps.to_string()));
-    let (test, steps) = (soak.test, soak.steps);
+    let (test, steps) = (soak.test, count(soak.steps, "random step"));
     match &result {
-        Ok(()) => println!("soak: passed, {steps} random steps of {test}"),
+        Ok(()) => println!("soak: passed, {steps} of {test}"),
         Err(error) => println!("soak: FAILED, {test}: {error:#}"),
     }
     result.is_ok()

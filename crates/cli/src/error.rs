@@ -1,5 +1,6 @@
 //! Why the tool gives up, and with which exit code.
 
+use crate::count::count;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,8 +28,9 @@ pub(crate) enum ToolError {
     #[error("{name} holds no commands: a stream has at least one 16-byte command")]
     Empty { name: String },
     #[error(
-        "{name} is no recording, and as a raw dump it is damaged: at offset {offset:#x} a record of {bytes} \
-         bytes where 16 are needed; `vcmdq decode` lists what is readable"
+        "{name} is no recording, and as a raw dump it is damaged: at offset {offset:#x} a record of {} \
+         where 16 are needed; `vcmdq decode` lists what is readable",
+        count(*bytes, "byte")
     )]
     Partial {
         name: String,

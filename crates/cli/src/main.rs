@@ -17,6 +17,7 @@ mod args;
 #[cfg(feature = "bench")]
 mod bench;
 mod check;
+mod count;
 mod decode;
 mod drain;
 mod drive;

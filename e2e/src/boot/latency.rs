@@ -10,6 +10,7 @@ use super::table::{Sample, Table, Way};
 use super::talk::Talk;
 use super::verdict::{Ran, Verdict};
 use super::waited::Waited;
+use crate::count::count;
 use crate::devicetree::{Place, with_smmu};
 use crate::guest::initramfs;
 use crate::nvme::{Controller, Flat};
@@ -123,7 +124,7 @@ impl Guests<'_> {
             worker: smmu.as_ref().map(|_| Waited::of(thread)),
         };
         let plan = Plan::latency();
-        println!("{} with {cpus} vCPU", way.name());
+        println!("{} with {}", way.name(), count(cpus, "vCPU"));
         let talk = Talk::new(&plan, self.args, self.bar, answers);
         let (boots, stuck) = talk.through(process);
         if let Some(smmu) = &smmu {

@@ -1,6 +1,7 @@
 //! What came out of the boots.
 
 use super::plan::{Mode, Plan};
+use crate::count::count;
 
 /// One check as the guest or the host has seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,8 +106,8 @@ impl Verdict {
         let counted = |ran: &&Ran| !ran.counters.is_empty();
         for ran in self.machines.iter().filter(counted) {
             println!("\n{}: counters", ran.plan.mode.name());
-            for (name, count) in ran.counters.iter().filter(|(_, count)| *count > 0) {
-                println!("  {name:<28} {count:>12}");
+            for (name, number) in ran.counters.iter().filter(|(_, number)| *number > 0) {
+                println!("  {name:<28} {number:>12}");
             }
         }
         println!();
@@ -117,8 +118,8 @@ impl Verdict {
         let boots: usize = self.machines.iter().map(|ran| ran.boots.len()).sum();
         let verdict = if self.holds() { "passed" } else { "FAILED" };
         let (held, failed) = (self.held(), failures.len());
-        let plural = if boots == 1 { "" } else { "s" };
-        println!("boot: {verdict}: {boots} boot{plural}, {held} checks held, {failed} failed");
+        let (boots, held) = (count(boots, "boot"), count(held, "check"));
+        println!("boot: {verdict}: {boots}, {held} held, {failed} failed");
     }
 }
 

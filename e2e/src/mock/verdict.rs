@@ -1,6 +1,7 @@
 //! Which checks there must be, and what came of them.
 
 use crate::boot::Check;
+use crate::count::count;
 
 /// Every check that the program makes. One that is missing has failed, and so has one that is not here.
 pub const CHECKS: &[&str] = &[
@@ -72,7 +73,8 @@ impl MockVerdict {
         let held = self.checks.iter().filter(|check| check.ok).count();
         let seconds = self.done.as_deref().unwrap_or("unknown");
         let failed = failures.len();
-        println!("mock: {verdict}: {held} checks held, {failed} failed; {seconds} s in the kernel");
+        let held = count(held, "check");
+        println!("mock: {verdict}: {held} held, {failed} failed; {seconds} s in the kernel");
     }
 }
 

@@ -10,6 +10,7 @@ use super::libtest::{Results, is_for_law};
 use super::limit::End;
 use super::suite::Suite;
 use super::switch::Switch;
+use crate::count::count;
 use crate::parallel;
 
 /// What takes so many times as long as without a fault hangs, too, but for what is quick anyway.
@@ -105,7 +106,8 @@ impl Built {
         }
         let tests: usize = self.held.iter().map(|held| held.tests.len()).sum();
         let took = start.elapsed().as_secs_f64();
-        println!("none           {took:>6.1} s  {tests} tests named for a law pass");
+        let tests = count(tests, "test");
+        println!("none           {took:>6.1} s  passed: {tests} named for a law");
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use self::built::Built;
 use self::report::Verdict;
 use self::switch::Switch;
 use self::tier::TIERS;
+use crate::count::count;
 use crate::parallel;
 use crate::workspace::Workspace;
 
@@ -56,8 +57,8 @@ pub(crate) fn run(workspace: &Workspace, wanted: &[String]) -> Result<()> {
         .count();
     ensure!(
         missed == 0,
-        "{missed} of {} switches were caught by no test",
-        verdicts.len()
+        "caught by no test: {missed} of {}",
+        count(verdicts.len(), "switch")
     );
     Ok(())
 }

@@ -15,6 +15,7 @@ use super::libtest::is_for_law;
 use super::suite;
 use super::switch::Switch;
 use crate::command::cargo;
+use crate::count::count;
 use crate::steps::{LOOM_FLAGS, target_of_loom};
 use crate::workspace::{Source, Workspace};
 
@@ -95,7 +96,8 @@ impl Tier {
             }
         }
         let took = start.elapsed().as_secs_f64();
-        println!("{} executables built in {took:.1} s", held.len());
+        let executables = count(held.len(), "executable");
+        println!("{executables} built in {took:.1} s");
         let mut built = Built::new(held, self.limit, logs);
         if self.kind == Kind::Tests {
             built.prove()?;

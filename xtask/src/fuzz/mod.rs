@@ -13,6 +13,7 @@ use anyhow::{Result, bail, ensure};
 use self::build::Programs;
 use self::search::Search;
 use crate::command::run as run_command;
+use crate::count::count;
 use crate::parallel;
 use crate::summary::Outcome;
 use crate::workspace::Workspace;
@@ -49,7 +50,7 @@ pub(crate) fn run(workspace: &Workspace, times: &[Time]) -> Result<Outcome> {
     for one in &found {
         println!("\n{one}");
     }
-    ensure!(found.is_empty(), "{} targets have failed", found.len());
+    ensure!(found.is_empty(), "failed: {}", count(found.len(), "target"));
     Ok(Outcome::Passed)
 }
 

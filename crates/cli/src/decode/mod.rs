@@ -4,6 +4,7 @@ mod listing;
 mod timeline;
 
 use crate::args::{Caps, DEFAULT_IDRS, DecodeArgs};
+use crate::count::count;
 use crate::error::ToolError;
 use crate::output;
 use crate::trace::{self, Contents, CutOff};
@@ -111,14 +112,15 @@ impl Listing {
             let index = self.records.len();
             writeln!(
                 out,
-                "{index:>8}  {offset}  damaged: {bytes} bytes where 16 are needed"
+                "{index:>8}  {offset}  damaged: {} where 16 are needed",
+                count(*bytes, "byte")
             )?;
         }
         // Whatever is no recording is read so: who meant one learns it here.
-        let count = self.records.len();
-        writeln!(out, "\n{}: {count} commands, read as a raw dump", self.file)?;
-        for (name, count) in &self.names {
-            writeln!(out, "{count:>8}  {name}")?;
+        let commands = count(self.records.len(), "command");
+        writeln!(out, "\n{}: {commands}, read as a raw dump", self.file)?;
+        for (name, number) in &self.names {
+            writeln!(out, "{number:>8}  {name}")?;
         }
         if self.illegal > 0 {
             writeln!(out, "{:>8}  illegal", self.illegal)?;
@@ -213,7 +215,7 @@ a.cmdq: 14 commands, read as a raw dump
                     dw1: rest,
                 };
                 let text = listing(&[raw], None);
-                assert!(text.contains("a.cmdq: 1 commands"), "{text}");
+                assert!(text.contains("a.cmdq: 1 command,"), "{text}");
             }
         }
     }

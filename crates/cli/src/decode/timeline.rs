@@ -1,6 +1,7 @@
 //! A recording as it happened: every ring's events in one list, by time.
 
 use super::listing::What;
+use crate::count::count;
 use crate::report::shape::Shape;
 use serde::Serialize;
 use smmu_core::Capabilities;
@@ -182,16 +183,18 @@ impl fmt::Display for Row {
             Told::Gap { events, commands } => {
                 write!(
                     f,
-                    "{:>8}  GAP: {events} events dropped, {commands} commands in them",
-                    ""
+                    "{:>8}  GAP: {} dropped, with {}",
+                    "",
+                    count(*events, "event"),
+                    count(*commands, "command")
                 )
             }
             Told::Layout { base, log2size } => {
                 write!(
                     f,
-                    "{:>8}  ring of {} entries at {base:#x}",
+                    "{:>8}  ring of {} at {base:#x}",
                     "",
-                    1u64 << log2size
+                    count(1u64 << log2size, "entry")
                 )
             }
         }

@@ -1,5 +1,6 @@
 //! What a recorded stream looks like, for a person and for a program.
 
+use crate::count::count;
 use serde::Serialize;
 use smmu_core::spec::command::RawCommand;
 use std::io::{self, Write};
@@ -157,8 +158,12 @@ impl Shape {
         if let Some(waits) = &self.sync_us {
             writeln!(
                 out,
-                "  SYNC from PROD to done, µs: p50 {:.1}, p90 {:.1}, p99 {:.1}, max {:.1} ({} SYNCs)",
-                waits.p50, waits.p90, waits.p99, waits.max, waits.count
+                "  SYNC from PROD to done, µs: p50 {:.1}, p90 {:.1}, p99 {:.1}, max {:.1} ({})",
+                waits.p50,
+                waits.p90,
+                waits.p99,
+                waits.max,
+                count(waits.count, "SYNC")
             )?;
         }
         let tables = [
@@ -167,7 +172,7 @@ impl Shape {
         ];
         for (what, shares) in tables.iter().filter(|(_, shares)| !shares.is_empty()) {
             let shares = shares.iter().enumerate();
-            let shares = shares.map(|(count, share)| format!("{count}: {:.1} %", share * 100.0));
+            let shares = shares.map(|(number, share)| format!("{number}: {:.1} %", share * 100.0));
             writeln!(out, "  {what}: {}", shares.collect::<Vec<_>>().join(", "))?;
         }
         Ok(())
@@ -194,28 +199,31 @@ fn missing(recording: &Recording) -> Vec<String> {
     let mut missing: Vec<_> = recording.errors.iter().map(TraceError::to_string).collect();
     let kept = missing.len() as u64;
     if recording.damaged > kept {
-        missing.push(format!("{} more damaged records", recording.damaged - kept));
+        let more = count(recording.damaged - kept, "more damaged record");
+        missing.push(more);
     }
     for (kind, ring) in recording.header.rings.iter().zip(&recording.rings) {
         let (events, commands) = ring.dropped;
         if events > 0 {
             missing.push(format!(
-                "{kind}: the recorder dropped {events} events, {commands} commands in them"
+                "{kind}: the recorder dropped {}, with {}",
+                count(events, "event"),
+                count(commands, "command")
             ));
         }
     }
     match &recording.totals {
         None => missing.push("the end of the recording: it was cut off".to_owned()),
         Some(totals) if totals.left_out > 0 => missing.push(format!(
-            "{} records at the end, which the file's limit had no room for",
-            totals.left_out
+            "{} at the end, which the file's limit had no room for",
+            count(totals.left_out, "record")
         )),
         Some(_) => {}
     }
     if recording.unknown > 0 {
         missing.push(format!(
-            "{} records of kinds that a newer vcmdq writes",
-            recording.unknown
+            "{} of kinds that a newer vcmdq writes",
+            count(recording.unknown, "record")
         ));
     }
     missing

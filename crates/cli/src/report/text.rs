@@ -1,6 +1,7 @@
 //! A report for a person.
 
 use super::{Comparison, Report};
+use crate::count::count;
 use crate::drain::Drains;
 use crate::drive::{Latency, Outcome};
 use crate::error::ToolError;
@@ -56,11 +57,11 @@ fn crowded(producers: usize, asked: usize, cpus: usize) -> Option<String> {
     } else {
         String::new()
     };
-    let plural = if cpus == 1 { "" } else { "s" };
     (threads > cpus).then(|| {
         format!(
-            "{threads} threads (producers and a worker) shared {cpus} CPU{plural}: latencies of the engine hold \
-             waiting for a CPU{advice}"
+            "{threads} threads (producers and a worker) shared {}: latencies of the engine hold \
+             waiting for a CPU{advice}",
+            count(cpus, "CPU")
         )
     })
 }
@@ -82,10 +83,11 @@ fn compare(out: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
         ratios,
     } = comparison;
     let producers = engine.vcpus.len();
-    let plural = if producers == 1 { "" } else { "s" };
     writeln!(
         out,
-        "{workload}: {submissions} submissions by {producers} producer{plural}"
+        "{workload}: {} by {}",
+        count(*submissions, "submission"),
+        count(producers, "producer")
     )?;
     writeln!(
         out,
@@ -177,27 +179,26 @@ fn figures(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     let figures = &outcome.figures;
     writeln!(
         out,
-        "  {}: {} commands in ({} SYNCs), {} requests and {} calls out; {} doorbells, \
-         {} stops by an error",
+        "  {}: {} in ({}), {} and {} out; {}, {} by an error",
         outcome.consumer,
-        figures.commands,
-        figures.syncs,
-        figures.requests,
-        figures.calls,
-        figures.doorbells,
-        figures.errors
+        count(figures.commands, "command"),
+        count(figures.syncs, "SYNC"),
+        count(figures.requests, "request"),
+        count(figures.calls, "call"),
+        count(figures.doorbells, "doorbell"),
+        count(figures.errors, "stop")
     )?;
     if figures.window_sizes.is_empty() {
         return Ok(());
     }
     writeln!(
         out,
-        "    {} windows of {:.2} commands; {} wake-ups, {} sleeps, {} spins",
-        figures.windows,
+        "    {} of {:.2} commands; {}, {}, {}",
+        count(figures.windows, "window"),
         figures.commands as f64 / figures.windows.max(1) as f64,
-        figures.wake_ups,
-        figures.sleeps,
-        figures.spins
+        count(figures.wake_ups, "wake-up"),
+        count(figures.sleeps, "sleep"),
+        count(figures.spins, "spin")
     )?;
     write!(out, "    window sizes:")?;
     let sizes = figures
@@ -215,19 +216,18 @@ fn checks(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     let checks = &outcome.checks;
     writeln!(
         out,
-        "    checked {} submissions: {} entries had to go, {} stayed behind; {} neighbours had to \
-         stay, {} never did",
-        checks.submissions,
-        checks.victims,
+        "    checked {}: {} had to go, {} stayed behind; {} had to stay, {} never did",
+        count(checks.submissions, "submission"),
+        count(checks.victims, "entry"),
         checks.stale,
-        checks.neighbours,
+        count(checks.neighbours, "neighbour"),
         checks.removed_too_much
     )?;
     if !checks.looked() {
-        let wanted = checks.wanted;
+        let wanted = count(checks.wanted, "entry");
         writeln!(
             out,
-            "    FAILED: {wanted} entries that had to go should have been there before"
+            "    FAILED: {wanted} that had to go should have been there before"
         )?;
     }
     for example in &checks.examples {

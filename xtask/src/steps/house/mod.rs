@@ -11,6 +11,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 
+use crate::count::count;
 use crate::summary::Outcome;
 use crate::workspace::{Source, Workspace};
 
@@ -89,8 +90,8 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     }
     ensure!(
         broken == 0,
-        "{broken} of {} house rules broken",
-        LINTS.len()
+        "{broken} of {} broken",
+        count(LINTS.len(), "house rule")
     );
     Ok(Outcome::Passed)
 }

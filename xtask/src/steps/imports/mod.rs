@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata};
 
 use self::rules::{LENT, RULES, Rule};
+use crate::count::count;
 use crate::summary::Outcome;
 use crate::workspace::Workspace;
 
@@ -38,15 +39,19 @@ impl fmt::Display for Edge {
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let mut broken = packages_without_rule(&workspace.metadata);
     let edges = edges(&workspace.metadata);
-    println!("{} dependencies against {} rules", edges.len(), RULES.len());
+    println!(
+        "{} against {}",
+        count(edges.len(), "dependency"),
+        count(RULES.len(), "rule")
+    );
     broken.extend(edges.iter().filter_map(violation));
     for line in &broken {
         println!("  {line}");
     }
     ensure!(
         broken.is_empty(),
-        "{} dependencies that may not be",
-        broken.len()
+        "{} that may not be",
+        count(broken.len(), "dependency")
     );
     Ok(Outcome::Passed)
 }
