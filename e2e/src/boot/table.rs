@@ -1,5 +1,6 @@
 //! Latencies side by side.
 
+use crate::count::count;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -76,31 +77,24 @@ impl Table {
     /// A line for each point, then what the goal says of those at which a vCPU and a worker have a
     /// processor each.
     pub(super) fn render(&self, cores: usize) -> String {
-        let mut text = String::from(
-            "map / unmap, microseconds (medians); times QEMU's; share of time in which the worker waited for a processor\n\
-             vCPUs    size           qemu              cmdq                            vcmdq\n",
-        );
+        let mut rows = vec![heads()];
         let mut goals = Vec::new();
         for (cpus, kib) in self.places() {
-            let _a_string_takes_all = write!(text, "{cpus:>5} {kib:>5} KiB  ");
+            let mut row = vec![cpus.to_string(), format!("{kib} KiB")];
             let qemu = self.at((cpus, kib, Way::Qemu));
             for way in Way::ALL {
-                let Some(sample) = self.at((cpus, kib, way)) else {
-                    text.push_str("  (not measured)");
-                    continue;
-                };
-                let Sample { map, unmap, waited } = sample;
-                let _a_string_takes_all = write!(text, "{map:>6.1} /{unmap:>6.1}");
-                if let (Some(qemu), true) = (qemu, way != Way::Qemu) {
-                    let (maps, unmaps) = (map / qemu.map, unmap / qemu.unmap);
-                    let waited = waited.map_or("?".into(), |share| format!("{share:.2}"));
-                    let _a_string_takes_all = write!(text, " {maps:>5.2} /{unmaps:>5.2}  {waited}");
-                    goals.push((cpus, kib, way, unmaps));
+                let sample = self.at((cpus, kib, way));
+                row.extend(cells(way, sample, qemu));
+                if let (Some(sample), Some(qemu), true) = (sample, qemu, way != Way::Qemu) {
+                    goals.push((cpus, kib, way, sample.unmap / qemu.unmap));
                 }
-                text.push_str("    ");
             }
-            text.push('\n');
+            rows.push(row);
         }
+        let mut text = String::from(
+            "medians in microseconds; ×: times QEMU's; waited: share of time in which the worker waited for a processor\n",
+        );
+        text.push_str(&aligned(&rows));
         text.push_str(&verdict(&goals, cores));
         text
     }
@@ -110,6 +104,82 @@ impl Table {
         places.dedup();
         places
     }
+}
+
+/// Numbers of each way: map and unmap, then what QEMU's own has nothing to be compared with.
+const OF_QEMU: [&str; 2] = ["map", "unmap"];
+const OF_ENGINE: [&str; 5] = ["map", "unmap", "map ×", "unmap ×", "waited"];
+
+impl Way {
+    fn heads(self) -> &'static [&'static str] {
+        match self {
+            Self::Qemu => &OF_QEMU,
+            Self::Own | Self::Vcmdq => &OF_ENGINE,
+        }
+    }
+}
+
+fn heads() -> Vec<String> {
+    let ways = Way::ALL.iter().flat_map(|way| way.heads());
+    let heads = ["vCPUs", "size"].iter().chain(ways);
+    heads.map(|head| (*head).to_owned()).collect()
+}
+
+/// What a line says of one way; a dash is not measured.
+fn cells(way: Way, sample: Option<Sample>, qemu: Option<Sample>) -> Vec<String> {
+    let number = |of: fn(Sample) -> f64| Some(format!("{:.1}", of(sample?)));
+    let times = |of: fn(Sample) -> f64| Some(format!("{:.2}", of(sample?) / of(qemu?)));
+    let waited = || Some(format!("{:.2}", sample?.waited?));
+    let all = [
+        number(|sample| sample.map),
+        number(|sample| sample.unmap),
+        times(|sample| sample.map),
+        times(|sample| sample.unmap),
+        waited(),
+    ];
+    let all = all.into_iter().take(way.heads().len());
+    all.map(|cell| cell.unwrap_or_else(|| "-".into())).collect()
+}
+
+/// Rows under each other, numbers to the right, a line above them that names the ways. As wide as the
+/// widest cell of each column, whatever was measured.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let wide = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<_> = (0..columns).map(wide).collect();
+    // The column at which each way begins.
+    let mut begins = Vec::new();
+    let mut at = 2;
+    for way in Way::ALL {
+        begins.push((at, way.name()));
+        at += way.heads().len();
+    }
+    let gap = |column: usize| match column {
+        0 => "",
+        _ if begins.iter().any(|(begin, _)| *begin == column) => "    ",
+        _ => "  ",
+    };
+    let mut names = String::new();
+    let mut left = 0;
+    for (column, width) in widths.iter().enumerate() {
+        left += gap(column).len();
+        if let Some((_, name)) = begins.iter().find(|(begin, _)| *begin == column) {
+            let _a_string_takes_all =
+                write!(names, "{:left$}{name}", "", left = left - names.len());
+        }
+        left += width;
+    }
+    let mut text = names + "\n";
+    for row in rows {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let _a_string_takes_all = write!(text, "{}{cell:>width$}", gap(column));
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Of points at which each vCPU and a worker have a processor: unmap at or below QEMU's.
@@ -132,8 +202,9 @@ fn verdict(points: &[(u32, u32, Way, f64)], cores: usize) -> String {
         };
         let _a_string_takes_all = writeln!(
             text,
-            "{name}: unmap at or below QEMU's at {} of {all} points where vCPUs and worker have a processor each{rest}",
-            met.len()
+            "{name}: unmap at or below QEMU's at {} of {} where vCPUs and worker have a processor each{rest}",
+            met.len(),
+            count(all, "point")
         );
     }
     text
@@ -170,14 +241,38 @@ mod tests {
     #[test]
     fn points_are_medians_and_compared_with_qemus() {
         let text = table().render(2);
-        assert!(text.contains("10.0    "), "{text}");
-        assert!(text.contains("11.0  1.00 / 1.10  0.25"), "{text}");
+        let expected = "
+                qemu          cmdq                                  vcmdq
+vCPUs   size    map  unmap    map  unmap  map ×  unmap ×  waited    map  unmap  map ×  unmap ×  waited
+    1  4 KiB    2.0   10.0    2.0   11.0   1.00     1.10    0.25      -      -      -        -       -
+";
+        assert!(text.contains(&expected.replacen('\n', "", 1)), "{text}");
         assert!(
-            text.contains("cmdq: unmap at or below QEMU's at 0 of 1"),
+            text.contains("cmdq: unmap at or below QEMU's at 0 of 1 point "),
             "{text}"
         );
         assert!(text.contains("above: 4 KiB"), "{text}");
-        assert!(text.contains("(not measured)"), "{text}");
+    }
+
+    #[test]
+    fn large_numbers_leave_the_columns_under_each_other() {
+        let mut table = table();
+        let sample = Sample::parse("10000.0 1234567.8 1.00").expect("numbers");
+        table.add(16, 1024, Way::Vcmdq, sample);
+        table.add(16, 1024, Way::Qemu, Sample { map: 7.0, ..sample });
+        let text = table.render(2);
+        // Each cell ends where its head does. A unit belongs to its cell.
+        let solid = text.replace(" KiB", "_KiB").replace(" ×", "_×");
+        let ends = |line: &str| {
+            let all: Vec<_> = line.chars().chain([' ']).collect();
+            let pairs = all.windows(2).enumerate();
+            let ends = pairs.filter(|(_, pair)| pair[0] != ' ' && pair[1] == ' ');
+            ends.map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        let [head, first, last] =
+            [2, 3, 4].map(|line| ends(solid.lines().nth(line).expect("a line")));
+        assert_eq!(head.len(), 14, "{text}");
+        assert_eq!((&head, &head), (&first, &last), "{text}");
     }
 
     #[test]
