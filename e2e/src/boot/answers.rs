@@ -3,6 +3,7 @@
 use super::recording::Recording;
 use super::traced;
 use super::waited::Waited;
+use crate::count::count;
 use crate::nvme::{Controller, Dma};
 use crate::vehicle::{Commands, OfVmid, Smmu};
 use sha2::{Digest, Sha256};
@@ -26,7 +27,7 @@ pub(super) struct Answers<'a> {
     /// The SMMU, if there is one.
     pub(super) smmu: Option<&'a Smmu>,
     /// The recording to be made.
-    pub(super) recording: Option<Recording>,
+    pub(super) recording: Option<Recording<'a>>,
     /// What QEMU writes of its own SMMU, if that is the one.
     pub(super) trace: Option<PathBuf>,
     /// The commands in it that have been told.
@@ -149,7 +150,8 @@ fn stage2(seen: &BTreeMap<u16, OfVmid>) -> String {
     } else {
         "other"
     };
-    format!("{verdict}: {two} requests of stage 2, {one} of stage 1 alone")
+    let two = count(two, "request");
+    format!("{verdict}: {two} of stage 2, {one} of stage 1 alone")
 }
 
 /// Whether one host VMID has had what Linux sends for a nested address space: addresses of its stage 2,

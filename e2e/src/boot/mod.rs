@@ -33,6 +33,7 @@ pub(crate) use args::default_directory;
 pub(crate) use exit::exit_code;
 pub use exit::{SKIPPED, main};
 pub use plan::{Mode, Plan};
+pub use recording::CannotRecord;
 pub use run::boot;
 pub(crate) use run::{begin, teller};
 pub use verdict::{Check, Verdict};

@@ -1,8 +1,10 @@
 //! Takes the streams of the guest's queues into a file, from when the guest says until it says so.
 
+use crate::count::count;
 use crate::vehicle::Smmu;
 use anyhow::Result;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use vcmdq::StdThreads;
 use vcmdq_trace::Header;
@@ -11,19 +13,93 @@ use vcmdq_trace::recorder::{Recorder, RecorderSettings, rings_of};
 /// Bytes of a recording: small enough to be kept beside the code.
 const MOST_BYTES: u64 = 300 << 10;
 
+/// The file that was named for a recording cannot be written.
+#[derive(Debug)]
+pub struct CannotRecord {
+    /// As it was named.
+    pub path: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}
+
+impl std::fmt::Display for CannotRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        write!(f, "the recording cannot be written to {path}")
+    }
+}
+
+impl std::error::Error for CannotRecord {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// The file of a recording. Opened before anything is fetched or booted; what was in it is there until
+/// the guest says that the recording begins. Where none was before and none is made, none is left.
+#[derive(Debug)]
+pub(super) struct Output {
+    path: PathBuf,
+    file: File,
+    /// It was not there before.
+    is_new: bool,
+}
+
+impl Output {
+    /// # Errors
+    ///
+    /// [`CannotRecord`].
+    pub(super) fn open(path: &Path) -> Result<Self, CannotRecord> {
+        let is_new = !path.exists();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let file = options.open(path).map_err(|source| CannotRecord {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            is_new,
+        })
+    }
+
+    /// The file, empty.
+    fn begin(&self) -> io::Result<File> {
+        // A pipe or a device has no length.
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.file.try_clone()
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let is_empty = |file: &File| {
+            file.metadata()
+                .is_ok_and(|of| of.is_file() && of.len() == 0)
+        };
+        if self.is_new && is_empty(&self.file) {
+            // What cannot be removed is an empty file: no harm.
+            let _stays = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// A recording that is to be made, or is being made.
-pub(super) struct Recording {
-    file: PathBuf,
+pub(super) struct Recording<'a> {
+    output: &'a Output,
     machine: String,
     comment: String,
     recorder: Option<Recorder>,
 }
 
-impl Recording {
+impl<'a> Recording<'a> {
     /// `machine` and `comment` go into the file.
-    pub(super) fn new(file: &Path, machine: String, comment: String) -> Self {
+    pub(super) fn new(output: &'a Output, machine: String, comment: String) -> Self {
         Self {
-            file: file.to_owned(),
+            output,
             machine,
             comment,
             recorder: None,
@@ -52,7 +128,7 @@ impl Recording {
             most_bytes: MOST_BYTES,
             ..RecorderSettings::default()
         };
-        let (file, rings) = (File::create(&self.file)?, rings_of(smmu.frame()));
+        let (file, rings) = (self.output.begin()?, rings_of(smmu.frame()));
         Ok(Recorder::start(
             file,
             header,
@@ -67,8 +143,11 @@ impl Recording {
         match self.recorder.take().map(Recorder::finish) {
             None => "nothing was recorded".into(),
             Some(Ok(totals)) => format!(
-                "{} records with {} commands; {} commands dropped, {} records left out",
-                totals.records, totals.commands, totals.dropped_commands, totals.left_out
+                "{} with {}; {} dropped, {} left out",
+                count(totals.records, "record"),
+                count(totals.commands, "command"),
+                count(totals.dropped_commands, "command"),
+                count(totals.left_out, "record")
             ),
             Some(Err(error)) => format!("cannot be written: {error}"),
         }
@@ -104,7 +183,9 @@ mod tests {
     fn a_recording_names_the_rings_and_who_drove_them() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("recording");
-        let mut recording = Recording::new(&file, "a machine".into(), "a load".into());
+        std::fs::write(&file, [b'x'; 4096]).expect("an older one, and longer");
+        let output = Output::open(&file).expect("a directory");
+        let mut recording = Recording::new(&output, "a machine".into(), "a load".into());
         assert_eq!(recording.end(), "nothing was recorded");
         let smmu = smmu();
         assert_eq!(recording.begin(&smmu, "7.2"), "begun");
@@ -118,9 +199,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_made_is_told() {
-        let mut recording =
-            Recording::new(Path::new("/no/such/file"), String::new(), String::new());
-        assert_ne!(recording.begin(&smmu(), "7.2"), "begun");
+    fn a_file_that_cannot_be_made_is_told_before_anything_else() {
+        let path = Path::new("/no/such/file");
+        let error = Output::open(path).expect_err("no such directory");
+        assert_eq!(error.path, path);
+        assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
+        let told = format!("{:#}", anyhow::Error::from(error));
+        let first = "the recording cannot be written to /no/such/file: ";
+        assert!(told.starts_with(first), "{told}");
+    }
+
+    #[test]
+    fn without_a_recording_the_place_is_left_as_it_was() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (new, old) = (directory.path().join("new"), directory.path().join("old"));
+        std::fs::write(&old, "kept").expect("room");
+        for path in [&new, &old] {
+            drop(Output::open(path).expect("a directory"));
+        }
+        assert!(!new.exists());
+        assert_eq!(std::fs::read(&old).expect("still there"), b"kept");
     }
 }

@@ -5,9 +5,10 @@ use super::args::{BootArgs, Whose};
 use super::beneath;
 use super::latency::LATE;
 use super::plan::Plan;
-use super::recording::Recording;
+use super::recording::{Output, Recording};
 use super::talk::Talk;
 use super::verdict::{Ran, Verdict};
+use crate::count::count;
 use crate::devicetree::{Place, with_smmu};
 use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
@@ -48,7 +49,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 ///
-/// [`Missing`](crate::parts::Missing) if a part is not to be had; anything else if a machine cannot be
+/// [`Missing`](crate::parts::Missing) if a part is not to be had; [`CannotRecord`](super::CannotRecord) if the
+/// recording has nowhere to go; anything else if a machine cannot be
 /// started. What fails in a guest is no error: it is in the verdict.
 pub fn boot(args: &BootArgs) -> Result<Verdict> {
     ensure!(
@@ -59,8 +61,9 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
         args.smmu == Whose::Engine || args.nesting,
         "on QEMU's own SMMU there is only --nesting to be seen"
     );
+    // Before anything is fetched or booted for nothing.
+    let output = args.record.as_deref().map(Output::open).transpose()?;
     let (bar, directory) = begin(args.console, &args.directory)?;
-    // Before anything is fetched for nothing.
     let program = match args.nesting {
         true => Some(nesting(&directory)?),
         false => None,
@@ -82,6 +85,7 @@ pub fn boot(args: &BootArgs) -> Result<Verdict> {
             parts: &parts,
             initramfs: scratch.path().join("initramfs"),
             place,
+            output: output.as_ref(),
             bar: &bar,
         };
         verdict.machines.push(match &firmware {
@@ -122,6 +126,8 @@ pub(super) struct Run<'a> {
     pub(super) initramfs: PathBuf,
     /// A directory for its sockets.
     pub(super) place: PathBuf,
+    /// Where the recording goes.
+    output: Option<&'a Output>,
     pub(super) bar: &'a ProgressBar,
 }
 
@@ -171,16 +177,17 @@ impl Run<'_> {
         })
     }
 
-    fn recording(&self, plan: &Plan) -> Option<Recording> {
-        let file = self.args.record.as_ref()?;
+    fn recording(&self, plan: &Plan) -> Option<Recording<'_>> {
+        let output = self.output?;
         let queues = if self.args.cmdqv { "VCMDQs" } else { "CMDQ" };
         let ranges = if self.args.no_ril { "without" } else { "with" };
         let (mode, cpus) = (plan.mode.name(), self.args.cpus);
         let what = format!(
-            "readers and writers on {cpus} CPUs; {queues}, {mode}, {ranges} range invalidation"
+            "readers and writers on {}; {queues}, {mode}, {ranges} range invalidation",
+            count(cpus, "CPU")
         );
-        let machine = format!("{cpus} virtual CPUs, QEMU TCG");
-        Some(Recording::new(file, machine, what))
+        let machine = format!("{}, QEMU TCG", count(cpus, "virtual CPU"));
+        Some(Recording::new(output, machine, what))
     }
 
     fn smmu(&self, ram: &Ram) -> Result<Smmu> {
