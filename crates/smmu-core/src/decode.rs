@@ -21,9 +21,12 @@ use crate::spec::command::{
 /// Why a command is illegal: CERROR_ILL to the guest, a reason to whoever reads logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Illegal {
-    /// An opcode that no architecture version defines, or that is implementation defined.
+    /// An opcode that no architecture version defines.
     #[error("opcode {0:#04x} is reserved")]
     Reserved(u8),
+    /// An opcode that the architecture leaves to implementations (4.1.2); this one has no use for any.
+    #[error("opcode {0:#04x} is IMPLEMENTATION DEFINED, and nothing here")]
+    ImplementationDefined(u8),
     /// A command of another Security state, or of EL3.
     #[error("opcode {0:#04x} belongs to another Security state")]
     OtherWorld(u8),
@@ -132,6 +135,7 @@ fn never_legal(op: u8) -> Illegal {
         | opcode::TLBI_S_S12_VMALL
         | opcode::TLBI_S_S2_IPA
         | opcode::TLBI_SNH_ALL => Illegal::OtherWorld(op),
+        opcode::IMPDEF_FIRST..=opcode::IMPDEF_LAST => Illegal::ImplementationDefined(op),
         _ => Illegal::Reserved(op),
     }
 }

@@ -99,7 +99,14 @@ fn commands_of_absent_features_are_illegal() {
         );
     }
     assert_eq!(try_decode(0x60, 0), Err(Illegal::OtherWorld(0x60)));
-    assert_eq!(try_decode(0x80, 0), Err(Illegal::Reserved(0x80)));
+    // 4.1.2: 0x80 to 0x8f are the implementation's own, their neighbours nobody's.
+    for op in [0x80, 0x8f] {
+        let error = Illegal::ImplementationDefined(op as u8);
+        assert_eq!(try_decode(op, 0), Err(error));
+    }
+    for op in [0x7f, 0x90] {
+        assert_eq!(try_decode(op, 0), Err(Illegal::Reserved(op as u8)));
+    }
 }
 
 /// NUM=SCALE=TTL=0 is reserved with a granule, and with 16 KiB TTL=1 counts as 0.
