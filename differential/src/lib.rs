@@ -14,7 +14,7 @@
 //! | [`ours`] | the engine, with its caches and without |
 //! | [`machine`], [`qtest`], [`theirs`] | QEMU: `iommu-testdev` writes, `edu` reads |
 //! | [`known`] | where QEMU is known to differ, as predicates |
-//! | [`run`], [`report`] | the comparison and its counts |
+//! | [`run`], [`report`], `words` | the comparison, its counts, and what is said of them |
 //!
 //! This is a test vehicle: no VMM links it.
 #![deny(unsafe_code)]
@@ -29,4 +29,5 @@ pub mod run;
 pub mod slate;
 pub mod theirs;
 pub mod trace;
+mod words;
 pub mod world;

@@ -5,6 +5,7 @@ use crate::layout::{
     READER, READER_SLOT, SMMU, STREAMS, WRITER, WRITER_SLOT,
 };
 use crate::qtest::{Qtest, Script};
+use crate::words::words;
 use anyhow::{Context, Result, ensure};
 use smmu_core::Capabilities;
 use smmu_core::spec::register::{Cr0, Cr2, StrtabBaseCfg, offset};
@@ -132,7 +133,11 @@ fn place_devices(qtest: &mut Qtest) -> Result<()> {
         // Memory space and bus master.
         script.store(space + 4, 6);
         let found = qtest.perform(&script)?;
-        ensure!(found == [id], "slot {slot} holds {found:x?}, not {id:#x}");
+        ensure!(
+            found == [id],
+            "slot {slot} holds {}, not {id:#x}",
+            words(&found)
+        );
     }
     Ok(())
 }
@@ -182,7 +187,9 @@ fn enable(qtest: &mut Qtest, streams: StrtabBaseCfg) -> Result<()> {
     let acknowledged = qtest.perform(&script)?;
     ensure!(
         acknowledged == [u64::from(enabled())],
-        "CR0ACK is {acknowledged:x?}"
+        "CR0ACK is {}, not {:#x}",
+        words(&acknowledged),
+        enabled()
     );
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::layout::{READER_SLOT, WRITER_SLOT, stream_of};
 use crate::trace::Traced;
+use crate::words;
 use crate::world::{Request, World};
 use anyhow::{Context, Result, bail, ensure};
 use dispatch::backend::Software;
@@ -104,7 +105,7 @@ impl Engine {
             let uncached = uncached(&self.setup, &*self.memory, &transaction)?;
             ensure!(
                 cached == uncached,
-                "{request:x?}: cached {cached:x?}, walked {uncached:x?}"
+                "{request}: the engine's caches and its walk say different things\n  cached: {cached}\n  walked: {uncached}"
             );
             all.push(uncached);
         }
@@ -127,10 +128,15 @@ impl Engine {
                     batch.restart(request.vmid);
                     batch.push(request, 0);
                     let refused = self.core.submit(&batch).err();
-                    ensure!(refused.is_none(), "{command:x?}: {refused:?}");
+                    ensure!(
+                        refused.is_none(),
+                        "the engine refuses {}: {refused:?}",
+                        words::command(command)
+                    );
                 }
                 Ok(Command::Cfgi(change)) => self.core.configuration_changed(&change, WAITER),
-                other => bail!("{command:x?} is {other:?}"),
+                Ok(_) => bail!("{} is no invalidation", words::command(command)),
+                Err(illegal) => bail!("{} is illegal: {illegal}", words::command(command)),
             }
         }
         let done = self.core.barrier(WAITER) == Barrier::Done;

@@ -2,10 +2,11 @@
 
 use crate::known::{self, Difference, FIELDS};
 use crate::ours;
+use crate::words::{context, list, recorded, words};
 use crate::world::World;
-use smmu_core::spec::event::EventRecord;
 use std::collections::BTreeMap;
 use std::fmt;
+use vcmdq_e2e::count::count;
 
 /// What a run has seen.
 #[derive(Clone, Debug, Default)]
@@ -30,13 +31,13 @@ impl Report {
     pub(crate) fn count(&mut self, world: &World, ours: &ours::Outcome) {
         self.cases += 1;
         let what = match (&ours.fault, ours.reached) {
-            (Some(fault), _) => format!("{:?}", fault.event()),
-            (None, Some(_)) => "done".to_owned(),
-            (None, None) => "aborted".to_owned(),
+            (Some(fault), _) => fault.event().name(),
+            (None, Some(_)) => "done",
+            (None, None) => "aborted",
         };
         *self
             .kinds
-            .entry(format!("{:?}: {what}", world.kind))
+            .entry(format!("{}: {what}", world.kind))
             .or_default() += 1;
     }
 
@@ -52,30 +53,29 @@ impl Report {
             theirs,
             ..
         } = difference;
-        let said = |record: Option<&EventRecord>| {
-            record.map(|record| {
-                let word = record.dw1();
-                (record.dw0().id(), word.s2(), word.class())
-            })
+        let done = match ours.reached {
+            Some(_) => "done",
+            None => "not done",
         };
         let sort = format!(
-            "{:?}: engine {:x?} {}, QEMU {:?} {:x?}",
+            "{}: engine {done}, {}; QEMU {}, {}",
             world.kind,
-            said(ours.record.as_ref()),
-            if ours.reached.is_some() {
-                "done"
-            } else {
-                "not done"
-            },
+            recorded(ours.record.as_slice()),
             theirs.landed,
-            said(theirs.records.first())
+            recorded(&theirs.records)
         );
+        let caches = match world.warm {
+            true => "keeps",
+            false => "forgets",
+        };
+        let behind = match world.sent.is_empty() {
+            true => String::new(),
+            false => format!(", behind a change and {}", list(&world.sent)),
+        };
         let text = format!(
-            "world {number}, {request:x?}, warm {}, behind {:x?}\n  STE {:x?}\n  CD {:x?}\n  engine {ours:x?}\n  QEMU {theirs:x?}",
-            world.warm,
-            world.sent,
-            world.ste.0,
-            world.context()
+            "world {number}: {request}; QEMU {caches} what it has cached{behind}\n  STE {}\n  CD {}\n  engine: {ours}\n  QEMU: {theirs}",
+            words(&world.ste.0),
+            context(world),
         );
         self.unknown += 1;
         self.sorts.entry(sort).or_insert((0, text)).0 += 1;
@@ -86,25 +86,28 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} accesses compared, {} of them behind a change and its invalidation, {} left out",
-            self.cases, self.behind_changes, self.left_out
+            "{} compared, {} of them behind a change and its invalidation, {} left out",
+            count(self.cases, "access"),
+            self.behind_changes,
+            self.left_out
         )?;
-        for (what, count) in &self.kinds {
-            writeln!(f, "{count:>9}  {what}")?;
+        for (what, number) in &self.kinds {
+            writeln!(f, "{number:>9}  {what}")?;
         }
         writeln!(f, "known deviations of QEMU:")?;
         let fields = FIELDS.iter().map(|field| (field.name, field.why));
         let others = known::all().map(|known| (known.name, known.why));
         for (name, why) in fields.chain(others) {
-            let count = self.deviations.get(name).copied().unwrap_or(0);
-            writeln!(f, "{count:>9}  {name}: {why}")?;
+            let number = self.deviations.get(name).copied().unwrap_or(0);
+            writeln!(f, "{number:>9}  {name}: {why}")?;
         }
-        for (sort, (count, example)) in &self.sorts {
+        for (sort, (times, example)) in &self.sorts {
             writeln!(
                 f,
-                "DIFFERENCE, {count} times: {sort}\n  such as in {example}"
+                "DIFFERENCE, {}: {sort}\n  such as in {example}",
+                count(*times, "time")
             )?;
         }
-        writeln!(f, "{} unknown differences", self.unknown)
+        writeln!(f, "{}", count(self.unknown, "unknown difference"))
     }
 }

@@ -6,6 +6,7 @@ use crate::machine::Machine;
 use crate::ours::{self, Engine};
 use crate::report::Report;
 use crate::theirs::{self, Driver, Landed};
+use crate::words::list;
 use crate::world::{Dice, Request, World};
 use anyhow::{Context, Result};
 use smmu_core::config::StreamTable;
@@ -128,7 +129,7 @@ impl Pair {
             self.driver.execute(&change.commands)?;
         }
         let before = report.cases;
-        let told = format!("behind {:x?}", change.commands);
+        let told = format!("behind {}", list(&change.commands));
         let round = self.round(&mut engine, &world, number, report);
         report.behind_changes += report.cases - before;
         round.context(told).map(|_| ())

@@ -7,6 +7,7 @@ use crate::machine::{Machine, disabled, enabled};
 use crate::ours;
 use crate::qtest::Script;
 use crate::slate::Slate;
+use crate::words::{list, words};
 use crate::world::Request;
 use anyhow::{Context, Result, ensure};
 use smmu_core::command::{Cfgi, Command, Signal, Tlbi};
@@ -137,8 +138,10 @@ impl Driver {
         let cons = self.machine.qtest.perform(&script)?;
         ensure!(
             cons == [self.command],
-            "CMDQ_CONS is {cons:x?}, not {:#x}, after {commands:x?}",
-            self.command
+            "CMDQ_CONS is {}, not {:#x}, after {}",
+            words(&cons),
+            self.command,
+            list(commands)
         );
         for index in begin..begin + count as u64 {
             self.put(index, &FORGET[index as usize % FORGET.len()])?;

@@ -266,45 +266,8 @@ impl Fields {
 
 /// The name of a command, legal or not.
 fn name(raw: &RawCommand, command: Option<&Command>) -> &'static str {
-    if matches!(command, Some(Command::Cfgi(Cfgi::All))) {
-        return "CFGI_ALL";
-    }
-    match raw.opcode() {
-        opcode::PREFETCH_CONFIG => "PREFETCH_CONFIG",
-        opcode::PREFETCH_ADDR => "PREFETCH_ADDR",
-        opcode::CFGI_STE => "CFGI_STE",
-        opcode::CFGI_STE_RANGE => "CFGI_STE_RANGE",
-        opcode::CFGI_CD => "CFGI_CD",
-        opcode::CFGI_CD_ALL => "CFGI_CD_ALL",
-        opcode::CFGI_VMS_PIDM => "CFGI_VMS_PIDM",
-        opcode::TLBI_NH_ALL => "TLBI_NH_ALL",
-        opcode::TLBI_NH_ASID => "TLBI_NH_ASID",
-        opcode::TLBI_NH_VA => "TLBI_NH_VA",
-        opcode::TLBI_NH_VAA => "TLBI_NH_VAA",
-        opcode::TLBI_EL3_ALL => "TLBI_EL3_ALL",
-        opcode::TLBI_EL3_VA => "TLBI_EL3_VA",
-        opcode::TLBI_EL2_ALL => "TLBI_EL2_ALL",
-        opcode::TLBI_EL2_ASID => "TLBI_EL2_ASID",
-        opcode::TLBI_EL2_VA => "TLBI_EL2_VA",
-        opcode::TLBI_EL2_VAA => "TLBI_EL2_VAA",
-        opcode::TLBI_S12_VMALL => "TLBI_S12_VMALL",
-        opcode::TLBI_S2_IPA => "TLBI_S2_IPA",
-        opcode::TLBI_NSNH_ALL => "TLBI_NSNH_ALL",
-        opcode::ATC_INV => "ATC_INV",
-        opcode::PRI_RESP => "PRI_RESP",
-        opcode::RESUME => "RESUME",
-        opcode::STALL_TERM => "STALL_TERM",
-        opcode::SYNC => "SYNC",
-        opcode::TLBI_S_EL2_ALL => "TLBI_S_EL2_ALL",
-        opcode::TLBI_S_EL2_ASID => "TLBI_S_EL2_ASID",
-        opcode::TLBI_S_EL2_VA => "TLBI_S_EL2_VA",
-        opcode::TLBI_S_EL2_VAA => "TLBI_S_EL2_VAA",
-        opcode::TLBI_S_S12_VMALL => "TLBI_S_S12_VMALL",
-        opcode::TLBI_S_S2_IPA => "TLBI_S_S2_IPA",
-        opcode::TLBI_SNH_ALL => "TLBI_SNH_ALL",
-        opcode::DPTI_ALL => "DPTI_ALL",
-        opcode::DPTI_PA => "DPTI_PA",
-        opcode::IMPDEF_FIRST..=opcode::IMPDEF_LAST => "IMPDEF",
-        _ => "RESERVED",
+    match command {
+        Some(Command::Cfgi(Cfgi::All)) => "CFGI_ALL",
+        _ => opcode::name(raw.opcode()),
     }
 }

@@ -80,6 +80,49 @@ pub mod opcode {
     pub const IMPDEF_FIRST: u8 = 0x80;
     /// Last of the implementation defined opcodes.
     pub const IMPDEF_LAST: u8 = 0x8F;
+
+    /// The architecture's name of an opcode; `IMPDEF` and `RESERVED` where it has given none.
+    #[must_use]
+    pub fn name(opcode: u8) -> &'static str {
+        match opcode {
+            PREFETCH_CONFIG => "PREFETCH_CONFIG",
+            PREFETCH_ADDR => "PREFETCH_ADDR",
+            CFGI_STE => "CFGI_STE",
+            CFGI_STE_RANGE => "CFGI_STE_RANGE",
+            CFGI_CD => "CFGI_CD",
+            CFGI_CD_ALL => "CFGI_CD_ALL",
+            CFGI_VMS_PIDM => "CFGI_VMS_PIDM",
+            TLBI_NH_ALL => "TLBI_NH_ALL",
+            TLBI_NH_ASID => "TLBI_NH_ASID",
+            TLBI_NH_VA => "TLBI_NH_VA",
+            TLBI_NH_VAA => "TLBI_NH_VAA",
+            TLBI_EL3_ALL => "TLBI_EL3_ALL",
+            TLBI_EL3_VA => "TLBI_EL3_VA",
+            TLBI_EL2_ALL => "TLBI_EL2_ALL",
+            TLBI_EL2_ASID => "TLBI_EL2_ASID",
+            TLBI_EL2_VA => "TLBI_EL2_VA",
+            TLBI_EL2_VAA => "TLBI_EL2_VAA",
+            TLBI_S12_VMALL => "TLBI_S12_VMALL",
+            TLBI_S2_IPA => "TLBI_S2_IPA",
+            TLBI_NSNH_ALL => "TLBI_NSNH_ALL",
+            ATC_INV => "ATC_INV",
+            PRI_RESP => "PRI_RESP",
+            RESUME => "RESUME",
+            STALL_TERM => "STALL_TERM",
+            SYNC => "SYNC",
+            TLBI_S_EL2_ALL => "TLBI_S_EL2_ALL",
+            TLBI_S_EL2_ASID => "TLBI_S_EL2_ASID",
+            TLBI_S_EL2_VA => "TLBI_S_EL2_VA",
+            TLBI_S_EL2_VAA => "TLBI_S_EL2_VAA",
+            TLBI_S_S12_VMALL => "TLBI_S_S12_VMALL",
+            TLBI_S_S2_IPA => "TLBI_S_S2_IPA",
+            TLBI_SNH_ALL => "TLBI_SNH_ALL",
+            DPTI_ALL => "DPTI_ALL",
+            DPTI_PA => "DPTI_PA",
+            IMPDEF_FIRST..=IMPDEF_LAST => "IMPDEF",
+            _ => "RESERVED",
+        }
+    }
 }
 
 /// Word 0 of the commands that name a stream: PREFETCH_*, CFGI_*, ATC_INV, PRI_RESP,

@@ -4,7 +4,7 @@
 use bitfield_struct::bitfield;
 
 macro_rules! event_ids {
-    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $spec:literal;)*) => {
         /// What an event record reports (7.3). Codes that are not named are reserved.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -21,49 +21,57 @@ macro_rules! event_ids {
                     _ => None,
                 }
             }
+
+            /// The architecture's own name, such as `F_TRANSLATION`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $spec,)*
+                }
+            }
         }
     };
 }
 
 event_ids! {
     /// F_UUT: unsupported transaction.
-    UnsupportedTransaction = 0x01,
+    UnsupportedTransaction = 0x01, "F_UUT";
     /// C_BAD_STREAMID.
-    BadStreamId = 0x02,
+    BadStreamId = 0x02, "C_BAD_STREAMID";
     /// F_STE_FETCH.
-    SteFetch = 0x03,
+    SteFetch = 0x03, "F_STE_FETCH";
     /// C_BAD_STE.
-    BadSte = 0x04,
+    BadSte = 0x04, "C_BAD_STE";
     /// F_BAD_ATS_TREQ.
-    BadAtsRequest = 0x05,
+    BadAtsRequest = 0x05, "F_BAD_ATS_TREQ";
     /// F_STREAM_DISABLED.
-    StreamDisabled = 0x06,
+    StreamDisabled = 0x06, "F_STREAM_DISABLED";
     /// F_TRANSL_FORBIDDEN.
-    TranslationForbidden = 0x07,
+    TranslationForbidden = 0x07, "F_TRANSL_FORBIDDEN";
     /// C_BAD_SUBSTREAMID.
-    BadSubstreamId = 0x08,
+    BadSubstreamId = 0x08, "C_BAD_SUBSTREAMID";
     /// F_CD_FETCH.
-    CdFetch = 0x09,
+    CdFetch = 0x09, "F_CD_FETCH";
     /// C_BAD_CD.
-    BadCd = 0x0A,
+    BadCd = 0x0A, "C_BAD_CD";
     /// F_WALK_EABT.
-    WalkAbort = 0x0B,
+    WalkAbort = 0x0B, "F_WALK_EABT";
     /// F_TRANSLATION.
-    Translation = 0x10,
+    Translation = 0x10, "F_TRANSLATION";
     /// F_ADDR_SIZE.
-    AddressSize = 0x11,
+    AddressSize = 0x11, "F_ADDR_SIZE";
     /// F_ACCESS.
-    AccessFlag = 0x12,
+    AccessFlag = 0x12, "F_ACCESS";
     /// F_PERMISSION.
-    Permission = 0x13,
+    Permission = 0x13, "F_PERMISSION";
     /// F_TLB_CONFLICT.
-    TlbConflict = 0x20,
+    TlbConflict = 0x20, "F_TLB_CONFLICT";
     /// F_CFG_CONFLICT.
-    ConfigConflict = 0x21,
+    ConfigConflict = 0x21, "F_CFG_CONFLICT";
     /// E_PAGE_REQUEST.
-    PageRequest = 0x24,
+    PageRequest = 0x24, "E_PAGE_REQUEST";
     /// F_VMS_FETCH.
-    VmsFetch = 0x25,
+    VmsFetch = 0x25, "F_VMS_FETCH";
 }
 
 /// What was being accessed when a walk failed (CLASS).
