@@ -1,8 +1,10 @@
 //! The report as text, for a person.
 
-use crate::data::{Case, Cost, Mode, Placed, Report, Row, Seen, Span, Waiter};
+use crate::data::{Case, Cost, Mode, Report, Row, Seen, Span, Waiter};
 use crate::goals::{Bound, Goal, goals};
 use std::fmt::{self, Write};
+
+mod heading;
 
 /// The report as tables, and the goals.
 ///
@@ -10,7 +12,7 @@ use std::fmt::{self, Write};
 ///
 /// What the writer says.
 pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
-    heading(out, report)?;
+    heading::write(out, report)?;
     let vcpus = distinct(report, |case| case.vcpus);
     references(out, report)?;
     let consumed = |vcpus: &u32| {
@@ -29,34 +31,9 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     goals(report).iter().try_for_each(|goal| line(out, goal))
 }
 
-fn heading(out: &mut impl Write, report: &Report) -> fmt::Result {
-    writeln!(
-        out,
-        "What a guest waits for, in microseconds, by its own clock (TSC {:.0} MHz): median / p99, of unmaps\n\
-         median / mean, each the median of {} passes. A ring for each vCPU; `in the exit` has one mutex for all\n\
-         of them. Nothing is cached of what is invalidated.",
-        report.ticks_per_us, report.passes
-    )?;
-    for vcpus in distinct(report, |case| case.vcpus) {
-        let mine = report.placement.iter().filter(|one| one.vcpus == vcpus);
-        let place = |one: &Placed| {
-            let cpu = one
-                .cpu
-                .map_or("any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
-            format!("{} {cpu}{}", one.thread, if one.shared { "*" } else { "" })
-        };
-        let placed: Vec<_> = mine.clone().map(place).collect();
-        if placed.is_empty() {
-            continue;
-        }
-        let shared = if mine.clone().any(|one| one.shared) {
-            "  (* wait for each other)"
-        } else {
-            ""
-        };
-        writeln!(out, "{vcpus} vCPU: {}{shared}", placed.join(", "))?;
-    }
-    Ok(())
+/// A number of vCPUs.
+fn some(vcpus: u32) -> String {
+    format!("{vcpus} vCPU{}", if vcpus == 1 { "" } else { "s" })
 }
 
 /// The values of a field, in order.
@@ -74,7 +51,7 @@ fn references(out: &mut impl Write, report: &Report) -> fmt::Result {
         .iter()
         .filter(|row| row.case.mode.is_reference());
     for row in rows.filter(|row| row.case.waiter != Waiter::Linux) {
-        let what = format!("{}, {} vCPU", row.case.mode.describe(), row.case.vcpus);
+        let what = format!("{}, {}", row.case.mode.describe(), some(row.case.vcpus));
         writeln!(out, "  {what:<60} {}", times(row))?;
     }
     Ok(())
@@ -119,7 +96,7 @@ fn unmaps(out: &mut impl Write, report: &Report, vcpus: u32, backend: Cost) -> f
         } else {
             "one TLBI a page"
         };
-        writeln!(out, "\nUnmap and SYNC, {vcpus} vCPU, {how}, {cost}")?;
+        writeln!(out, "\nUnmap and SYNC, {}, {how}, {cost}", some(vcpus))?;
         write!(out, "  {:<14}", "")?;
         for pages in &columns {
             write!(out, " {:>19}", format!("{} KiB", pages * 4))?;
@@ -141,8 +118,12 @@ fn unmaps(out: &mut impl Write, report: &Report, vcpus: u32, backend: Cost) -> f
 fn one_sync(out: &mut impl Write, report: &Report, vcpus: u32) -> fmt::Result {
     writeln!(
         out,
-        "\nOne TLBI and SYNC, {vcpus} vCPU, software backend; `away` is the store of PROD alone, in turns \
-         with empty exits\n  {:<14} {:>19} {:>9} {:>7} {:>19} {:>12} {:>19} {:>9} {:>9}",
+        "\nOne TLBI and SYNC, {}, software backend; `away` is the store of PROD alone, in turns with empty exits",
+        some(vcpus)
+    )?;
+    writeln!(
+        out,
+        "  {:<14} {:>19} {:>9} {:>7} {:>19} {:>12} {:>19} {:>9} {:>9}",
         "",
         "spin",
         "p99.9",
@@ -161,42 +142,45 @@ fn one_sync(out: &mut impl Write, report: &Report, vcpus: u32) -> fmt::Result {
             vcpus,
             ..Case::of(mode)
         };
-        let Some(row) = report.row(&spin) else {
-            continue;
-        };
-        let linux = report.row(&Case {
-            waiter: Waiter::Linux,
-            ..spin
-        });
-        let store = report.row(&Case {
-            span: Span::Store,
-            ..spin
-        });
-        let beside = store.and_then(|row| row.exit_beside.as_ref());
-        let or_none = |row: Option<&Row>| row.map_or("-".to_owned(), times);
-        let share = |part: fn(&Seen) -> u64| {
-            let seen = linux
-                .and_then(|row| row.seen)
-                .filter(|seen| seen.syncs != 0);
-            seen.map_or("-".to_owned(), |seen| {
-                format!("{:.1} %", 100.0 * part(&seen) as f64 / seen.syncs as f64)
-            })
-        };
-        writeln!(
-            out,
-            "  {:<14} {:>19} {:>9} {:>7.2} {:>19} {:>12} {:>19} {:>9} {:>9}",
-            mode.name(),
-            times(row),
-            us(row.latency.p999),
-            row.exits_per_round,
-            or_none(store),
-            beside.map_or("-".to_owned(), |exit| us(exit.passes_p50)),
-            or_none(linux),
-            share(|seen| seen.within_ten),
-            share(|seen| seen.within_first_delay),
-        )?;
+        if let Some(row) = report.row(&spin) {
+            details(out, report, row)?;
+        }
     }
     Ok(())
+}
+
+/// A row that spins, with what else there is of its mode.
+fn details(out: &mut impl Write, report: &Report, row: &Row) -> fmt::Result {
+    let linux = report.row(&Case {
+        waiter: Waiter::Linux,
+        ..row.case
+    });
+    let store = report.row(&Case {
+        span: Span::Store,
+        ..row.case
+    });
+    let exit = store.and_then(|row| row.exit_beside.as_ref());
+    let seen = linux.and_then(|row| row.seen);
+    let seen = seen.filter(|seen| seen.syncs != 0);
+    let none = || "-".to_owned();
+    let share = |part: fn(&Seen) -> u64| {
+        seen.map_or_else(none, |seen| {
+            format!("{:.1} %", 100.0 * part(&seen) as f64 / seen.syncs as f64)
+        })
+    };
+    writeln!(
+        out,
+        "  {:<14} {:>19} {:>9} {:>7.2} {:>19} {:>12} {:>19} {:>9} {:>9}",
+        row.case.mode.name(),
+        times(row),
+        us(row.latency.p999),
+        row.exits_per_round,
+        store.map_or_else(none, times),
+        exit.map_or_else(none, |exit| us(exit.passes_p50)),
+        linux.map_or_else(none, times),
+        share(|seen| seen.within_ten),
+        share(|seen| seen.within_first_delay),
+    )
 }
 
 /// The first SYNC of a guest that has paused.

@@ -74,7 +74,11 @@ pub(crate) fn all(
     progress.begin(((passes + trial) * tallies.len()) as u64);
     if trial == 0 {
         let rounds = options.rounds.unwrap_or(TRIAL);
-        tallies.iter_mut().for_each(|tally| tally.rounds = rounds);
+        for tally in &mut tallies {
+            // One of each kind.
+            let least = if tally.case.has_exit_beside() { 2 } else { 1 };
+            tally.rounds = rounds.max(least);
+        }
     } else {
         let row_us = (ALL_US / (PASSES * tallies.len().max(1)) as f64).min(ROW_US);
         for tally in &mut tallies {

@@ -88,6 +88,28 @@ fn empty_exits_take_turns_with_stores_that_exit() {
     }
 }
 
+/// One round is not enough for both kinds.
+#[test]
+fn the_fewest_rounds_have_a_store_and_an_exit() {
+    let options = Options {
+        quick: true,
+        modes: vec![Mode::Worker],
+        pages: vec![1],
+        vcpus: vec![1],
+        rounds: Some(1),
+    };
+    let Ok(kvm) = Kvm::new() else {
+        return;
+    };
+    let report = all(&kvm, &options, &mut ()).unwrap();
+    let store = Case {
+        span: Span::Store,
+        ..Case::of(Mode::Worker)
+    };
+    let row = report.row(&store).unwrap();
+    assert_eq!((row.rounds, exits_beside(row)), (1, 1));
+}
+
 #[test]
 fn several_vcpus_are_served_each_from_its_own_ring() {
     let options = Options {
