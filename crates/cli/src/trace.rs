@@ -56,7 +56,7 @@ pub(crate) struct CutOff {
 /// What a file holds.
 #[derive(Debug)]
 pub(crate) enum Contents {
-    Recording(Recording),
+    Recording(Box<Recording>),
     Raw(Vec<RawCommand>, Option<CutOff>),
 }
 
@@ -64,7 +64,7 @@ impl Contents {
     /// Of a file with these bytes.
     pub(crate) fn of(name: &str, bytes: &[u8]) -> Result<Self, ToolError> {
         match Recording::read(bytes) {
-            Ok(recording) => Ok(Self::Recording(recording)),
+            Ok(recording) => Ok(Self::Recording(Box::new(recording))),
             Err(TraceError::NotARecording) => {
                 let (commands, cut) = split(bytes);
                 Ok(Self::Raw(commands, cut))

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use vcmdq::testing::commands::{self, sync};
 use vcmdq_trace::record::Encoder;
-use vcmdq_trace::{Commands, Event, Header, RingKind, Totals};
+use vcmdq_trace::{Checksum, Commands, Event, Header, RingKind, Totals};
 
 fn tool(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vcmdq"))
@@ -96,7 +96,8 @@ fn recording() -> Vec<u8> {
         maker.window(1, [4 * n, 4 * n + 4], &[tlbi(3, n), tlbi(3, n + 1), sync()]);
     }
     let mut bytes = maker.bytes;
-    maker.encoder.end(&mut bytes, &Totals::default());
+    let before = Checksum::of(&bytes);
+    maker.encoder.end(&mut bytes, &Totals::default(), before);
     bytes
 }
 
@@ -152,6 +153,7 @@ fn a_recording_is_listed_by_time() {
         "         6.000  cmdq           0x7  SYNC done",
         "         8.000  vcmdq2         0x6  CONS",
         "  machine: 8 CPUs",
+        "  checksum: fits",
         "      80  TLBI_NH_VA",
     ] {
         assert!(
@@ -185,6 +187,30 @@ fn a_cut_or_damaged_recording_is_read_as_far_as_it_goes_and_says_so() {
     let output = tool(&["decode", &header]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("the header is damaged at offset 0xa"));
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_and_an_older_recording_says_that_it_would_not_be() {
+    let mut bytes = recording();
+    let command = tlbi(2, 7).to_le_bytes();
+    let at = bytes.windows(16).position(|bytes| bytes == command);
+    // Still a legal command: another ASID.
+    bytes[at.expect("a command") + 6] ^= 1;
+    let name = file("flipped.vcq", &bytes);
+    let output = tool(&["decode", &name]);
+    assert_eq!(output.status.code(), Some(1));
+    let listing = text(&output.stdout);
+    assert!(
+        listing.contains("MISSING: the checksum at offset 0x"),
+        "{listing}"
+    );
+    assert!(listing.contains("  checksum: does not fit\n"), "{listing}");
+    let traces = concat!(env!("CARGO_MANIFEST_DIR"), "/../../traces");
+    let older = format!("{traces}/linux-7.2-nvme-strict-4cpu-cmdq.vcq");
+    let output = tool(&["decode", &older]);
+    assert_eq!(output.status.code(), Some(0));
+    let listing = text(&output.stdout);
+    assert!(listing.contains("  checksum: none, so a flipped bit may go unnoticed\n"));
 }
 
 #[test]

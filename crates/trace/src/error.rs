@@ -61,6 +61,19 @@ pub enum TraceError {
         /// Which field it is.
         what: &'static str,
     },
+    /// Every record can be read, but some byte is not what the recorder wrote. Nobody knows which.
+    #[error(
+        "the checksum at offset {offset:#x} is {found:#010x}, and the bytes before it have {computed:#010x}: some of \
+         them have changed, and any record may be wrong; fetch or record the file again"
+    )]
+    Checksum {
+        /// Where it lies.
+        offset: usize,
+        /// As the file says.
+        found: u32,
+        /// Of the bytes before it.
+        computed: u32,
+    },
 }
 
 impl TraceError {

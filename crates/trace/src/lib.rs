@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`header`], [`record`] | the format, which `docs/trace-format.md` describes |
+//! | [`checksum`] | what tells a damaged file |
 //! | [`reader`] | the records of a file, one after the other |
 //! | [`stream`] | each ring's commands in order, with publications and completions |
 //! | [`summary`] | what the streams look like, in figures |
@@ -12,6 +13,7 @@
 //! than the file has bytes, times a small number.
 #![forbid(unsafe_code)]
 
+pub mod checksum;
 pub mod error;
 pub mod header;
 mod queue;
@@ -23,10 +25,11 @@ pub mod summary;
 mod varint;
 mod writer;
 
+pub use checksum::Checksum;
 pub use error::TraceError;
 pub use header::{Header, RingKind};
 pub use reader::Reader;
 pub use record::{Body, Commands, Event, Record, Totals};
 pub use recorder::{Recorder, RecorderSettings};
-pub use stream::{Recording, RingStream};
+pub use stream::{Integrity, Recording, RingStream};
 pub use summary::Summary;

@@ -1,19 +1,23 @@
 //! Records as they stand in a file. Any bytes at all may be given: what is damaged is an error
 //! with its offset, and nothing is allocated beyond the header.
 
+use crate::checksum::Checksum;
 use crate::error::TraceError;
 use crate::header::Header;
-use crate::record::{Body, Commands, Event, MOST_PAYLOAD, Record, Totals, kind};
+use crate::record::{Body, CHECKSUM_BYTES, Commands, Event, MOST_PAYLOAD, Record, Totals, kind};
 use crate::varint;
 
 /// The records of a recording that lies in memory, in the order of the file. Ends behind the last
-/// one, or behind an error that [is final](TraceError::is_final).
+/// one, or behind an error that [is final](TraceError::is_final): that the checksum does not fit is told
+/// behind the last record, when all others have been given out.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     header: Header,
     bytes: &'a [u8],
     at: usize,
     time: u64,
+    /// What is to be told behind the last record.
+    checksum: Option<TraceError>,
 }
 
 impl<'a> Reader<'a> {
@@ -25,6 +29,7 @@ impl<'a> Reader<'a> {
             bytes,
             at,
             time: 0,
+            checksum: None,
         })
     }
 
@@ -60,20 +65,48 @@ impl<'a> Reader<'a> {
         Ok((kind, payload))
     }
 
+    /// Holds the checksum at the beginning of `rest`, the end of the last record, against the bytes before it.
+    /// Whether there is one. Only of a record that ends the file, so that each byte is looked at once.
+    fn check(&mut self, rest: &[u8]) -> Result<bool, &'static str> {
+        if self.at < self.bytes.len() {
+            return Err("it is to be the last one, and more follows it");
+        }
+        if rest.is_empty() {
+            return Ok(false);
+        }
+        let found = rest.first_chunk::<CHECKSUM_BYTES>();
+        let found = u32::from_le_bytes(*found.ok_or("its checksum does not end")?);
+        let offset = self.bytes.len() - rest.len();
+        let computed = Checksum::of(&self.bytes[..offset]).value();
+        self.checksum = (found != computed).then_some(TraceError::Checksum {
+            offset,
+            found,
+            computed,
+        });
+        Ok(true)
+    }
+
+    /// The last record.
+    fn end(&mut self, payload: &mut &'a [u8]) -> Result<Body<'a>, &'static str> {
+        let totals = Totals {
+            records: number(payload)?,
+            commands: number(payload)?,
+            dropped_events: number(payload)?,
+            dropped_commands: number(payload)?,
+            left_out: number(payload)?,
+        };
+        let has_checksum = self.check(payload)?;
+        Ok(Body::End {
+            totals,
+            has_checksum,
+        })
+    }
+
     fn body(&mut self, kind: u8, mut payload: &'a [u8]) -> Result<Body<'a>, &'static str> {
         let payload = &mut payload;
-        let number = |payload: &mut &[u8]| varint::take(payload).ok_or("a number does not end");
         match kind {
             kind::PUBLISHED..=kind::LAYOUT => {}
-            kind::END => {
-                return Ok(Body::End(Totals {
-                    records: number(payload)?,
-                    commands: number(payload)?,
-                    dropped_events: number(payload)?,
-                    dropped_commands: number(payload)?,
-                    left_out: number(payload)?,
-                }));
-            }
+            kind::END => return self.end(payload),
             _ => {
                 let bytes = payload.len();
                 return Ok(Body::Unknown { kind, bytes });
@@ -121,13 +154,17 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn number(payload: &mut &[u8]) -> Result<u64, &'static str> {
+    varint::take(payload).ok_or("a number does not end")
+}
+
 impl<'a> Iterator for Reader<'a> {
     type Item = Result<Record<'a>, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let offset = self.at;
         if offset >= self.bytes.len() {
-            return None;
+            return self.checksum.take().map(Err);
         }
         let (kind, payload) = match self.payload() {
             Ok(whole) => whole,

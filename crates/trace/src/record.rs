@@ -1,11 +1,15 @@
 //! Records, and how they are written.
 
+use crate::checksum::Checksum;
 use crate::varint;
 use smmu_core::spec::command::RawCommand;
 use std::fmt;
 
 /// No record has a longer payload. A window of the engine takes some 4 KiB.
 pub const MOST_PAYLOAD: usize = 1 << 16;
+
+/// Of the checksum in the last record.
+pub(crate) const CHECKSUM_BYTES: usize = size_of::<u32>();
 
 /// Kinds of records; others are skipped.
 pub(crate) mod kind {
@@ -101,7 +105,7 @@ pub enum Event<'a> {
     },
 }
 
-/// What a whole recording holds; its last record. A file without it was cut off.
+/// What a whole recording holds; its last record, which a checksum follows. A file without it was cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Records before this one.
@@ -137,8 +141,14 @@ pub enum Body<'a> {
         /// What it is.
         event: Event<'a>,
     },
-    /// The end.
-    End(Totals),
+    /// The end. Nothing is behind it.
+    End {
+        /// What is before it.
+        totals: Totals,
+        /// Whether a checksum is there: older recordings have none. One that does not fit is an error of
+        /// its own, behind this record.
+        has_checksum: bool,
+    },
     /// A kind that this reader does not know.
     Unknown {
         /// Its number.
@@ -197,8 +207,9 @@ impl Encoder {
         self.append(out, kind);
     }
 
-    /// Appends the last record.
-    pub fn end(&mut self, out: &mut Vec<u8>, totals: &Totals) {
+    /// Appends the last record, with a checksum of the whole file: of `before`, which is everything in front of
+    /// this record, and of this record itself.
+    pub fn end(&mut self, out: &mut Vec<u8>, totals: &Totals, mut before: Checksum) {
         self.payload.clear();
         for total in [
             totals.records,
@@ -209,7 +220,12 @@ impl Encoder {
         ] {
             varint::put(&mut self.payload, total);
         }
+        let begin = out.len();
+        self.payload.extend([0; CHECKSUM_BYTES]);
         self.append(out, kind::END);
+        let at = out.len() - CHECKSUM_BYTES;
+        before.add(&out[begin..at]);
+        out[at..].copy_from_slice(&before.value().to_le_bytes());
     }
 
     fn append(&self, out: &mut Vec<u8>, kind: u8) {

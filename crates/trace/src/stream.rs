@@ -53,6 +53,17 @@ pub struct RingStream {
     pub dropped: (u64, u64),
 }
 
+/// Whether a file holds what its recorder wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integrity {
+    /// Its checksum fits.
+    Whole,
+    /// Its checksum does not fit.
+    Changed,
+    /// It has none: an older recorder wrote it, or it was cut off.
+    Unknown,
+}
+
 /// A whole recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
@@ -62,6 +73,8 @@ pub struct Recording {
     pub rings: Vec<RingStream>,
     /// `None` if the recording was cut off.
     pub totals: Option<Totals>,
+    /// What its checksum says.
+    pub integrity: Integrity,
     /// Records of kinds that this reader does not know.
     pub unknown: u64,
     /// What is damaged; the first few of it.
@@ -84,7 +97,7 @@ impl Recording {
             .iter()
             .map(|kind| Builder::new(*kind))
             .collect();
-        let (mut totals, mut unknown) = (None, 0);
+        let (mut totals, mut integrity, mut unknown) = (None, Integrity::Unknown, 0);
         let (mut errors, mut damaged) = (Vec::new(), 0);
         for record in reader {
             match record.map(|record| record.body) {
@@ -93,10 +106,21 @@ impl Recording {
                         builder.take(time, event);
                     }
                 }
-                Ok(Body::End(end)) => totals = Some(end),
+                Ok(Body::End {
+                    totals: end,
+                    has_checksum,
+                }) => {
+                    totals = Some(end);
+                    if has_checksum {
+                        integrity = Integrity::Whole;
+                    }
+                }
                 Ok(Body::Unknown { .. }) => unknown += 1,
                 Err(error) => {
                     damaged += 1;
+                    if matches!(error, TraceError::Checksum { .. }) {
+                        integrity = Integrity::Changed;
+                    }
                     if errors.len() < MOST_ERRORS {
                         errors.push(error);
                     }
@@ -107,6 +131,7 @@ impl Recording {
             header,
             rings: builders.into_iter().map(|builder| builder.ring).collect(),
             totals,
+            integrity,
             unknown,
             errors,
             damaged,

@@ -1,5 +1,6 @@
 //! The thread that takes events from the rings' queues and writes records.
 
+use crate::checksum::Checksum;
 use crate::queue::{RingTap, Slot};
 use crate::record::{Commands, Encoder, Event, Totals, kind};
 use smmu_core::spec::command::RawCommand;
@@ -30,6 +31,8 @@ pub(crate) struct Writer<W> {
     ready: Vec<u8>,
     /// Bytes written before `ready`.
     written: u64,
+    /// Of those bytes.
+    checksum: Checksum,
     limit: u64,
     open: Option<Open>,
     totals: Totals,
@@ -44,6 +47,7 @@ impl<W: Write> Writer<W> {
             encoder: Encoder::default(),
             ready: header,
             written: 0,
+            checksum: Checksum::default(),
             limit: limit.saturating_sub(END_BYTES),
             open: None,
             totals: Totals::default(),
@@ -142,6 +146,7 @@ impl<W: Write> Writer<W> {
         if self.failed.is_none() {
             self.failed = self.out.write_all(&self.ready).err();
         }
+        self.checksum.add(&self.ready);
         self.written += self.ready.len() as u64;
         self.ready.clear();
     }
@@ -157,7 +162,9 @@ impl<W: Write> Writer<W> {
                 self.record(number as u16, tap.now(), &gap);
             }
         }
-        self.encoder.end(&mut self.ready, &self.totals);
+        self.write();
+        let before = std::mem::take(&mut self.checksum);
+        self.encoder.end(&mut self.ready, &self.totals, before);
         self.write();
         match self.failed.take() {
             Some(error) => Err(error),

@@ -16,7 +16,8 @@ use vcmdq::{
     Seams, Settings, StdThreads,
 };
 use vcmdq_trace::{
-    Body, Event, Header, Reader, Recorder, RecorderSettings, Recording, RingKind, Summary,
+    Body, Event, Header, Integrity, Reader, Recorder, RecorderSettings, Recording, RingKind,
+    Summary,
 };
 
 /// What a recording is written into.
@@ -174,6 +175,7 @@ fn live(sizes: &[Vec<usize>; 2]) {
     rig.engine.stop();
     let recording = file.recording();
     assert_eq!((recording.totals, recording.damaged), (Some(totals), 0));
+    assert_eq!(recording.integrity, Integrity::Whole);
     assert_eq!((totals.dropped_events, totals.left_out), (0, 0));
     for (number, (ring, sizes)) in recording.rings.iter().zip(sizes).enumerate() {
         let expected = work(sizes, number as u16).1;

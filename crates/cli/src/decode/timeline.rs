@@ -9,7 +9,7 @@ use smmu_core::queue_index::{Geometry, MAX_LOG2SIZE};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
-use vcmdq_trace::{Body, Event, Reader, Recording};
+use vcmdq_trace::{Body, Event, Integrity, Reader, Recording};
 
 /// Everything that can be read of a recording.
 #[derive(Debug, Serialize)]
@@ -20,7 +20,36 @@ pub(super) struct Timeline {
     names: BTreeMap<&'static str, usize>,
     illegal: usize,
     damaged: u64,
+    checksum: Checksum,
     shape: Shape,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Checksum {
+    Fits,
+    Differs,
+    None,
+}
+
+impl From<Integrity> for Checksum {
+    fn from(integrity: Integrity) -> Self {
+        match integrity {
+            Integrity::Whole => Self::Fits,
+            Integrity::Changed => Self::Differs,
+            Integrity::Unknown => Self::None,
+        }
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fits => "fits",
+            Self::Differs => "does not fit",
+            Self::None => "none, so a flipped bit may go unnoticed",
+        })
+    }
 }
 
 /// One event, or one fetched command.
@@ -74,6 +103,7 @@ impl Timeline {
             names: BTreeMap::new(),
             illegal: 0,
             damaged: recording.damaged,
+            checksum: recording.integrity.into(),
             shape: Shape::of_recording(name, recording),
         };
         // Of each ring: its geometry, and the latest time, so that its own order is kept.
@@ -141,6 +171,7 @@ impl Timeline {
         }
         writeln!(out)?;
         self.shape.print(out)?;
+        writeln!(out, "  checksum: {}", self.checksum)?;
         for (name, count) in &self.names {
             writeln!(out, "{count:>8}  {name}")?;
         }

@@ -213,7 +213,7 @@ fn missing(recording: &Recording) -> Vec<String> {
         }
     }
     match &recording.totals {
-        None => missing.push("the end of the recording: it was cut off".to_owned()),
+        None => missing.push(end_missing(recording).to_owned()),
         Some(totals) if totals.left_out > 0 => missing.push(format!(
             "{} at the end, which the file's limit had no room for",
             count(totals.left_out, "record")
@@ -227,4 +227,14 @@ fn missing(recording: &Recording) -> Vec<String> {
         ));
     }
     missing
+}
+
+/// Why there is no last record.
+fn end_missing(recording: &Recording) -> &'static str {
+    let is_cut = |error: &TraceError| matches!(error, TraceError::CutOff { .. });
+    if recording.errors.is_empty() || recording.errors.iter().any(is_cut) {
+        "the end of the recording: it was cut off"
+    } else {
+        "the end of the recording: it is damaged, or was cut off"
+    }
 }
