@@ -87,6 +87,7 @@ fn table(report: &Report, kinds: &[Kind], pause_us: u32) -> Table {
         "the guest",
         "median",
         "p99",
+        "empty exits in turns with it",
         "within ten looks",
         "within the first delay",
         "exits per round",
@@ -96,6 +97,7 @@ fn table(report: &Report, kinds: &[Kind], pause_us: u32) -> Table {
             let Some(row) = report.row(&case(Case::of(mode), pause_us)) else {
                 continue;
             };
+            let exit = row.exit_beside.as_ref();
             let share = |early: fn(&Seen) -> u64| {
                 let seen = row.seen.filter(|seen| seen.syncs > 0);
                 seen.map_or(String::new(), |seen| {
@@ -107,6 +109,7 @@ fn table(report: &Report, kinds: &[Kind], pause_us: u32) -> Table {
                 name.clone(),
                 ns(row.latency.passes_p50),
                 ns(row.latency.passes_p99),
+                exit.map_or(String::new(), |exit| ns(exit.passes_p50)),
                 share(|seen| seen.within_ten),
                 share(|seen| seen.within_first_delay),
                 format!("{:.2}", row.exits_per_round),
