@@ -5,7 +5,7 @@ use crate::invalidation::Invalidation;
 use crate::packed::{Packed, key};
 use arrayvec::ArrayVec;
 use smmu_core::range::TlbiRange;
-use smmu_core::{Asid, Vmid};
+use smmu_core::{Asid, StreamId, Vmid};
 use std::ops::Range;
 
 /// The most requests in a batch; also the most commands that a window looks at. As many as a host takes in
@@ -202,6 +202,22 @@ impl Batch {
     /// Drops the first `count` requests: they are done.
     pub fn retire(&mut self, count: usize) {
         self.requests.drain(..count);
+    }
+
+    /// Drops the requests that name `stream`, or all: nothing of it is used any more. Tells which rings needed
+    /// each.
+    pub(crate) fn retire_of(&mut self, stream: Option<StreamId>, mut tell: impl FnMut(Rings)) {
+        let devices = &self.devices;
+        self.requests.retain(|request| {
+            let named = (request.key & key::KIND == key::ELSEWHERE)
+                .then(|| devices[request.addr as usize].stream())
+                .flatten();
+            let is_dropped = stream.is_none() || named == stream;
+            if is_dropped {
+                tell(request.rings);
+            }
+            !is_dropped
+        });
     }
 
     /// Whether nothing is left to do.

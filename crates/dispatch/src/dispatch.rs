@@ -11,6 +11,9 @@
 //! of is a device that does not answer an invalidation of its own cache: its SYNC ends in
 //! CERROR_ATC_INV (IHI 0070, 4.5.1).
 //!
+//! A backend that goes on refusing what names a stream that has failed closed is not asked about it again
+//! in that window, so that a guest cannot have it wait for a dead device command by command (law 8).
+//!
 //! Several rings may share the batch. What one of them fails at is charged to that one; the rest of
 //! the batch, of which nothing is certain then, is submitted again before any of them goes on.
 
@@ -138,8 +141,13 @@ fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mu
         if batch.is_empty() {
             return;
         }
-        climb(backend, batch, rejected.cause, report);
-        batch.retire(1);
+        match closed_already(batch, rejected.cause, report) {
+            Some(closed) => leave_out(batch, closed, report),
+            None => {
+                climb(backend, batch, rejected.cause, report);
+                batch.retire(1);
+            }
+        }
         // law4f: what a shared call was refused for one ring is forgotten for the others.
         if batch.is_empty() || (vcmdq_sync::broken!(break_law4f) && batch.waiters().len() > 1) {
             return;
@@ -150,6 +158,27 @@ fn ladder(backend: &dyn Backend, batch: &mut Batch, first: Rejected, report: &mu
             Err(next) => rejected = next,
         }
     }
+}
+
+/// What has failed closed in this window, if the first request of the batch concerns nothing else.
+fn closed_already(batch: &Batch, cause: Cause, report: &Report) -> Option<FailedClosed> {
+    // The one may work the next time, and the other is for the guest to hear of.
+    if matches!(cause, Cause::Again | Cause::DeviceTimedOut) {
+        return None;
+    }
+    let stream = batch.request(0).stream();
+    let mut own = report.failed_closed.iter();
+    own.find(|closed| {
+        closed.member == report.member && (closed.stream.is_none() || closed.stream == stream)
+    })
+    .copied()
+}
+
+/// Nothing of what `closed` says is used any more: no request of the batch that concerns nothing else is made.
+fn leave_out(batch: &mut Batch, closed: FailedClosed, report: &mut Report) {
+    batch.retire_of(closed.stream, |rings| {
+        report.failed_closed.push(FailedClosed { rings, ..closed });
+    });
 }
 
 /// Brings the first request of the batch through, whatever it takes.

@@ -5,10 +5,15 @@ use dispatch::backend::faulty::{Faulty, Verdict};
 use dispatch::backend::recorder::Recorder;
 use dispatch::batch::Rings;
 use dispatch::dispatch::{FailedClosed, Report, TRIES, dispatch};
-use dispatch::{Batch, Cause, Invalidation, Scope, Stage};
+use dispatch::{
+    Backend, BackendCapabilities, Barrier, Batch, Cause, Invalidation, Rejected, Scope, Stage,
+    WaiterId, Wake,
+};
 use smmu_core::range::TlbiRange;
 use smmu_core::tlb::{Entry, PageClass, Space, TlbSettings};
 use smmu_core::{Asid, StreamId, Vmid};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 const STREAM: StreamId = StreamId(8);
 
@@ -176,4 +181,84 @@ fn law4_a_device_that_does_not_answer_is_charged_to_the_earliest_command() {
     dispatch(&backend, &mut batch([3, 4, 5]), &mut report);
     assert_eq!(report.unanswered_of(0, 0, 3), Some(1));
     assert!(report.failed_closed.is_empty(), "its SYNC says so instead");
+}
+
+/// Refuses whatever names a stream, and does not remember that it has failed closed.
+#[derive(Default)]
+struct Dead {
+    calls: AtomicU64,
+    executed: AtomicU64,
+    closed: Mutex<Vec<Option<StreamId>>>,
+}
+
+impl Backend for Dead {
+    fn capabilities(&self) -> BackendCapabilities {
+        BackendCapabilities::default()
+    }
+
+    fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let dead = |request: &Invalidation| request.stream().is_some_and(|s| s.0 & 1 == 0);
+        let accepted = batch.requests().position(|request| dead(&request));
+        let done = accepted.unwrap_or(batch.len());
+        self.executed.fetch_add(done as u64, Ordering::Relaxed);
+        let cause = Cause::TimedOut;
+        accepted.map_or(Ok(()), |accepted| Err(Rejected { accepted, cause }))
+    }
+
+    fn barrier(&self, _: WaiterId) -> Barrier {
+        Barrier::Done
+    }
+
+    fn attach(&self, _: Arc<dyn Wake>) {}
+
+    fn fail_closed(&self, stream: Option<StreamId>) {
+        self.closed.lock().unwrap().push(stream);
+    }
+}
+
+fn device_tlb(stream: u32, page: u64) -> Invalidation {
+    let scope = Scope::DeviceTlb {
+        stream: StreamId(stream),
+        pasid: None,
+        global: false,
+        addr: page << 12,
+        size: 0,
+    };
+    let (vmid, stage) = (Vmid(0), Stage::One);
+    Invalidation { vmid, stage, scope }
+}
+
+/// Each try of a call that times out is a second for the thread, and for the VMM that wants to pause it.
+#[test]
+fn law8_a_stream_that_has_failed_closed_climbs_the_ladder_once() {
+    let backend = Dead::default();
+    let mut batch = Batch::new();
+    batch.set_waiters([WaiterId(0), WaiterId(1)]);
+    for page in 0..100 {
+        batch.push_for(1 << (page % 2), device_tlb(8, page), page as u32);
+        batch.push_for(0b10, device_tlb(9, page), page as u32);
+    }
+    batch.push_for(0b01, device_tlb(10, 0), 100);
+    let mut report = Report::default();
+    dispatch(&backend, &mut batch, &mut report);
+    let once = u64::from(2 * TRIES);
+    // Each of the two dead streams once, and what is left of the batch behind that.
+    assert_eq!(backend.calls.load(Ordering::Relaxed), 2 * once + 1);
+    assert_eq!(report.calls, 2 * once + 1);
+    let closed = [Some(StreamId(8)), Some(StreamId(10))];
+    assert_eq!(*backend.closed.lock().unwrap(), closed);
+    assert!(
+        backend.executed.load(Ordering::Relaxed) >= 100,
+        "others' go on"
+    );
+    // Nothing is left out silently, and each ring has its own.
+    let of = |stream, rings: Rings| {
+        let all = report.failed_closed.iter();
+        let own =
+            all.filter(|failed| failed.stream == Some(StreamId(stream)) && failed.rings == rings);
+        own.count()
+    };
+    assert_eq!((of(8, 1), of(8, 2), of(10, 1)), (50, 50, 1));
+    assert_eq!(report.failed_closed.len(), 101);
 }

@@ -211,6 +211,7 @@ pub trait Backend: Send + Sync {
     }
 
     /// Last rung of the ladder (law 4): from now on accesses of `stream`, or of every stream, end
-    /// in an abort, and nothing cached for them is used any more. Must not fail.
+    /// in an abort, and nothing cached for them is used any more. Must not fail. What else of a window names
+    /// the stream, and is refused then, is not asked for again.
     fn fail_closed(&self, stream: Option<StreamId>);
 }
