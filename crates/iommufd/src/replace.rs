@@ -25,7 +25,7 @@ pub struct Replaced {
     /// How long the streams aborted, from the first to the last.
     pub gap: Duration,
     /// Streams that could not follow, because of their device or the host: they abort until they are
-    /// unplugged. One that is stuck (`StreamObserver::stuck`) keeps the old stage 2 in use, and what the host tells
+    /// unplugged, or can follow to a later one. One that is stuck (`StreamObserver::stuck`) keeps the old stage 2 in use, and what the host tells
     /// of it there is not read any more.
     pub left_closed: Vec<StreamId>,
     /// Streams that could, and that the host could not attach to what the guest says, mostly because it had no

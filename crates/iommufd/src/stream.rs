@@ -217,23 +217,24 @@ impl Stream {
         }
     }
 
-    /// Goes over to another vIOMMU, from the abort table of the old one to that of the new one. Whether it could;
-    /// if not, it is detached, or aborts without a vdevice. Fails if it is stuck on the old one.
+    /// Goes over to another vIOMMU, from the abort table of the old one, or from no table, to the abort table of the
+    /// new one. Whether it could; if not, it is detached, or aborts without a vdevice. Fails if it is stuck on the
+    /// old one.
     pub(crate) fn move_to(&mut self, next: &Arc<Viommu>) -> Result<bool, Errno> {
-        if self.attached != Attachment::Abort {
+        if !matches!(self.attached, Attachment::Abort | Attachment::Nothing) {
             self.detach()?;
         }
         self.give_up_vdevice();
-        let mut vdevice = None;
-        if self.attached == Attachment::Abort {
-            vdevice = next.alloc_vdevice(self.device.id, self.id).ok();
-            // Attached even without one: nothing may stay on the old stage 2.
-            if self.attach(next.abort()).is_err() {
-                self.detach().inspect_err(|_| {
+        let vdevice = next.alloc_vdevice(self.device.id, self.id).ok();
+        // Attached even without one, unless nothing is: nothing may stay on the old stage 2.
+        if vdevice.is_some() || self.attached == Attachment::Abort {
+            match self.attach(next.abort()) {
+                Ok(()) => self.now_attached(Attachment::Abort, None),
+                Err(_) => self.detach().inspect_err(|_| {
                     if let Some(vdevice) = vdevice {
                         next.destroy(vdevice);
                     }
-                })?;
+                })?,
             }
         }
         // Not before nothing of the old one is in use: it goes with its last stream.

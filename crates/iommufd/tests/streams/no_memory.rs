@@ -4,6 +4,7 @@
 use crate::attach::translating;
 use crate::host::world::*;
 use crate::host::*;
+use rustix::io::Errno;
 use smmu_core::StreamId;
 use vcmdq_iommufd::Attachment;
 
@@ -205,6 +206,29 @@ fn a_stream_that_is_renumbered_without_memory_is_one_stream_or_none() {
         assert_eq!(world.host.objects(), objects, "nothing is left behind");
         left.behind != 0
     });
+}
+
+/// Its device is there, and what it lacked was memory: it has none of the old stage 2, and can have the new one.
+#[test]
+fn law9_a_stream_that_was_detached_for_want_of_memory_follows_to_another_stage_2() {
+    let world = world();
+    // As often as it is tried: the new table, and the abort table.
+    for _ in 0..8 {
+        world.host.fail_next(Call::Attach, Errno::NOMEM);
+    }
+    world.cfgi(2);
+    assert_eq!(world.host.failures(Call::Attach), 0);
+    assert_eq!(world.host.seen(102), Seen::Nothing);
+    let replaced = world
+        .streams
+        .replace_stage2(&world.instance, 101, OTHER_IOAS)
+        .unwrap();
+    assert_eq!(
+        (replaced.left_closed, replaced.left_aborting),
+        (vec![], vec![])
+    );
+    assert!(is_on(world.host.seen(102), OTHER_IOAS, wanted(102)));
+    assert!(!world.streams.stream(StreamId(2)).unwrap().closed);
 }
 
 /// Its table is the kernel's until nothing is attached to it: when the VMM has closed the device's file.
