@@ -8,9 +8,9 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 use loom_tests::{model, twin};
 use smmu_core::{Asid, StreamId, Vmid};
-use vcmdq_iommufd::testing::FailedClosed;
-use vcmdq_iommufd::uapi::{Invalidate, InvalidateError};
-use vcmdq_iommufd::{ArmSmmuv3, HostStreams, Iommufd, IommufdBackend, IommufdSettings};
+use vcmdq_iommufd::testing::{FailedClosed, replace_target};
+use vcmdq_iommufd::uapi::{Errno, Invalidate, InvalidateError};
+use vcmdq_iommufd::{ArmSmmuv3, HostStreams, Iommufd, IommufdBackend, IommufdSettings, Target};
 use vcmdq_sync::weak::Site;
 
 /// The guest's table, and a device that caches what it has read there unless it aborts.
@@ -21,7 +21,12 @@ struct Host {
     aborts: AtomicBool,
     /// Invalidations that were executed.
     executed: AtomicU64,
+    /// Not everything can be invalidated.
+    is_sick: AtomicBool,
 }
+
+/// CMD_TLBI_NSNH_ALL.
+const EVERYTHING: u8 = 0x30;
 
 impl Host {
     /// What an access of the device uses.
@@ -45,7 +50,11 @@ impl Host {
 struct Kernel(Arc<Host>);
 
 impl Iommufd for Kernel {
-    fn invalidate(&self, _: &Invalidate<'_>) -> Result<(), InvalidateError> {
+    fn invalidate(&self, call: &Invalidate<'_>) -> Result<(), InvalidateError> {
+        if call.entries[0] == EVERYTHING && self.0.is_sick.load(Ordering::Relaxed) {
+            let errno = Errno::TIMEDOUT;
+            return Err(InvalidateError { errno, handled: 0 });
+        }
         *self.0.cached.lock().expect("model") = None;
         self.0.executed.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -65,13 +74,17 @@ impl HostStreams for Streams {
 }
 
 fn rig() -> (Arc<Host>, Arc<IommufdBackend>) {
+    rig_at(Target::from(1))
+}
+
+fn rig_at(target: Target) -> (Arc<Host>, Arc<IommufdBackend>) {
     let host = Arc::new(Host::default());
     let settings = IommufdSettings {
         buffers: 1,
         ..IommufdSettings::new(std::sync::Arc::new(Streams(host.clone())))
     };
     let kernel = std::sync::Arc::new(Kernel(host.clone()));
-    let backend = IommufdBackend::new(kernel, 1, ArmSmmuv3::new(true), settings);
+    let backend = IommufdBackend::new(kernel, target, ArmSmmuv3::new(true), settings);
     (host, Arc::new(backend))
 }
 
@@ -132,6 +145,24 @@ fn no_invalidation_is_left_out_behind_a_reopening() {
     assert_ne!(used, Some(0), "the device uses what was invalidated");
 }
 
+/// The VMM tries to open the instance again, which fails, and replaces its stage 2: what is attached to the new one
+/// is not closed by that.
+fn no_invalidation_is_left_out_behind_another_stage_2() {
+    let target = Target::from(1);
+    let (host, backend) = rig_at(target.clone());
+    backend.fail_closed(None);
+    host.is_sick.store(true, Ordering::Relaxed);
+    let reopening = {
+        let backend = backend.clone();
+        thread::spawn(move || backend.reopen().is_err())
+    };
+    replace_target(&target, 2);
+    let _failed = reopening.join().expect("the thread that opens again");
+    assert!(host.invalidate(&backend), "the kernel takes it");
+    let sent = host.executed.load(Ordering::Relaxed) == 1;
+    assert!(sent, "left out, and nothing of the new stage 2 has failed");
+}
+
 #[test]
 fn law4_nothing_is_left_out_before_the_device_aborts() {
     model(
@@ -186,5 +217,24 @@ fn closing_what_was_reopened_is_found_out() {
         Site::HostGeneration,
         3,
         no_invalidation_is_left_out_behind_a_reopening,
+    );
+}
+
+#[test]
+fn law4_a_reopening_that_fails_beside_another_stage_2_loses_no_invalidation() {
+    model(
+        "host replaced",
+        3,
+        no_invalidation_is_left_out_behind_another_stage_2,
+    );
+}
+
+#[test]
+fn closing_what_was_replaced_is_found_out() {
+    twin(
+        "host replaced",
+        Site::HostGeneration,
+        3,
+        no_invalidation_is_left_out_behind_another_stage_2,
     );
 }

@@ -161,14 +161,18 @@ impl IommufdBackend {
         let mut all = Batch::new();
         all.push(Invalidation::everything(), 0);
         // Before the call: what fails from here on is not made good by it, and closes the new generation.
-        let before = self.target.renew();
+        let renewed = self.target.renew();
         let target = self.target.read();
         let Some(id) = target.id else {
             return Ok(());
         };
         self.execute(&all, id).map_err(|rejected| {
-            if self.is_closed_in(before) {
-                self.close(target.generation);
+            if self.is_closed_in(renewed - 1) {
+                // Not one that has come meanwhile with another stage 2: its streams are attached again.
+                self.close(match taken(Site::HostGeneration) {
+                    true => renewed,
+                    false => target.generation,
+                });
             }
             rejected.cause
         })

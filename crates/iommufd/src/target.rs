@@ -51,19 +51,19 @@ impl Target {
     }
 
     /// The same one, and what failed before does not count any more: everything is about to be removed. When
-    /// this returns, calls of before have ended. The generation that is over.
+    /// this returns, calls of before have ended. The generation that has begun.
     pub(crate) fn renew(&self) -> u64 {
         self.go_on(|id| id)
     }
 
     fn go_on(&self, to: impl FnOnce(Option<u32>) -> Option<u32>) -> u64 {
-        let mut over = 0;
+        let mut begun = 0;
         let _: Result<(), Infallible> = self.0.replace(|now| {
-            over = now.generation;
-            let (id, generation) = (to(now.id), over + 1);
+            begun = now.generation + 1;
+            let (id, generation) = (to(now.id), begun);
             Ok(Aim { id, generation })
         });
-        over
+        begun
     }
 }
 
