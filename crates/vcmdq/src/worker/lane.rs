@@ -98,11 +98,17 @@ impl Lane {
     /// could serve it.
     #[inline]
     pub(crate) fn takes(&self, ring: u32, bell: &Bell) -> bool {
-        let takes = self.always.load(Ordering::Relaxed) && self.turn.is_taken();
-        if takes {
+        self.always.load(Ordering::Relaxed) && self.is_for_owner(ring, bell)
+    }
+
+    /// Leaves a ring whose next step may block to the lane's owner, if there is one: whether there was.
+    #[inline]
+    pub(super) fn is_for_owner(&self, ring: u32, bell: &Bell) -> bool {
+        let is_taken = self.turn.is_taken();
+        if is_taken {
             self.leave_to_owner(ring, bell);
         }
-        takes
+        is_taken
     }
 
     #[cold]

@@ -256,7 +256,13 @@ impl Turn<'_> {
         let came_to = survive(ring, self.desk, |desk| look(ring, desk, slice, looks, news));
         let found = match came_to {
             Some(Look::Nothing) => false,
-            Some(Look::Served(Served::Blocks)) => return Err(ring.clone()),
+            // While its frame's call is under way, news there are no reason to pass others' pages by, nor not to rest.
+            Some(Look::Served(Served::Blocks)) => {
+                if !ring.lane.is_for_owner(ring.index, &self.shared.bell) {
+                    return Err(ring.clone());
+                }
+                false
+            }
             Some(Look::Served(Served::Done(consumed))) => {
                 if ring.is_waiting() {
                     self.round.waits.note(ring, self.shared.clock.now());
