@@ -5,7 +5,7 @@
 //! is acknowledged when it is true.
 
 use crate::consumer::Consumer;
-use crate::ring::Ring;
+use crate::ring::{Again, Ring};
 use vcmdq_sync::atomic::{AtomicU32, Ordering};
 use vcmdq_sync::weak::{Site, full_fence};
 
@@ -104,6 +104,8 @@ impl Ring {
         }
         // Pairs with the fence in `decide`.
         full_fence(Site::EnableFence);
+        // Dropped behind the claim: what a VMM's page or backend does may end in a panic.
+        let _again = Again(self);
         // Nobody at work: brought about at once, so that the guest's next read shows it.
         // Otherwise whoever is at work goes round again and does it.
         if let Some(mut claim) = self.consumer.enter() {

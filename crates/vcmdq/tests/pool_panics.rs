@@ -4,9 +4,12 @@
 mod pool_world;
 
 use pool_world::*;
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
-use vcmdq::Settings;
+use vcmdq::testing::HeapMemory;
+use vcmdq::{DoorbellMode, Engine, FrameSettings, HeapPage, RingPage, Seams, Settings};
 
 fn settings() -> Settings {
     Settings {
@@ -111,4 +114,39 @@ fn law8_a_command_at_which_every_thread_dies_in_a_call_that_may_block_is_given_u
 #[test]
 fn law8_a_command_whose_callback_always_panics_is_given_up() {
     is_given_up(Blocks::Host);
+}
+
+/// A page of the VMM's that is not always there.
+#[derive(Default)]
+struct Flaky {
+    page: HeapPage,
+    dies: AtomicBool,
+}
+
+impl RingPage for Flaky {
+    fn words(&self) -> &[AtomicU32] {
+        assert!(!self.dies.load(Ordering::SeqCst), "the script says so");
+        self.page.words()
+    }
+
+    fn is_coherent(&self) -> bool {
+        true
+    }
+}
+
+/// Whoever has come for the ring meanwhile was told that it is looked at again.
+#[test]
+fn law5_a_page_that_panics_while_its_ring_is_enabled_leaves_the_ring_to_a_worker() {
+    let engine = Engine::without_workers(Settings::default()).unwrap();
+    let memory = HeapMemory::new(4096);
+    let frame = engine.add_frame(FrameSettings::default(), Seams::new(Arc::new(memory)));
+    let page = Arc::new(Flaky::default());
+    let mode = DoorbellMode::SharedPage(page.clone());
+    let ring = frame.add_ring(mode).unwrap();
+    while engine.take_ready().is_some() {}
+    page.dies.store(true, Ordering::SeqCst);
+    let enabled = catch_unwind(AssertUnwindSafe(|| ring.enable()));
+    page.dies.store(false, Ordering::SeqCst);
+    assert!(enabled.is_err());
+    assert!(engine.take_ready().is_some(), "nobody knows of it");
 }
