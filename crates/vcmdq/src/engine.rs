@@ -151,7 +151,8 @@ impl EngineShared {
 ///
 /// All methods are control calls: from any thread, not from inside a callback of the engine.
 ///
-/// A backend or a callback that panics takes nothing along: the panic is caught in the worker, counted
+/// A backend or a callback that panics takes nothing along: the panic is caught in the worker, or in the
+/// doorbell that [consumes inline](Settings::inline), counted
 /// ([`EngineMetrics::panics`]), and the ring is served again from CONS on. The third time at the same
 /// CONS the frame's instances fail closed, [`StreamHost::failed_closed`](crate::StreamHost::failed_closed)
 /// is called and that ring is not served any more. This needs unwinding. With `panic = "abort"` such a

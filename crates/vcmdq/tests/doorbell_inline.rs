@@ -7,7 +7,7 @@ use dispatch::{Backend, BackendCapabilities, Barrier, Batch, Rejected, WaiterId,
 use smmu_core::StreamId;
 use smmu_core::command::Command;
 use smmu_core::encode::encode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vcmdq::testing::HeapMemory;
@@ -129,6 +129,8 @@ fn law4_an_inline_doorbell_stops_at_an_illegal_command() {
 /// Takes everything; says what it is told to say.
 struct Set {
     may_block: bool,
+    /// So many calls panic.
+    panics: AtomicU32,
     barrier: Mutex<Barrier>,
     wake: Mutex<Option<Arc<dyn Wake>>>,
 }
@@ -143,6 +145,11 @@ impl Backend for Set {
     }
 
     fn submit(&self, _batch: &Batch) -> Result<(), Rejected> {
+        let less = |left: u32| left.checked_sub(1);
+        let update = self
+            .panics
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        assert!(update.is_err(), "the script says so");
         Ok(())
     }
 
@@ -160,6 +167,7 @@ impl Backend for Set {
 fn beside(rig: &Rig, may_block: bool, barrier: Barrier) -> Arc<Set> {
     let backend = Arc::new(Set {
         may_block,
+        panics: AtomicU32::new(0),
         barrier: Mutex::new(barrier),
         wake: Mutex::default(),
     });
@@ -194,6 +202,28 @@ fn law3_an_inline_doorbell_does_not_wait_for_an_access() {
     wake.wake(WaiterId(0));
     assert!(rig.serve());
     assert_eq!(rig.cons(), 3);
+}
+
+/// It is the VMM's thread: what does not unwind in a worker's does not there.
+#[test]
+fn law6_a_backend_that_panics_in_an_inline_doorbell_costs_neither_vcpu_nor_guest_anything() {
+    let mut rig = rig(Some(16));
+    let backend = beside(&rig, false, Barrier::Done);
+    rig.cache(1);
+    backend.panics.store(1, Ordering::SeqCst);
+    rig.put(&[tlbi(1), sync()]);
+    ring_a_sleeper(&rig);
+    assert_eq!((rig.cons(), wake_ups(&rig)), (0, 1), "left to a worker");
+    assert_eq!(rig.engine.metrics().panics, 1);
+    assert!(rig.serve());
+    assert_eq!((rig.cons(), rig.cached(1)), (2, false));
+    rig.put(&[tlbi(2), sync()]);
+    ring_a_sleeper(&rig);
+    assert_eq!(
+        (rig.cons(), wake_ups(&rig)),
+        (4, 1),
+        "the desk is as good as new"
+    );
 }
 
 #[test]

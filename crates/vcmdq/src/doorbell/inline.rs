@@ -14,11 +14,14 @@
 //!    effect (the VMM's callbacks for those may block), a SYNC that waits for an access, a backend
 //!    that may block.
 //!
+//! A backend or a callback that panics is stopped here, as in a worker: nothing unwinds into the VMM's thread.
+//!
 //! So the vCPU waits for nobody, and what it does is bounded.
 
 use crate::consumer::{Consumer, Progress};
 use crate::ring::{Again, Ring};
 use crate::window::Desk;
+use crate::worker::try_once;
 use std::time::Duration;
 use vcmdq_sync::claim::ClaimCell;
 use vcmdq_sync::weak::{Site, taken};
@@ -69,7 +72,13 @@ impl Ring {
         let mut budget = inline.limit;
         loop {
             let left = claim.with(|consumer| {
-                desk.with(|desk| consumer.slice_inline(self, desk, inline.slice, &mut budget))
+                desk.with(|desk| {
+                    let slice = inline.slice;
+                    let consume =
+                        |desk: &mut Desk| consumer.slice_inline(self, desk, slice, &mut budget);
+                    // A worker comes to the same command, and what dies there then is charged to the ring.
+                    try_once(self, desk, consume).unwrap_or(true)
+                })
             });
             match claim.leave() {
                 Ok(()) if !left => return true,

@@ -59,7 +59,7 @@ pub(super) fn survive<R>(
 
 /// The same, if it is not known whose end it was: nothing is charged to the ring.
 #[inline]
-pub(super) fn try_once<R>(
+pub(crate) fn try_once<R>(
     ring: &Ring,
     desk: &mut Desk,
     work: impl FnOnce(&mut Desk) -> R,

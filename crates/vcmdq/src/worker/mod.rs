@@ -28,7 +28,7 @@ mod spares;
 mod staff;
 mod waits;
 
-pub(crate) use deaths::Deaths;
+pub(crate) use deaths::{Deaths, try_once};
 pub(crate) use lane::Lane;
 pub(crate) use round::Round;
 pub(crate) use serve::serve;
@@ -42,7 +42,7 @@ use crate::engine::EngineShared;
 use crate::ring::Ring;
 use crate::window::Desk;
 use arrayvec::ArrayVec;
-use deaths::{survive, try_once};
+use deaths::survive;
 use round::Turn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
