@@ -278,7 +278,8 @@ impl Engine {
     }
 
     /// Stops the workers and waits for them. Commands that are not consumed stay in their rings.
-    /// Dropping the engine does the same.
+    /// Dropping the engine does the same; a thread of the engine's that drops its last owner, inside a callback, is
+    /// waited for by nobody.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.bell.wake_all();
@@ -287,7 +288,10 @@ impl Engine {
         let workers =
             std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         let spares = self.shared.staff.close();
-        for worker in workers.into_iter().chain(spares) {
+        // Whose callback has dropped the last owner of the engine ends when it comes back from here.
+        let own = std::thread::current().id();
+        let others = workers.into_iter().chain(spares);
+        for worker in others.filter(|thread| thread.thread().id() != own) {
             if worker.join().is_err() {
                 tracing::error!("a worker had died by a panic");
             }

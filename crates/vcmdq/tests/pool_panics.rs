@@ -5,11 +5,14 @@ mod pool_world;
 
 use pool_world::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use vcmdq::testing::HeapMemory;
-use vcmdq::{DoorbellMode, Engine, FrameSettings, HeapPage, RingPage, Seams, Settings};
+use vcmdq::{
+    DoorbellMode, Engine, FrameSettings, HeapPage, Interrupts, Line, RingPage, RingSettings, Seams,
+    Settings, seams::NoTarget,
+};
 
 fn settings() -> Settings {
     Settings {
@@ -149,4 +152,45 @@ fn law5_a_page_that_panics_while_its_ring_is_enabled_leaves_the_ring_to_a_worker
     page.dies.store(false, Ordering::SeqCst);
     assert!(enabled.is_err());
     assert!(engine.take_ready().is_some(), "nobody knows of it");
+}
+
+/// A VMM's object that a callback keeps alive for a moment, as with a `Weak`.
+struct LastOwner {
+    engine: Mutex<Option<Arc<Engine>>>,
+    dropped: Mutex<mpsc::Sender<()>>,
+}
+
+impl Interrupts for LastOwner {
+    fn pulse(&self, _: Line) {
+        let engine = self.engine.lock().unwrap().take();
+        drop(engine);
+        let _ = self.dropped.lock().unwrap().send(());
+    }
+
+    fn message(&self, _: u32, _: smmu_core::command::Msi) -> Result<(), NoTarget> {
+        Err(NoTarget)
+    }
+}
+
+#[test]
+fn an_engine_that_is_dropped_inside_a_callback_waits_for_all_threads_but_that_one() {
+    let engine = Arc::new(engine(settings()));
+    let (dropped, drops) = mpsc::channel();
+    let owner = Arc::new(LastOwner {
+        engine: Mutex::new(Some(engine.clone())),
+        dropped: Mutex::new(dropped),
+    });
+    // No legal command.
+    let memory = Arc::new(HeapMemory::new(4096));
+    let mut seams = Seams::new(memory);
+    seams.interrupts = owner;
+    let frame = engine.add_frame(FrameSettings::default(), seams);
+    let ring = frame.add_ring(DoorbellMode::Trap).unwrap();
+    let base = smmu_core::Gpa(0);
+    ring.configure(RingSettings { base, log2size: 4 }).unwrap();
+    ring.enable();
+    drop(engine);
+    ring.doorbell(1);
+    let limit = Duration::from_secs(20);
+    drops.recv_timeout(limit).expect("the callback returns");
 }

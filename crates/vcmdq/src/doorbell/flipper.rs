@@ -149,8 +149,15 @@ impl Flipper {
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.control.unpark();
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.take().is_some_and(|thread| thread.join().is_err()) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // It may be this one, inside a call of the VMM's.
+        let own = std::thread::current().id();
+        let other = thread.filter(|thread| thread.thread().id() != own);
+        if other.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the gates had died by a panic");
         }
     }
