@@ -89,7 +89,7 @@
 //! | the host refuses the vSTE | aborts | the guest: C_BAD_STE; [`StreamMetrics::refused`] |
 //! | the host has no memory, also after four tries | aborts, until its STE is told anew | [`StreamMetrics::failed`] |
 //! | the device has gone | has no page table | [`StreamObserver::gone`] |
-//! | an invalidation that names it was not carried out | aborts until it is unplugged | [`StreamObserver::failed_closed`] |
+//! | an invalidation that names it was not carried out | aborts until it is unplugged, or the stage 2 is replaced | [`StreamObserver::failed_closed`] |
 //! | one that names none | like all of the instance, until the stage 2 is replaced or the backend reopened | the same |
 //! | the device can neither abort nor be detached | is as it was | [`StreamObserver::stuck`]: the VMM resets the device |
 //!

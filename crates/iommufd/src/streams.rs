@@ -208,7 +208,7 @@ impl NestedStreams {
 
     /// The last rung of the ladder (law 4): the stream, or every stream of the instance, aborts when this
     /// returns, whatever the guest says later. One stream does until it is unplugged; all of an instance do
-    /// until its stage 2 has been replaced, or its backend is [reopened](Self::reopened). From a worker; blocks.
+    /// until its backend is [reopened](Self::reopened); either until its stage 2 has been replaced. From a worker; blocks.
     pub fn fail_closed(&self, instance: &HostInstance, stream: Option<StreamId>) {
         let all = stream.is_none() && instance.distrust();
         for plugged in self.of(instance) {
