@@ -55,6 +55,11 @@ pub(crate) fn complete(
         }
     }
     let lost_at = device_timed_out.or(consumer.lost_atc_inv.then_some(0));
+    let failing = lost_at.and_then(|lost| syncs.iter().position(|sync| lost <= sync.at));
+    // Whoever has seen the last of them done may look at the counters.
+    ring.counters
+        .syncs
+        .add(failing.unwrap_or(syncs.len()) as u64);
     let at_once = if lost_at.is_none() {
         in_ring_messages(consumer, syncs)
     } else {
@@ -62,9 +67,8 @@ pub(crate) fn complete(
     };
     for (done, sync) in syncs.iter().enumerate().skip(at_once) {
         let entries = consumer.entries;
-        if lost_at.is_some_and(|lost| lost <= sync.at) {
+        if failing == Some(done) {
             consumer.publish(ring, entries.geometry().advance(start, sync.at));
-            ring.counters.syncs.add(done as u64);
             ring.counters.atc_timeouts.add(1);
             consumer.lost_atc_inv = false;
             consumer.stop(ring, CommandError::AtcInvSync);
@@ -73,7 +77,6 @@ pub(crate) fn complete(
         let behind = entries.geometry().advance(start, sync.at + 1);
         signal(consumer, ring, sync, behind);
     }
-    ring.counters.syncs.add(syncs.len() as u64);
     // An unanswered ATC_INV that no SYNC of this window covers is charged to the next one.
     consumer.lost_atc_inv = lost_at.is_some();
     let behind = consumer.entries.geometry().advance(start, len);
