@@ -104,6 +104,13 @@ fn law3_no_device_uses_a_translation_after_the_sync_that_follows_its_removal() {
                 if round % 4 == 0 {
                     std::thread::yield_now();
                 }
+                // However the threads are scheduled, some rounds have an access in them.
+                let before = used.load(Ordering::Relaxed);
+                let begun = Instant::now();
+                while round % 32 == 0 && used.load(Ordering::Relaxed) == before {
+                    assert!(begun.elapsed() < SOON, "no access succeeds");
+                    std::thread::yield_now();
+                }
                 world.guest.set(descriptor, 0);
                 let removal = [tlbi(1, VA), tlbi_asid(1)][(round % 2) as usize];
                 world.publish(&[removal, sync()]);
@@ -120,7 +127,7 @@ fn law3_no_device_uses_a_translation_after_the_sync_that_follows_its_removal() {
     for round in 0..PAGES {
         assert_poisoned(&world, page(round), ROUNDS);
     }
-    assert!(used.load(Ordering::Relaxed) > 0, "no access ever succeeded");
+    assert!(used.load(Ordering::Relaxed) >= ROUNDS / 32);
     world.engine.stop();
 }
 
