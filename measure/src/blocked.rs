@@ -13,8 +13,7 @@ use dispatch::{BackendCapabilities, Batch, Rejected};
 use serde::{Deserialize, Serialize};
 use smmu_core::Asid;
 use std::hint::spin_loop;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use vcmdq::{Engine, Settings};
@@ -26,6 +25,8 @@ const LOG2SIZE: u8 = 8;
 const OTHERS: usize = 4;
 /// Gaps between two SYNCs are up to so long: the worker stays awake.
 const GAP: Duration = Duration::from_micros(20);
+/// Calls that are not under way together after so long never are.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,11 +56,48 @@ pub struct BlockedCase {
     pub ratio_p99: f64,
 }
 
+/// The calls of a round, which begin to take long when all of them are under way: on a machine that is busy
+/// the first could be over before the last one begins.
+#[derive(Default)]
+struct Together {
+    /// Calls that have begun since the start, and how many there are to be.
+    entered: Mutex<(u64, u64)>,
+    all: Condvar,
+}
+
+impl Together {
+    fn entered(&self) -> MutexGuard<'_, (u64, u64)> {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A round of so many more begins.
+    fn expect(&self, more: u64) {
+        self.entered().1 += more;
+    }
+
+    /// Of a call that has begun.
+    fn enter(&self) {
+        self.entered().0 += 1;
+        self.all.notify_all();
+        self.wait();
+    }
+
+    /// Waits until all are under way, for a while. How many are not.
+    fn wait(&self) -> u64 {
+        let some_missing = |(entered, all): &mut (u64, u64)| entered < all;
+        let waited = self
+            .all
+            .wait_timeout_while(self.entered(), PATIENCE, some_missing);
+        let (entered, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        entered.1.saturating_sub(entered.0)
+    }
+}
+
 /// A backend whose calls take long, asleep.
 struct Sleeps {
     inner: Arc<Software>,
     time: Duration,
-    entered: AtomicU64,
+    together: Arc<Together>,
 }
 
 impl Backend for Sleeps {
@@ -71,7 +109,7 @@ impl Backend for Sleeps {
     }
 
     fn submit(&self, batch: &Batch) -> Result<(), Rejected> {
-        self.entered.fetch_add(1, Ordering::Relaxed);
+        self.together.enter();
         sleep(self.time);
         self.inner.submit(batch)
     }
@@ -84,7 +122,8 @@ impl Backend for Sleeps {
 struct Site {
     workers: usize,
     others: Vec<Queue>,
-    blocking: Vec<(Queue, Arc<Sleeps>)>,
+    blocking: Vec<Queue>,
+    together: Arc<Together>,
     without: Gathered,
     with: Gathered,
     _kept: (Vec<Vm>, Engine),
@@ -107,19 +146,19 @@ impl Site {
         };
         let others = (0..OTHERS).map(|_| queue(small_software()));
         let others = others.collect::<Result<_, _>>()?;
-        let mut blocking = Vec::new();
-        for _ in 0..workers {
-            let sleeps = Arc::new(Sleeps {
-                inner: small_software(),
-                time,
-                entered: AtomicU64::new(0),
-            });
-            blocking.push((queue(sleeps.clone())?, sleeps));
-        }
+        let together = Arc::<Together>::default();
+        let sleeps = || Sleeps {
+            inner: small_software(),
+            time,
+            together: together.clone(),
+        };
+        let blocking = (0..workers).map(|_| queue(Arc::new(sleeps())));
+        let blocking = blocking.collect::<Result<_, _>>()?;
         Ok(Self {
             workers,
             others,
             blocking,
+            together,
             without: Gathered::new("nobody blocks"),
             with: Gathered::new("others block"),
             _kept: (kept, engine),
@@ -156,37 +195,28 @@ impl Site {
         // The worker is awake behind this.
         Self::trips(others, 10, || false);
         self.without.add(Self::trips(others, most, || false));
-        let entered = |blocking: &[(Queue, Arc<Sleeps>)]| -> u64 {
-            let each = blocking.iter();
-            each.map(|(_, sleeps)| sleeps.entered.load(Ordering::Relaxed))
-                .sum()
-        };
-        let before = entered(blocking);
+        self.together.expect(blocking.len() as u64);
         let mut pending = Vec::new();
-        for (queue, _) in blocking.iter_mut() {
+        for queue in blocking.iter_mut() {
             if !queue.has_room(2) {
                 return Err("a guest's ring is full that blocks once a round".to_owned());
             }
             pending.push(queue.publish_with_sync(tlbi(Asid(1), 0)));
         }
-        let begun = Instant::now();
-        while entered(blocking) < before + blocking.len() as u64 {
-            if begun.elapsed() > blocking[0].1.time {
-                return Err(format!(
-                    "of {} blocking calls {} were under way when the first had returned",
-                    blocking.len(),
-                    entered(blocking) - before
-                ));
-            }
-            spin_loop();
+        let missing = self.together.wait();
+        if missing != 0 {
+            return Err(format!(
+                "of {} blocking calls {missing} were not under way together with the others",
+                blocking.len(),
+            ));
         }
         let mut each = blocking.iter().zip(&pending);
         let is_over = || {
             each.clone()
-                .any(|((queue, _), pending)| queue.has_synced(*pending))
+                .any(|(queue, pending)| queue.has_synced(*pending))
         };
         self.with.add(Self::trips(others, most, is_over));
-        while !each.all(|((queue, _), pending)| queue.has_synced(*pending)) {
+        while !each.all(|(queue, pending)| queue.has_synced(*pending)) {
             each = blocking.iter().zip(&pending);
             sleep(Duration::from_millis(1));
         }

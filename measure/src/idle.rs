@@ -25,7 +25,7 @@ pub const SHARED_PAGE: &str = "shared page";
 pub const ADAPTIVE: &str = "adaptive";
 
 /// A machine on which a guest cannot be busy for so long measures nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

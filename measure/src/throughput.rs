@@ -45,7 +45,7 @@ const FEW: (usize, usize) = (16, 16);
 const MANY: (usize, usize) = (4096, 16);
 
 /// A machine on which a worker does not get to count for so long measures nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
