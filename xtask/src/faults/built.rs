@@ -182,7 +182,7 @@ fn noticed(end: End, results: &Results) -> Vec<Noticed> {
 mod tests {
     use super::*;
     use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
+    use std::process::{Command, ExitStatus};
 
     fn exit(code: i32) -> End {
         End::Exit(ExitStatus::from_raw(code << 8))
@@ -203,9 +203,12 @@ mod tests {
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).expect("a directory");
         let path = directory.join("tests.sh");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&path, mode).expect("a script");
+        // Written by another process. What this one has open for writing is inherited by what other tests start
+        // just then, and what anybody has open for writing cannot be executed.
+        let mut write = Command::new("sh");
+        write.args(["-c", "printf '%s' \"$1\" >\"$0\" && chmod 755 \"$0\""]);
+        write.arg(&path).arg(format!("#!/bin/sh\n{script}\n"));
+        assert!(write.status().expect("sh").success(), "a script");
         let suite = Suite {
             target: vec!["--test".into(), "t".into()],
             directory: directory.clone(),

@@ -114,7 +114,8 @@ mod tests {
             Duration::from_millis(300),
         );
         assert_eq!(end, End::OutOfTime);
-        assert_eq!(output, "begun\n");
+        // A machine that is busy may have had no time for the first word.
+        assert!("begun\n".starts_with(&output), "{output}");
         assert!(start.elapsed() < Duration::from_secs(60));
     }
     #[test]
