@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::command::{capture, run};
+use crate::command::capture;
 
 /// The keyrings that a Debian may have; the first that is there signs.
 const KEYRINGS: [&str; 2] = [
@@ -62,7 +62,7 @@ impl Apt {
         command
     }
 
-    /// Unpacks packages and all that they depend on below `root`.
+    /// Unpacks packages and all that they depend on into `root`, which then holds nothing else.
     pub(super) fn unpack_with_dependencies(&self, packages: &[&str], root: &Path) -> Result<()> {
         let archives = self.directory.join("cache/archives");
         let arguments = ["install", "--download-only", "--yes"];
@@ -70,7 +70,7 @@ impl Apt {
         unpack_all(&archives, root)
     }
 
-    /// Unpacks one package alone below `root`.
+    /// Unpacks one package alone into `root`, which then holds nothing else.
     pub(super) fn unpack(&self, package: &str, root: &Path) -> Result<()> {
         let archives = self.directory.join("cache/single");
         fs::create_dir_all(&archives)?;
@@ -87,13 +87,22 @@ fn mirror_in(addresses: &str) -> Option<&str> {
     lines.find(|line| line.ends_with("/debian"))
 }
 
+/// An empty directory in the place of what an earlier run, which was stopped, may have left.
+pub(super) fn fresh(place: &Path) -> Result<PathBuf> {
+    if place.exists() {
+        fs::remove_dir_all(place)?;
+    }
+    fs::create_dir_all(place)?;
+    Ok(place.to_owned())
+}
+
 /// Unpacks every archive, and removes it.
 fn unpack_all(archives: &Path, root: &Path) -> Result<()> {
-    fs::create_dir_all(root)?;
+    let root = fresh(root)?;
     for entry in fs::read_dir(archives)? {
         let archive = entry?.path();
         if archive.extension().is_some_and(|suffix| suffix == "deb") {
-            run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(root))?;
+            capture(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&root))?;
             fs::remove_file(archive)?;
         }
     }
@@ -109,5 +118,16 @@ mod tests {
         let addresses = "http://a/debian-security/\nhttp://a.b/debian/\n";
         assert_eq!(mirror_in(addresses), Some("http://a.b/debian"));
         assert_eq!(mirror_in("http://a/ubuntu/\n"), None);
+    }
+
+    #[test]
+    fn what_a_stopped_run_has_left_is_not_mixed_with_what_comes() {
+        let place = std::env::temp_dir().join(format!("vcmdq-xtask-{}", std::process::id()));
+        for _ in 0..2 {
+            let empty = fresh(&place).expect("room");
+            assert_eq!(fs::read_dir(&empty).expect("there").count(), 0);
+            fs::write(empty.join("half"), "").expect("room");
+        }
+        fs::remove_dir_all(place).expect("ours");
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::apt::Apt;
+use super::apt::{self, Apt};
 use super::config;
 use super::machine::Machine;
 use super::tools::Tools;
@@ -25,14 +25,15 @@ pub(super) fn source(scratch: &Path) -> Result<PathBuf> {
     if let Some(source) = unpacked(&place) {
         return Ok(source);
     }
+    println!("looking for the newest kernel's source in {SUITE}");
     let apt = Apt::new(&scratch.join("apt-source"), SUITE)?;
     let table = capture(apt.command("apt-cache").args(["depends", "linux-source"]))?;
     let package = package_in(&table).context("the mirror has no kernel's source")?;
     let root = scratch.join("package");
+    println!("fetching {package}");
     apt.unpack(&package, &root)?;
     let archive = root.join(format!("usr/src/{package}.tar.xz"));
-    let unpacking = scratch.join("unpacking");
-    fs::create_dir_all(&unpacking)?;
+    let unpacking = apt::fresh(&scratch.join("unpacking"))?;
     let mut tar = Command::new("tar");
     run(tar.arg("-xf").arg(archive).arg("-C").arg(&unpacking))?;
     // Renamed when it is whole.
@@ -84,9 +85,8 @@ impl Build<'_> {
         run(self.make().arg("tinyconfig"))?;
         let file = self.objects.join(".config");
         let smallest = fs::read_to_string(&file)?;
-        // Of two values of an option the last one counts.
         let fragment = self.machine.fragment;
-        fs::write(&file, smallest + fragment)?;
+        fs::write(&file, config::with(&smallest, fragment))?;
         run(self.make().arg("olddefconfig"))?;
         let lost = config::lost(fragment, &fs::read_to_string(&file)?);
         ensure!(lost.is_empty(), "this kernel has no {}", lost.join(", "));

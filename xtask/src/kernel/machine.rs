@@ -26,6 +26,8 @@ pub(super) struct Machine {
     packages: &'static [&'static str],
     /// Headers of libraries that tools of the kernel are linked with.
     pub(super) headers: &'static [&'static str],
+    /// The command that takes the result.
+    pub(super) next: &'static str,
 }
 
 /// The guest of `vcmdq boot --cmdqv` and `--nesting`.
@@ -42,6 +44,7 @@ pub(super) const GUEST: Machine = Machine {
     processor: "none",
     packages: &["flex", "bison", "bc"],
     headers: &[],
+    next: "cargo xtask boot --cmdqv",
 };
 
 /// The host of `vcmdq mock`.
@@ -57,6 +60,7 @@ pub(super) const MOCK: Machine = Machine {
     processor: "x86_64",
     packages: &["flex", "bison", "bc", "libelf-dev"],
     headers: &["libelf.h"],
+    next: "cargo xtask mock",
 };
 
 impl Machine {

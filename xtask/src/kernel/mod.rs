@@ -7,7 +7,8 @@
 //!
 //! Built from the distribution's source package as tinyconfig, a fragment ([`machine`]) and olddefconfig.
 //! Everything lies below `target/e2e`: `kernel-build` (source, tools, objects) may be thrown away, `cmdqv` and
-//! `mock` hold what is taken.
+//! `mock` hold what is taken. A run that was stopped at any point is gone on with by the next one: what was
+//! fetched is used if it is whole, and make builds what is not up to date.
 
 mod apt;
 mod build;
@@ -33,9 +34,11 @@ pub(crate) fn run(workspace: &Workspace, mock: bool) -> Result<bool> {
     fs::create_dir_all(&scratch)?;
     let tools = tools::obtain(&scratch, machine)?;
     let source = build::source(&scratch)?;
+    let objects = scratch.join(machine.objects);
+    println!("building in {}, which takes minutes", objects.display());
     let build = build::Build {
         source: &source,
-        objects: &scratch.join(machine.objects),
+        objects: &objects,
         tools: &tools,
         machine,
     };
@@ -49,5 +52,6 @@ pub(crate) fn run(workspace: &Workspace, mock: bool) -> Result<bool> {
     let result = results.join(machine.image.0);
     fs::copy(image, &result)?;
     println!("kernel: {}", result.display());
+    println!("next: {}", machine.next);
     Ok(true)
 }

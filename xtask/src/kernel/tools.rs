@@ -39,11 +39,13 @@ pub(super) fn obtain(scratch: &Path, machine: &Machine) -> Result<Tools> {
     if unpacked.missing(machine).is_empty() {
         return Ok(unpacked);
     }
-    let packages = machine.packages();
-    fetch(scratch, &packages, &root).with_context(|| {
-        let missing = own.missing(machine).join(", ");
-        format!("no {missing}: install {}", packages.join(" "))
-    })?;
+    let (packages, lacks) = (
+        machine.packages().join(" "),
+        own.missing(machine).join(", "),
+    );
+    println!("this system has no {lacks}: fetching {packages}");
+    fetch(scratch, &machine.packages(), &root)
+        .with_context(|| format!("no {lacks}: install {packages}"))?;
     let missing = unpacked.missing(machine);
     ensure!(missing.is_empty(), "{} do not serve", missing.join(", "));
     Ok(unpacked)
@@ -54,7 +56,13 @@ fn fetch(scratch: &Path, packages: &[&str], root: &Path) -> Result<()> {
     let release = fs::read_to_string("/etc/os-release")?;
     let suite = suite_in(&release).context("this system is of no release of Debian")?;
     let apt = Apt::new(&scratch.join("apt-tools"), &suite)?;
-    apt.unpack_with_dependencies(packages, root)
+    // Renamed when they are whole: a compiler's driver answers without the compiler.
+    let unpacking = scratch.join("unpacking-tools");
+    apt.unpack_with_dependencies(packages, &unpacking)?;
+    if root.exists() {
+        fs::remove_dir_all(root)?;
+    }
+    Ok(fs::rename(unpacking, root)?)
 }
 
 fn suite_in(release: &str) -> Option<String> {
