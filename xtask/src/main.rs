@@ -61,6 +61,11 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Build the guest's kernel with `tegra241-cmdqv` and iommufd, and `dma_map_benchmark`, into target/e2e
+    ///
+    /// Takes some ten minutes on two processors, 2.5 GB below target/e2e and a mirror of Debian, from which come the kernel's
+    /// source and whatever compiler and tools the system lacks; nothing is installed. It may be stopped: the next run goes
+    /// on where that was. Behind it, target/e2e/kernel-build may be removed. Exit code: 0 it is built, 1 something is missing
+    /// or does not build.
     Kernel {
         /// Build the x86-64 one whose iommufd has a mock IOMMU instead (`vcmdq mock`)
         #[arg(long)]
@@ -91,9 +96,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run the cached core against the naive SMMU for long, optimised
+    /// Run the cached core against a naive SMMU, and hostile guests against the engine, for minutes
+    ///
+    /// Optimised, and the same steps each time: what fails, fails again. The default takes ten minutes on two
+    /// processors, four of them to build. Exit code: 0 nothing was found, 1 a test has failed.
     Soak {
-        /// Random accesses, changes and windows of commands
+        /// Random steps of the cached core; each of the hostile guests makes a twentieth of them
         #[arg(long, value_name = "N", default_value_t = soak::CASES, value_parser = clap::value_parser!(u64).range(1..))]
         cases: u64,
     },

@@ -53,11 +53,22 @@ pub(crate) fn run(workspace: &Workspace, cases: u64) -> Result<bool> {
             steps: (cases / CASES_PER_STEP).max(1),
         },
     ];
-    let mut passed = true;
-    for soak in &soaks {
-        passed &= run_one(workspace, soak);
+    let failed: Vec<_> = soaks
+        .iter()
+        .filter(|soak| !run_one(workspace, soak))
+        .map(|soak| soak.test)
+        .collect();
+    println!("\nsoak: {}", verdict(soaks.len(), &failed));
+    Ok(failed.is_empty())
+}
+
+/// The last line, whichever test was the last one.
+fn verdict(all: usize, failed: &[&str]) -> String {
+    let counts = format!("{} passed, {} failed", all - failed.len(), failed.len());
+    match failed {
+        [] => counts,
+        _ => format!("{counts}: {}", failed.join(", ")),
     }
-    Ok(passed)
 }
 
 fn run_one(workspace: &Workspace, soak: &Soak) -> bool {
@@ -80,4 +91,15 @@ fn run_one(workspace: &Workspace, soak: &Soak) -> bool {
         Err(error) => println!("soak: FAILED, {test}: {error:#}"),
     }
     result.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn the_last_line_names_what_has_failed() {
+        assert_eq!(verdict(3, &[]), "3 passed, 0 failed");
+        assert_eq!(verdict(3, &["a", "b"]), "1 passed, 2 failed: a, b");
+    }
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// How many steps a run has: enough to fill the lists, not enough to make them long.
 const STEPS: u64 = 1000;
-/// How many runs without [`COUNT`].
+/// How many runs without [`COUNT`]. Fewer do not reach everything, and nothing is demanded of them.
 const RUNS: u64 = 100;
 /// Environment variable: how many random steps in all.
 const COUNT: &str = "VCMDQ_SOAK_CASES";
@@ -32,7 +32,8 @@ fn law7_cached_core_agrees_with_a_naive_smmu() {
     for seed in 0..runs {
         let result = catch_unwind(AssertUnwindSafe(|| run(seed, &mut seen)));
         if let Err(panic) = result {
-            println!("seed {seed}");
+            let cases = (seed + 1) * STEPS;
+            println!("seed {seed}, the last of {COUNT}={cases}");
             resume_unwind(panic);
         }
         if (seed + 1) % (runs / 10).max(1) == 0 {
@@ -40,7 +41,12 @@ fn law7_cached_core_agrees_with_a_naive_smmu() {
         }
     }
     println!("{:#?}", seen.0);
-    demand_variety(&seen, runs);
+    if runs >= RUNS {
+        demand_variety(&seen, runs);
+    } else {
+        let enough = RUNS * STEPS;
+        println!("whether every outcome was reached is not asked below {enough} steps");
+    }
 }
 
 /// The runs mean something only if they reach every outcome, and use what is outdated.
@@ -63,6 +69,9 @@ fn demand_variety(seen: &Seen, runs: u64) {
     let expected = expected.chain(fresh_events).chain(kept_events);
     for kind in expected.chain(second).chain(second_kept) {
         let count = seen.0.get(&kind).copied().unwrap_or(0);
-        assert!(count * 20 >= runs, "{kind}: {:#?}", seen.0);
+        assert!(
+            count * 20 >= runs,
+            "{kind}: seen {count} times in {runs} runs, which is too seldom to mean something"
+        );
     }
 }
