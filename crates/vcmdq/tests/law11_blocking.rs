@@ -274,6 +274,43 @@ fn law11_news_in_a_blocked_frames_page_keep_nobody_from_others_pages() {
     assert!(blocked.is_consumed(1, last), "nothing is lost");
 }
 
+/// The same with doorbells, of a frame whose backend does not block.
+#[test]
+fn law11_doorbells_of_a_blocked_frame_keep_nobody_from_others_pages() {
+    let settings = Settings {
+        workers: 1,
+        ..settings(Duration::ZERO)
+    };
+    let (engine, log) = (Engine::without_workers(settings).unwrap(), Log::default());
+    let mut blocked = Guest::behind(&engine, 0, 2, &log, Blocks::Host);
+    for _ in 0..2 {
+        blocked.add(false, cfgi());
+    }
+    let mut other = Guest::new(&engine, 1, 1, &log);
+    other.add(true, tlbi());
+    blocked.script.hold(true);
+    blocked.publish(0, 1);
+    std::thread::scope(|scope| {
+        let _at_the_end = Release(&blocked);
+        scope.spawn(|| engine.stepped_worker(0).turn());
+        wait_for("the call", || blocked.script.is_inside());
+        let mut beside = engine.stepped_worker(0);
+        for n in 1..20 {
+            other.publish(0, n);
+            for turn in 0..4 {
+                blocked.publish(1, 4 * n + turn);
+                beside.turn();
+            }
+            assert!(other.is_consumed(0, n), "the other guest's page {n}");
+        }
+    });
+    let mut worker = engine.stepped_worker(0);
+    for _ in 0..100 {
+        worker.turn();
+    }
+    assert!(blocked.is_consumed(1, 4 * 19 + 3), "nothing is lost");
+}
+
 /// Threads for the workers, and none besides.
 struct NoSpares;
 

@@ -174,7 +174,13 @@ impl Turn<'_> {
                 let slice = self.shared.settings.slice;
                 let served = survive(ring, self.desk, |desk| serve(ring, desk, slice));
                 match served {
-                    Some(Served::Blocks) => return Err(ring.clone()),
+                    // While its frame's call is under way, its doorbells are no reason not to look at others' pages.
+                    Some(Served::Blocks) => {
+                        if !ring.lane.is_for_owner(ring.index, &self.shared.bell) {
+                            return Err(ring.clone());
+                        }
+                        worked = true;
+                    }
                     Some(Served::Done(consumed)) => worked |= consumed,
                     None => worked = true,
                 }
