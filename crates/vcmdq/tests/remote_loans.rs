@@ -11,7 +11,8 @@ use smmu_core::{Gpa, StreamId, Vmid};
 use vcmdq::testing::commands::sync;
 use vcmdq::{Engine, Settings};
 
-/// Stream 3 has a stage 2 alone, stream 4 both; stage 2 puts the pages of one MiB in another order.
+/// Stream 3 has a stage 2 alone, stream 4 both; stage 2 puts the pages of one MiB in another order, and one of them
+/// at the first addresses.
 fn stages() -> World {
     let mut caps = lenient();
     caps.idr0.set_s2p(true);
@@ -24,6 +25,7 @@ fn stages() -> World {
     for page in 0..0x200 {
         let to = match page {
             0..0x100 => page << 12,
+            0x103 => 0x1000,
             _ => SECOND_DATA + (((page ^ 1) - 0x100) << 12),
         };
         guest.set(third + 8 * page, to | RIGHTS);
@@ -71,6 +73,21 @@ fn law3_no_more_is_lent_than_one_translation_of_both_stages_covers() {
         assert_eq!(notice.ranges[0].iova, va);
         remote.answered(notice.number);
         assert!(world.serve() && world.done());
+    }
+}
+
+/// What is lent is looked for from the largest block down, which would begin in front of the first address.
+#[test]
+fn law8_a_page_that_stage_2_puts_at_the_first_addresses_is_lent() {
+    for (stream, va) in [(3, 0x10_0000), (4, BLOCK_VA + 0x10_0000)] {
+        let world = stages();
+        let tell = Box::new(Ears::default());
+        let settings = RemoteSettings::default();
+        let remote = world.core.remote(StreamId(stream), None, settings, tell);
+        let mut remote = remote.unwrap();
+        let loan = remote.lend(va + 0x3008, Wanted::Read, |_| ()).unwrap();
+        assert_eq!((loan.iova, loan.bytes), (va + 0x3000, 0x1000));
+        assert_eq!(loan.address, Gpa(0x1000));
     }
 }
 

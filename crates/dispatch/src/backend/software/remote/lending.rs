@@ -297,7 +297,8 @@ impl Whole<'_, '_> {
         let mut bytes = said.unwrap_or(UNTRANSLATED);
         loop {
             let offset = self.access.address & (bytes - 1);
-            let address = Gpa(self.output - offset);
+            // In front of the first address, if that is not one translation; then it is not used.
+            let address = Gpa(self.output.wrapping_sub(offset));
             let is_least = bytes <= LEAST;
             if is_least || self.is_one(offset, bytes) {
                 let words = usize::try_from(bytes / 8).unwrap_or(usize::MAX);
