@@ -9,7 +9,7 @@
 //! the device reads "a page of the guest" at IOVA 0x1000
 //! unmapped; TLBI and SYNC are done
 //! the device's next read is aborted: no translation
-//! the guest has an event: Translation of stream 8 at IOVA 0x1000
+//! the guest has an event: F_TRANSLATION of stream 8 at IOVA 0x1000
 //! 4 commands, 2 SYNCs; stopped
 //! ```
 
@@ -114,9 +114,9 @@ fn guest(ram: &Ram, smmu: &RegisterFrame, mut device: Device) -> Result<(), Box<
     let mut record = [0; EventRecord::BYTES as usize];
     ram.read_slice(&mut record, GuestAddress(EVENTS))?;
     let event = EventRecord::from_le_bytes(record);
-    let what = event.id().ok_or("an event that is none")?;
+    let what = event.id().ok_or("an event that is none")?.name();
     let (stream, at) = (event.dw0().stream(), event.input_addr());
-    println!("the guest has an event: {what:?} of stream {stream} at IOVA {at:#x}");
+    println!("the guest has an event: {what} of stream {stream} at IOVA {at:#x}");
     Ok(())
 }
 

@@ -12,7 +12,7 @@
 //! the guest unmaps the buffer while the device reads it: SYNC waits
 //! the device is done with it: SYNC is done
 //! the device cannot use the next chain
-//! the guest has an event: Translation of stream 3 at IOVA 0x4000
+//! the guest has an event: F_TRANSLATION of stream 3 at IOVA 0x4000
 //! ```
 
 mod guest;
@@ -160,9 +160,9 @@ fn main() -> Outcome {
         println!("the device cannot use the next chain");
     }
     let event = guest.next_event()?.ok_or("no event")?;
-    let what = event.id().ok_or("an event that is none")?;
+    let what = event.id().ok_or("an event that is none")?.name();
     let (stream, at) = (event.dw0().stream(), event.input_addr());
-    println!("the guest has an event: {what:?} of stream {stream} at IOVA {at:#x}");
+    println!("the guest has an event: {what} of stream {stream} at IOVA {at:#x}");
     frame.pause();
     engine.stop();
     Ok(())
