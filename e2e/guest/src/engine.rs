@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use vcmdq_iommufd::Attachment;
 
 /// How long an event may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Nothing is told for so long when everything has been told.
 const QUIET: Duration = Duration::from_millis(200);

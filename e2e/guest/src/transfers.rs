@@ -32,7 +32,7 @@ const LOOKS: usize = 16;
 /// In which the kernel logs ten events at most, and a little more.
 const LOG_INTERVAL: Duration = Duration::from_millis(5500);
 /// How long the kernel may take to log an event.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A block's number.
 fn block(byte: usize) -> u64 {

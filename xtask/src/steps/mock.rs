@@ -19,6 +19,9 @@ const LOOKS: [&str; 6] = [
     "streams-law9-stage2",
 ];
 
+/// What takes so long hangs, also beside other steps.
+const LIMIT: &str = "--timeout=900";
+
 /// Builds the program and runs it there; then again with every invalidation lost.
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let skipped = |why: &str| {
@@ -30,7 +33,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
         return skipped(&format!("{error:#}"));
     }
     guest::build(workspace, &guest::MOCK)?;
-    let mut command = tool(workspace, &[]);
+    let mut command = tool(workspace, &[LIMIT]);
     show(&command);
     let status = command.status().context("cannot start cargo")?;
     match status.code() {
@@ -42,7 +45,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
 
 /// The same with an engine whose invalidations get nowhere: each check that looks for them fails.
 fn notices(workspace: &Workspace) -> Result<Outcome> {
-    let mut command = tool(workspace, &["--lose-invalidations"]);
+    let mut command = tool(workspace, &["--lose-invalidations", LIMIT]);
     show(&command);
     let output = command.stdin(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
