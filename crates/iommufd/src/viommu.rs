@@ -152,6 +152,8 @@ impl Viommu {
     }
 
     pub(crate) fn alloc_vdevice(&self, device: u32, stream: StreamId) -> Result<u32, Errno> {
+        // One that is left over may be this device's.
+        self.clear_orphans();
         patiently(|| {
             self.iommufd
                 .alloc_vdevice(self.viommu.id, device, stream.0.into())

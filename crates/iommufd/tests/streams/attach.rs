@@ -200,6 +200,20 @@ fn what_cannot_be_destroyed_at_once_is_later() {
     assert_eq!(world.host.objects(), objects);
 }
 
+/// A device has one vdevice at a time (iommufd: EEXIST): one that is left over is in the way of the next.
+#[test]
+fn a_vdevice_that_could_not_be_destroyed_does_not_keep_its_device_from_coming_back() {
+    let world = World::new();
+    world.plug(1, 101).unwrap();
+    world.host.state().fail_all = Some((Call::Destroy, Errno::BUSY));
+    world.streams.unplug(&world.frame, StreamId(1)).unwrap();
+    world.host.state().fail_all = None;
+    world.plug(2, 101).unwrap();
+    world.traffic(&[2], &world.enabled());
+    world.configure(2, &stage1(0x4000));
+    assert_eq!(world.host.seen(101), of([stage1(0x4000)[0], S1STALLD]));
+}
+
 /// Only certain fields of a vSTE pass (peers' row 30 for STEs): what else an STE holds is not the host's to see.
 #[test]
 fn row30_reserved_and_foreign_bits_of_an_ste_do_not_reach_the_host() {
