@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::command::capture;
+use crate::count::count;
 
 /// The keyrings that a Debian may have; the first that is there signs.
 const KEYRINGS: [&str; 2] = [
@@ -50,7 +51,7 @@ impl Apt {
         ];
         let directory = directory.to_owned();
         let apt = Self { directory, options };
-        capture(apt.command("apt-get").arg("update"))?;
+        perform(apt.command("apt-get").arg("update"))?;
         Ok(apt)
     }
 
@@ -66,7 +67,7 @@ impl Apt {
     pub(super) fn unpack_with_dependencies(&self, packages: &[&str], root: &Path) -> Result<()> {
         let archives = self.directory.join("cache/archives");
         let arguments = ["install", "--download-only", "--yes"];
-        capture(self.command("apt-get").args(arguments).args(packages))?;
+        perform(self.command("apt-get").args(arguments).args(packages))?;
         unpack_all(&archives, root)
     }
 
@@ -76,8 +77,28 @@ impl Apt {
         fs::create_dir_all(&archives)?;
         let mut download = self.command("apt-get");
         download.args(["download", package]).current_dir(&archives);
-        capture(&mut download)?;
+        perform(&mut download)?;
         unpack_all(&archives, root)
+    }
+}
+
+/// Has apt do something. It names each of dozens of packages when the mirror cannot be reached: the first
+/// complaint is enough.
+fn perform(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.context("cannot start apt-get")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "apt-get: {}", complaint(&said));
+    Ok(())
+}
+
+/// What is wrong, in a line.
+fn complaint(said: &str) -> String {
+    let mut errors = said.lines().filter_map(|line| line.strip_prefix("E: "));
+    match (errors.next(), errors.count()) {
+        (None, _) => said.trim().to_owned(),
+        (Some(first), 0) => first.to_owned(),
+        (Some(first), more) => format!("{first}; {}", count(more, "more line")),
     }
 }
 
@@ -118,6 +139,14 @@ mod tests {
         let addresses = "http://a/debian-security/\nhttp://a.b/debian/\n";
         assert_eq!(mirror_in(addresses), Some("http://a.b/debian"));
         assert_eq!(mirror_in("http://a/ubuntu/\n"), None);
+    }
+
+    #[test]
+    fn of_many_complaints_the_first_is_told() {
+        assert_eq!(complaint("W: old\nE: no mirror\n"), "no mirror");
+        let many = "E: a of 3\nW: x\nE: b\nE: c\n";
+        assert_eq!(complaint(many), "a of 3; 2 more lines");
+        assert_eq!(complaint(" killed\n"), "killed");
     }
 
     #[test]

@@ -22,9 +22,13 @@ pub(super) const BENCHMARK: &str = "dma_map_benchmark";
 /// The unpacked source; fetched unless an earlier run did.
 pub(super) fn source(scratch: &Path) -> Result<PathBuf> {
     let place = scratch.join("source");
-    if let Some(source) = unpacked(&place) {
-        return Ok(source);
+    match unpacked(&place) {
+        Some(source) => Ok(source),
+        None => fetch(scratch, &place).context("the kernel's source is not to be had"),
     }
+}
+
+fn fetch(scratch: &Path, place: &Path) -> Result<PathBuf> {
     println!("looking for the newest kernel's source in {SUITE}");
     let apt = Apt::new(&scratch.join("apt-source"), SUITE)?;
     let table = capture(apt.command("apt-cache").args(["depends", "linux-source"]))?;
@@ -37,9 +41,9 @@ pub(super) fn source(scratch: &Path) -> Result<PathBuf> {
     let mut tar = Command::new("tar");
     run(tar.arg("-xf").arg(archive).arg("-C").arg(&unpacking))?;
     // Renamed when it is whole.
-    fs::rename(unpacking, &place)?;
+    fs::rename(unpacking, place)?;
     fs::remove_dir_all(root)?;
-    unpacked(&place).context("the package holds no kernel's source")
+    unpacked(place).context("the package holds no kernel's source")
 }
 
 fn unpacked(place: &Path) -> Option<PathBuf> {
