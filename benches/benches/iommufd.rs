@@ -200,7 +200,7 @@ fn main() {
     let rounds = if is_quick() { 3 } else { 301 };
     let row = |size: usize| {
         let ns = sizes(size, rounds);
-        let more = |ns: f64, bare: f64| format!("{:+.1} %", (ns / bare - 1.0) * 100.0);
+        let more = |ns: f64, bare: f64| table::percent_more((ns / bare - 1.0) * 100.0);
         vec![
             size.to_string(),
             format!("{:.0}", ns[0]),

@@ -26,3 +26,23 @@ pub fn print(title: &str, header: &[&str], rows: &[Vec<String>]) {
 pub fn yes_no(met: bool) -> String {
     if met { "yes" } else { "no" }.to_owned()
 }
+
+/// So much more than something else: `+3.8 %`. What rounds to nothing has the sign of nothing.
+#[must_use]
+pub fn percent_more(more: f64) -> String {
+    // Minus zero and zero are zero.
+    let tenths = (more * 10.0).round() / 10.0 + 0.0;
+    format!("{tenths:+.1} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_more;
+
+    #[test]
+    fn nothing_is_not_less_than_nothing() {
+        assert_eq!(percent_more(-0.04), "+0.0 %");
+        assert_eq!(percent_more(-3.75), "-3.8 %");
+        assert_eq!(percent_more(12.34), "+12.3 %");
+    }
+}

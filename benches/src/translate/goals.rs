@@ -38,7 +38,21 @@ impl Goals {
 pub fn ns(time: f64) -> String {
     if time < 1e3 {
         format!("{time:.1} ns")
+    } else if time < 1e6 {
+        format!("{:.1} µs", time / 1e3)
     } else {
-        format!("{:.1} us", time / 1e3)
+        format!("{:.1} ms", time / 1e6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ns;
+
+    #[test]
+    fn a_time_has_the_unit_in_which_it_is_short() {
+        assert_eq!(ns(12.34), "12.3 ns");
+        assert_eq!(ns(2_500.0), "2.5 µs");
+        assert_eq!(ns(33_046_500.0), "33.0 ms");
     }
 }

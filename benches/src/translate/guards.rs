@@ -72,7 +72,7 @@ pub fn measure(rounds: usize, goals: &mut Goals) {
         "quiesce over 64 idle guards",
         ns(times[1]),
         none(),
-        "0.1 us",
+        "0.1 µs",
         Some(times[1] <= 100.0),
     );
 }

@@ -8,6 +8,7 @@ use super::partner::{Partner, Wanted};
 use super::world::{VMID, World, address, entry, one_page, only, translate};
 use crate::ping_pong::Pins;
 use crate::rounds::{Contender, medians};
+use crate::table::percent_more;
 use dispatch::backend::Backend;
 use dispatch::{Batch, Scope};
 use smmu_core::Asid;
@@ -174,7 +175,7 @@ fn beside(
         let slower = 100.0 * (times[work + 1] / times[0] - 1.0);
         goals.row(
             &format!("{reader} beside invalidations of another {what}"),
-            format!("{slower:+.1} %"),
+            percent_more(slower),
             format!(
                 "alone {}; {:.2} M/s",
                 ns(times[0]),
