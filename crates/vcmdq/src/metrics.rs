@@ -82,7 +82,7 @@ counters! {
     failed_closed,
     /// Entries of other rings of the VINTF that were executed for this ring's SYNCs (law 3).
     covered,
-    /// SYNCs completed.
+    /// SYNCs completed; the guest sees none done that is not counted.
     syncs,
     /// SYNCs that had to wait for an access that used what was removed.
     sync_waits,

@@ -211,7 +211,7 @@ mod tests {
             vcmdq_sync::thread::yield_now();
         }
         gate.flip(true, &bell).expect("can be opened");
-        let soon = || wakes.recv_timeout(Duration::from_secs(10)).ok();
+        let soon = || wakes.recv_timeout(Duration::from_secs(60)).ok();
         let mut woken = [soon(), soon(), soon()];
         woken.sort_unstable();
         assert_eq!(woken, [Some(0), Some(1), Some(2)]);

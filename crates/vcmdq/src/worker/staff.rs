@@ -238,6 +238,6 @@ mod tests {
             shared.bell.spares().sleep(|| false);
             woken.send(())
         });
-        wakes.recv_timeout(Duration::from_secs(10)).expect("woken");
+        wakes.recv_timeout(Duration::from_secs(60)).expect("woken");
     }
 }

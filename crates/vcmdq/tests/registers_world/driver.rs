@@ -7,6 +7,7 @@ use smmu_core::encode::encode;
 use smmu_core::spec::command::RawCommand;
 use smmu_core::spec::event::EventRecord;
 use smmu_core::spec::register::offset;
+use std::time::{Duration, Instant};
 
 /// Where the driver has put things.
 pub(crate) const RING: u64 = 0x1_0000;
@@ -23,8 +24,8 @@ const GERROR_IRQEN: u32 = 1;
 const EVENTQ_IRQEN: u32 = 1 << 2;
 const GBPA_UPDATE: u32 = 1 << 31;
 const GBPA_ABORT: u32 = 1 << 20;
-/// How often a register is looked at until it is given up.
-const PATIENCE: u32 = 10_000_000;
+/// How long a register is looked at until it is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The guest has waited for too long, for what this says.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,13 +51,14 @@ impl<'m> Driver<'m> {
         what: &'static str,
         mut done: impl FnMut(&Machine) -> bool,
     ) -> Result<(), Timeout> {
-        for _ in 0..PATIENCE {
-            if done(self.machine) {
-                return Ok(());
+        let start = Instant::now();
+        while !done(self.machine) {
+            if start.elapsed() > PATIENCE {
+                return Err(Timeout(what));
             }
             self.machine.pump();
         }
-        Err(Timeout(what))
+        Ok(())
     }
 
     /// Writes a control register and waits until its acknowledge register shows the same word.
