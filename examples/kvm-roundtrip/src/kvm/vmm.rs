@@ -18,7 +18,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// After that, rounds count though the consumer is not ready; and a guest that is stuck has given
 /// up by itself.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A VM with its vCPUs.
 #[derive(Debug)]
