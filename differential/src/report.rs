@@ -6,7 +6,7 @@ use crate::words::{context, list, recorded, words};
 use crate::world::World;
 use std::collections::BTreeMap;
 use std::fmt;
-use vcmdq_e2e::count::count;
+use vcmdq_wording::count;
 
 /// What a run has seen.
 #[derive(Clone, Debug, Default)]

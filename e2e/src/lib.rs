@@ -19,14 +19,12 @@
 //! | [`vehicle`] | the registers as a polled page of guest RAM |
 //! | [`mock`] | the iommufd backend inside a kernel with the mock IOMMU: `vcmdq mock` |
 //! | [`nvme`] | the controller model, served over vfio-user |
-//! | [`mod@count`] | numbers with their nouns |
 //!
 //! This is a test vehicle: no VMM links it.
 #![deny(unsafe_code)]
 
 pub mod acpi;
 pub mod boot;
-pub mod count;
 pub mod devicetree;
 pub mod guest;
 pub mod mock;

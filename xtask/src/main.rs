@@ -4,7 +4,6 @@
 //! that the tests notice when a law is broken ([`faults`]).
 
 mod command;
-mod count;
 mod faults;
 mod fuzz;
 mod guest;

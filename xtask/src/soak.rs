@@ -1,9 +1,9 @@
 //! Random tests for long: what CI runs for seconds, for minutes.
 
 use anyhow::Result;
+use vcmdq_wording::count;
 
 use crate::command::{cargo, run as run_command};
-use crate::count::count;
 use crate::workspace::Workspace;
 
 /// How many steps are taken when nobody says: twenty million, of which seven in ten are

@@ -1,10 +1,10 @@
 //! Why the tool gives up, and with which exit code.
 
-use crate::count::count;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use vcmdq::testing::QueueError;
+use vcmdq_wording::count;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ToolError {

@@ -17,7 +17,6 @@ mod args;
 #[cfg(feature = "bench")]
 mod bench;
 mod check;
-mod count;
 mod decode;
 mod drain;
 mod drive;

@@ -3,7 +3,6 @@
 use super::recording::Recording;
 use super::traced;
 use super::waited::Waited;
-use crate::count::count;
 use crate::nvme::{Controller, Dma};
 use crate::vehicle::{Commands, OfVmid, Smmu};
 use sha2::{Digest, Sha256};
@@ -11,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use vcmdq_wording::count;
 
 /// The most bytes of a checksum.
 const LARGEST: usize = 64 << 20;

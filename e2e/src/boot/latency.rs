@@ -10,7 +10,6 @@ use super::table::{Sample, Table, Way};
 use super::talk::Talk;
 use super::verdict::{Ran, Verdict};
 use super::waited::Waited;
-use crate::count::count;
 use crate::devicetree::{Place, with_smmu};
 use crate::guest::initramfs;
 use crate::nvme::{Controller, Flat};
@@ -24,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vcmdq::Settings;
 use vcmdq::metrics::Lateness;
+use vcmdq_wording::count;
 
 /// Virtual CPUs of the guests, each with a thread that maps and unmaps.
 const CPUS: [u32; 2] = [1, 2];

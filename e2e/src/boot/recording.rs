@@ -1,6 +1,5 @@
 //! Takes the streams of the guest's queues into a file, from when the guest says until it says so.
 
-use crate::count::count;
 use crate::vehicle::Smmu;
 use anyhow::Result;
 use std::fs::{File, OpenOptions};
@@ -9,6 +8,7 @@ use std::path::{Path, PathBuf};
 use vcmdq::StdThreads;
 use vcmdq_trace::Header;
 use vcmdq_trace::recorder::{Recorder, RecorderSettings, rings_of};
+use vcmdq_wording::count;
 
 /// Bytes of a recording: small enough to be kept beside the code.
 const MOST_BYTES: u64 = 300 << 10;

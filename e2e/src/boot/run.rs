@@ -8,7 +8,6 @@ use super::plan::Plan;
 use super::recording::{Output, Recording};
 use super::talk::Talk;
 use super::verdict::{Ran, Verdict};
-use crate::count::count;
 use crate::devicetree::{Place, with_smmu};
 use crate::guest::initramfs;
 use crate::nvme::{Controller, Disk, Dma, Fault, Flat, NvmeMetrics, Vectors, serve};
@@ -23,6 +22,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vcmdq::Settings;
+use vcmdq_wording::count;
 
 /// MiB of guest RAM.
 pub(super) const RAM_MIB: u64 = 512;

@@ -1,8 +1,8 @@
 //! Latencies side by side.
 
-use crate::count::count;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use vcmdq_wording::count;
 
 /// What a guest maps and unmaps through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! What came out of the boots.
 
 use super::plan::{Mode, Plan};
-use crate::count::count;
+use vcmdq_wording::count;
 
 /// One check as the guest or the host has seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]

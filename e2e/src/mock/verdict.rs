@@ -1,7 +1,7 @@
 //! Which checks there must be, and what came of them.
 
 use crate::boot::Check;
-use crate::count::count;
+use vcmdq_wording::count;
 
 /// Every check that the program makes. One that is missing has failed, and so has one that is not here.
 pub const CHECKS: &[&str] = &[

@@ -3,6 +3,7 @@
 use crate::data::{Case, Cost, Mode, Report, Row, Seen, Span, Waiter};
 use crate::goals::{Bound, Goal, goals};
 use std::fmt::{self, Write};
+use vcmdq_wording::count;
 
 mod heading;
 
@@ -31,11 +32,6 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     goals(report).iter().try_for_each(|goal| line(out, goal))
 }
 
-/// A number of vCPUs.
-fn some(vcpus: u32) -> String {
-    format!("{vcpus} vCPU{}", if vcpus == 1 { "" } else { "s" })
-}
-
 /// The values of a field, in order.
 fn distinct(report: &Report, field: impl Fn(&Case) -> u32) -> Vec<u32> {
     let mut values: Vec<_> = report.rows.iter().map(|row| field(&row.case)).collect();
@@ -51,7 +47,11 @@ fn references(out: &mut impl Write, report: &Report) -> fmt::Result {
         .iter()
         .filter(|row| row.case.mode.is_reference());
     for row in rows.filter(|row| row.case.waiter != Waiter::Linux) {
-        let what = format!("{}, {}", row.case.mode.describe(), some(row.case.vcpus));
+        let what = format!(
+            "{}, {}",
+            row.case.mode.describe(),
+            count(row.case.vcpus, "vCPU")
+        );
         writeln!(out, "  {what:<60} {}", times(row))?;
     }
     Ok(())
@@ -96,7 +96,11 @@ fn unmaps(out: &mut impl Write, report: &Report, vcpus: u32, backend: Cost) -> f
         } else {
             "one TLBI a page"
         };
-        writeln!(out, "\nUnmap and SYNC, {}, {how}, {cost}", some(vcpus))?;
+        writeln!(
+            out,
+            "\nUnmap and SYNC, {}, {how}, {cost}",
+            count(vcpus, "vCPU")
+        )?;
         write!(out, "  {:<14}", "")?;
         for pages in &columns {
             write!(out, " {:>19}", format!("{} KiB", pages * 4))?;
@@ -119,7 +123,7 @@ fn one_sync(out: &mut impl Write, report: &Report, vcpus: u32) -> fmt::Result {
     writeln!(
         out,
         "\nOne TLBI and SYNC, {}, software backend; `away` is the store of PROD alone, in turns with empty exits",
-        some(vcpus)
+        count(vcpus, "vCPU")
     )?;
     writeln!(
         out,

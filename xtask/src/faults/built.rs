@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use vcmdq_wording::count;
 
 use anyhow::{Result, bail};
 
@@ -10,7 +11,6 @@ use super::libtest::{Results, is_for_law};
 use super::limit::End;
 use super::suite::Suite;
 use super::switch::Switch;
-use crate::count::count;
 use crate::parallel;
 
 /// What takes so many times as long as without a fault hangs, too, but for what is quick anyway.

@@ -18,6 +18,7 @@ mod suite;
 mod tier;
 
 use std::time::{Duration, Instant};
+use vcmdq_wording::count;
 
 use anyhow::{Result, bail, ensure};
 
@@ -25,7 +26,6 @@ use self::built::Built;
 use self::report::Verdict;
 use self::switch::Switch;
 use self::tier::TIERS;
-use crate::count::count;
 use crate::parallel;
 use crate::workspace::Workspace;
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use vcmdq_wording::count;
 
 use anyhow::Result;
 use cargo_metadata::Target;
@@ -15,7 +16,6 @@ use super::libtest::is_for_law;
 use super::suite;
 use super::switch::Switch;
 use crate::command::cargo;
-use crate::count::count;
 use crate::steps::{LOOM_FLAGS, target_of_loom};
 use crate::workspace::{Source, Workspace};
 

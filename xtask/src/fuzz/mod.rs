@@ -7,13 +7,13 @@ mod build;
 mod search;
 
 use std::path::Path;
+use vcmdq_wording::count;
 
 use anyhow::{Result, bail, ensure};
 
 use self::build::Programs;
 use self::search::Search;
 use crate::command::run as run_command;
-use crate::count::count;
 use crate::parallel;
 use crate::summary::Outcome;
 use crate::workspace::Workspace;

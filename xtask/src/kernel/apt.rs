@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use vcmdq_wording::count;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::command::capture;
-use crate::count::count;
 
 /// The keyrings that a Debian may have; the first that is there signs.
 const KEYRINGS: [&str; 2] = [

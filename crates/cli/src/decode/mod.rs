@@ -4,7 +4,6 @@ mod listing;
 mod timeline;
 
 use crate::args::{Caps, DEFAULT_IDRS, DecodeArgs};
-use crate::count::count;
 use crate::error::ToolError;
 use crate::output;
 use crate::trace::{self, Contents, CutOff};
@@ -16,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 use timeline::Timeline;
+use vcmdq_wording::count;
 
 /// A whole listing.
 #[derive(Debug, Serialize)]

@@ -1,7 +1,6 @@
 //! A recording as it happened: every ring's events in one list, by time.
 
 use super::listing::What;
-use crate::count::count;
 use crate::report::shape::Shape;
 use serde::Serialize;
 use smmu_core::Capabilities;
@@ -10,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use vcmdq_trace::{Body, Event, Integrity, Reader, Recording};
+use vcmdq_wording::count;
 
 /// Everything that can be read of a recording.
 #[derive(Debug, Serialize)]

@@ -1,11 +1,11 @@
 //! What a recorded stream looks like, for a person and for a program.
 
-use crate::count::count;
 use serde::Serialize;
 use smmu_core::spec::command::RawCommand;
 use std::io::{self, Write};
 use vcmdq_trace::summary::Counts;
 use vcmdq_trace::{Recording, Summary, TraceError};
+use vcmdq_wording::count;
 
 /// Figures of a stream. Of a raw dump there are only counts of commands.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -1,12 +1,12 @@
 //! A report for a person.
 
 use super::{Comparison, Report};
-use crate::count::count;
 use crate::drain::Drains;
 use crate::drive::{Latency, Outcome};
 use crate::error::ToolError;
 use crate::output;
 use std::io::{self, Write};
+use vcmdq_wording::count;
 
 pub(crate) fn print(report: &Report) -> Result<(), ToolError> {
     let mut out = output::stdout();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use vcmdq_wording::count;
 
 /// How the guest's queue is consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -192,11 +193,9 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = |count| if count == 1 { "" } else { "s" };
-        let (vcpus, pages) = (self.vcpus, self.pages);
-        write!(f, "{}, {vcpus} vCPU{}", self.mode.name(), plural(vcpus))?;
-        if pages != 0 {
-            write!(f, ", {pages} page{}", plural(pages))?;
+        write!(f, "{}, {}", self.mode.name(), count(self.vcpus, "vCPU"))?;
+        if self.pages != 0 {
+            write!(f, ", {}", count(self.pages, "page"))?;
         }
         if self.range {
             f.write_str(" in a range")?;

@@ -1,8 +1,9 @@
 //! What stands above the tables.
 
-use super::{distinct, some};
+use super::distinct;
 use crate::data::{Placed, Report};
 use std::fmt::{self, Write};
+use vcmdq_wording::count;
 
 /// So many threads are named one by one.
 const FEW_THREADS: usize = 9;
@@ -32,7 +33,7 @@ pub(super) fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
             ""
         };
         let places = places(&placed).join(", ");
-        writeln!(out, "{}: {places}{shared}", some(vcpus))?;
+        writeln!(out, "{}: {places}{shared}", count(vcpus, "vCPU"))?;
     }
     Ok(())
 }

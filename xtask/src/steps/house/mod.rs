@@ -8,10 +8,10 @@ mod sync;
 mod unsafe_code;
 
 use std::fmt;
+use vcmdq_wording::count;
 
 use anyhow::{Result, ensure};
 
-use crate::count::count;
 use crate::summary::Outcome;
 use crate::workspace::{Source, Workspace};
 

@@ -4,12 +4,12 @@
 mod rules;
 
 use std::fmt;
+use vcmdq_wording::count;
 
 use anyhow::{Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata};
 
 use self::rules::{LENT, RULES, Rule};
-use crate::count::count;
 use crate::summary::Outcome;
 use crate::workspace::Workspace;
 

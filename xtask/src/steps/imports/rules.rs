@@ -102,6 +102,7 @@ pub(super) const RULES: &[Rule] = &[
             "kvm-roundtrip",
             "vcmdq-benches",
             "vcmdq-measure",
+            "vcmdq-wording",
         ],
         must_not_use: &[EVENT_LOOPS],
         only_optional: &[],
@@ -110,4 +111,4 @@ pub(super) const RULES: &[Rule] = &[
 
 /// Packages outside of `crates/` that others there may use: what several measurements share, and the
 /// harness that has QEMU.
-pub(super) const LENT: &[&str] = &["vcmdq-benches", "vcmdq-e2e"];
+pub(super) const LENT: &[&str] = &["vcmdq-benches", "vcmdq-e2e", "vcmdq-wording"];
