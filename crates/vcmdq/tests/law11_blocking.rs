@@ -236,6 +236,32 @@ impl Drop for Release<'_> {
     }
 }
 
+/// While a call of the first guest's is under way, its second ring has news before each turn of a worker; the other
+/// guest's page is consumed all the same, and the first guest's news are in so many turns after the call.
+fn others_go_on(engine: &Engine, blocked: &Guest, other: &Guest, turns: usize) {
+    blocked.script.hold(true);
+    blocked.publish(0, 1);
+    std::thread::scope(|scope| {
+        let _at_the_end = Release(blocked);
+        scope.spawn(|| engine.stepped_worker(0).turn());
+        wait_for("the call", || blocked.script.is_inside());
+        let mut beside = engine.stepped_worker(0);
+        for n in 1..20 {
+            other.publish(0, n);
+            for turn in 0..4 {
+                blocked.publish(1, 4 * n + turn);
+                beside.turn();
+            }
+            assert!(other.is_consumed(0, n), "the other guest's page {n}");
+        }
+    });
+    let mut worker = engine.stepped_worker(0);
+    for _ in 0..turns {
+        worker.turn();
+    }
+    assert!(blocked.is_consumed(1, 4 * 19 + 3), "nothing is lost");
+}
+
 /// A guest stores into its page all the time, while its frame's lane is taken.
 #[test]
 fn law11_news_in_a_blocked_frames_page_keep_nobody_from_others_pages() {
@@ -250,28 +276,7 @@ fn law11_news_in_a_blocked_frames_page_keep_nobody_from_others_pages() {
     }
     let mut other = Guest::new(&engine, 1, 1, &log);
     other.add(true, tlbi());
-    blocked.script.hold(true);
-    blocked.publish(0, 1);
-    std::thread::scope(|scope| {
-        let _at_the_end = Release(&blocked);
-        scope.spawn(|| engine.stepped_worker(0).turn());
-        wait_for("the call", || blocked.script.is_inside());
-        let mut beside = engine.stepped_worker(0);
-        for n in 1..20 {
-            other.publish(0, n);
-            for turn in 0..4 {
-                blocked.publish(1, 4 * n + turn);
-                beside.turn();
-            }
-            assert!(other.is_consumed(0, n), "the other guest's page {n}");
-        }
-    });
-    let last = 4 * 19 + 3;
-    let mut worker = engine.stepped_worker(0);
-    for _ in 0..4 {
-        worker.turn();
-    }
-    assert!(blocked.is_consumed(1, last), "nothing is lost");
+    others_go_on(&engine, &blocked, &other, 4);
 }
 
 /// The same with doorbells, of a frame whose backend does not block.
@@ -288,27 +293,8 @@ fn law11_doorbells_of_a_blocked_frame_keep_nobody_from_others_pages() {
     }
     let mut other = Guest::new(&engine, 1, 1, &log);
     other.add(true, tlbi());
-    blocked.script.hold(true);
-    blocked.publish(0, 1);
-    std::thread::scope(|scope| {
-        let _at_the_end = Release(&blocked);
-        scope.spawn(|| engine.stepped_worker(0).turn());
-        wait_for("the call", || blocked.script.is_inside());
-        let mut beside = engine.stepped_worker(0);
-        for n in 1..20 {
-            other.publish(0, n);
-            for turn in 0..4 {
-                blocked.publish(1, 4 * n + turn);
-                beside.turn();
-            }
-            assert!(other.is_consumed(0, n), "the other guest's page {n}");
-        }
-    });
-    let mut worker = engine.stepped_worker(0);
-    for _ in 0..100 {
-        worker.turn();
-    }
-    assert!(blocked.is_consumed(1, 4 * 19 + 3), "nothing is lost");
+    // Each CFGI is a callback, and a turn.
+    others_go_on(&engine, &blocked, &other, 100);
 }
 
 /// Threads for the workers, and none besides.
