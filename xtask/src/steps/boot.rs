@@ -88,9 +88,6 @@ const NESTING: &str = "--nesting";
 const BROKEN: [&str; 2] = ["--drop-invalidations=1", "--boots=1"];
 /// A boot takes some ten seconds, also beside other steps: what takes so long hangs.
 const LIMIT: &str = "--timeout=300";
-/// What a device writes where a page has been is any memory of the guest's by then. Its kernel may end before it
-/// has told.
-const TRIES: u32 = 3;
 
 /// A guest, as it is or with an engine that loses invalidations.
 #[derive(Clone, Copy)]
@@ -135,19 +132,8 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
 }
 
 impl Run<'_> {
-    /// Whether it is as it has to be; `false` if a part of it is not to be had.
+    /// Runs it, and shows what it has printed when it is over; `false` if a part of it is not to be had.
     fn holds(&self, workspace: &Workspace) -> Result<bool> {
-        let mut held = self.once(workspace);
-        for _ in 1..TRIES {
-            if self.loses && held.is_err() {
-                held = self.once(workspace);
-            }
-        }
-        held
-    }
-
-    /// Runs it, and shows what it has printed when it is over.
-    fn once(&self, workspace: &Workspace) -> Result<bool> {
         let mut command = match self.loses {
             false => tool(workspace, self.guest.arguments),
             true => self.guest.losing(workspace),
