@@ -17,7 +17,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vcmdq::{DoorbellMode, Engine, Settings, StdThreads, Threads};
 use vcmdq_benches::backends::InjectedCost;
 use vcmdq_benches::group::Group;
@@ -306,9 +306,10 @@ fn a_worker_allocates_nothing() {
     assert_eq!(full.len(), 1 << LOG2SIZE);
     lap(&full);
     let before = COUNTER.load(Ordering::Relaxed);
-    let mut laps = 0;
+    let (mut laps, begun) = (0, Instant::now());
     // Until it has slept, however the threads are scheduled.
     while laps < 16 || engine.metrics().sleeps == 0 {
+        assert!(begun.elapsed().as_secs() < 60, "the worker never sleeps");
         lap(&full);
         lap(&random);
         laps += 1;
